@@ -8,7 +8,7 @@ STAMP  := $(VENV)/.set-up
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format bench results reference docs ui clean
+.PHONY: help setup demo test check format bench results schemas reference docs ui clean
 
 help:  ## show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /|/' | while IFS='|' read -r name text; do printf '  make %-8s %s\n' "$$name" "$$text"; done
@@ -50,6 +50,9 @@ bench: setup  ## measure training speed against a bare loop and a notebook-style
 
 results: setup  ## train the rows of docs/results_ham10000.md that the store lacks, and write it: DATA=DIR [ROWS="probe scratch_8"]
 	@$(BIN)/python scripts/results.py root=$(DATA) $(if $(ROWS),--rows $(ROWS))
+
+schemas: setup  ## write the JSON schemas of presets and options into the package
+	@$(BIN)/python scripts/write_schemas.py
 
 reference: setup  ## write what docs/ says of verbs, config, Python and data sets from the code
 	@$(BIN)/python scripts/reference.py

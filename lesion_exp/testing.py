@@ -27,7 +27,7 @@ from lesion_exp.augmentation.library import generators
 from lesion_exp.config.compose import Bases, Composed, compose, config_folders
 from lesion_exp.config.freeze import freeze, read_job
 from lesion_exp.config.instantiate import check_targets, instantiate, resolve_target
-from lesion_exp.config.registered import LIBRARY_OPTIONS, TARGET, TRANSFORM
+from lesion_exp.config.registered import LIBRARY_OPTIONS, OFFERED, TARGET, TRANSFORM
 from lesion_exp.config.shipped_conf import default_options
 from lesion_exp.data.datamodule import LesionDataModule
 from lesion_exp.errors import ConfigError
@@ -60,14 +60,6 @@ SMALL_RUN: Final = (
     "evaluation.bootstrap_draws=100",
 )
 """Overrides of a run on generated lesions that takes about a second; the option and the caller's overrides follow."""
-OFFERED: Final[Mapping[str, frozenset[str]]] = {
-    "backbone": frozenset({"num_classes", "image_size", "in_channels"}),
-    "loss": frozenset({"class_counts"}),
-    "optimizer": frozenset({"params"}),
-    "pretrain": frozenset({"facts"}),
-    "scheduler": frozenset({"optimizer", "total_steps", "steps_per_epoch"}),
-}
-"""Parameters of a group's targets that a job passes, which are therefore in no YAML."""
 TRAINED: Final = (
     "dataset",
     "split",

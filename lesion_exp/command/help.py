@@ -94,7 +94,7 @@ def keys_of_config(verb: Verb) -> list[ConfigKey]:
             ("", "folder with the files of the data set") if key == _ROOT else documented.get(key, ("", ""))
         )
         found.append(ConfigKey(key, default, "FOLDER", meaning))
-    if not verb.groups and "tracking.uri" not in verb.own_keys:
+    if not verb.groups and verb.reads_store and "tracking.uri" not in verb.own_keys:
         found.append(ConfigKey("tracking.uri", "", "URI", _STORE))
     return found
 

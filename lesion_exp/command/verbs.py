@@ -35,6 +35,8 @@ class Verb:
     """Names in `FLAGS`, beside those that every verb has."""
     takes_names: bool = False
     """Whether arguments without `=` are names, for example of runs."""
+    reads_store: bool = True
+    """Whether it reads the store of runs, or the project that has it."""
     refused: tuple[str, ...] = ()
     """Keys of its groups that it does not accept."""
     work: str = ""
@@ -500,7 +502,20 @@ VERBS: Final = {
                 ("fish", "a file: lesion-exp completion fish > ~/.config/fish/completions/lesion-exp.fish"),
             ),
             takes_names=True,
+            reads_store=False,
             stopped="nothing was changed",
+        ),
+        Verb(
+            "schema",
+            "print or write JSON schemas with which an editor completes and checks presets and YAMLs",
+            "lesion_exp.command.schema:schema",
+            ("lesion-exp schema output=schemas", "lesion-exp schema --config-dir my_conf output=schemas"),
+            options=("command.schema:SchemaOptions",),
+            words=(("NAME", "print the schema of one kind of file: preset, config, or a group such as loss"),),
+            takes_names=True,
+            reads_store=False,
+            work="reading the options",
+            stopped="the same command writes the schemas again",
         ),
         Verb(
             "ui",

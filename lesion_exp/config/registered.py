@@ -74,6 +74,15 @@ LIBRARY_OPTIONS: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
     },
 }  # fmt: skip
 """Group -> library -> its classes that are options of the group beside those that a shipped YAML names."""
+OFFERED: Final[Mapping[str, frozenset[str]]] = {
+    "backbone": frozenset({"num_classes", "image_size", "in_channels"}),
+    "loss": frozenset({"class_counts"}),
+    "metrics": frozenset({"num_classes"}),
+    "optimizer": frozenset({"params"}),
+    "pretrain": frozenset({"facts"}),
+    "scheduler": frozenset({"optimizer", "total_steps", "steps_per_epoch"}),
+}
+"""Parameters of a group's targets that a job passes, which are therefore in no YAML."""
 _STEP: Final = re.compile(r"augmentation\.(preprocess|transforms)\.[^.]+(\.transforms\.[^.]+)*")
 """Keys of transforms; transforms such as OneOf contain further ones."""
 _METRIC: Final = re.compile(r"metrics\.[^.]+")

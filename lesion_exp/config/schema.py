@@ -128,10 +128,19 @@ _NAMES: Final = {
     list: "a list",
     dict: "keys",
 }
-_FREE: Final = ("dataset.sets", "dataset.columns", "dataset.labels", "dataset.class_shares", "tags.")
-_ANY: Final = frozenset(
-    {"pretrain.parts", "trainer.devices", "trainer.strategy", "trainer.precision", "optimizer.weight_decay"}
+FREE: Final = ("dataset.sets", "dataset.columns", "dataset.labels", "dataset.class_shares", "tags.")
+"""Beginnings of the keys whose last part the user names."""
+ANY_KIND: Final = frozenset(
+    {
+        "loss.pos_weight",
+        "pretrain.parts",
+        "trainer.devices",
+        "trainer.strategy",
+        "trainer.precision",
+        "optimizer.weight_decay",
+    }
 )
+"""Keys whose default does not tell which types they take."""
 
 
 def check_values(config: Mapping[str, Any], reference: Mapping[str, Any]) -> None:
@@ -145,7 +154,7 @@ def check_values(config: Mapping[str, Any], reference: Mapping[str, Any]) -> Non
     defaults = dict(_leaves(reference, ""))
     values = dict(_leaves(config, ""))
     for key, value in values.items():
-        if key in defaults and not key.startswith(_FREE):
+        if key in defaults and not key.startswith(FREE):
             _check_kind(key, value, defaults[key])
         if key in CHOICES:
             check_choice(key, value, CHOICES[key])
@@ -212,7 +221,7 @@ def _leaves(node: Any, prefix: str) -> Iterator[tuple[str, Any]]:
 
 def _check_kind(key: str, value: Any, default: Any) -> None:
     if (
-        key in _ANY
+        key in ANY_KIND
         or value is None
         or default is None
         or (isinstance(default, str) and ("${" in default or default == "???"))
@@ -231,7 +240,7 @@ def _check_kind(key: str, value: Any, default: Any) -> None:
         fits = isinstance(value, int | float) and not isinstance(value, bool)
     if expected is int:
         fits = isinstance(value, int) and not isinstance(value, bool)
-        fits = fits or (isinstance(value, float) and _takes_fraction(key))
+        fits = fits or (isinstance(value, float) and takes_fraction(key))
     if not fits:
         raise ConfigError(
             f"expected {key} to be {_NAMES.get(expected, expected.__name__)}, got {value!r} "
@@ -239,7 +248,8 @@ def _check_kind(key: str, value: Any, default: Any) -> None:
         )
 
 
-def _takes_fraction(key: str) -> bool:
+def takes_fraction(key: str) -> bool:
+    """Whether the value of `key` may be a share as well as a number."""
     return key.rpartition(".")[2] in {"limit_train_batches", "limit_val_batches"}
 
 

@@ -6,7 +6,7 @@ Help texts and messages about a wrong name need this at once, so it imports neit
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -99,8 +99,17 @@ def shipped_targets(conf: Path) -> list[tuple[str, str, str]]:
     return found
 
 
+def comments_of_file(path: Path) -> dict[str, str]:
+    """The comment beside each key of a YAML file; the parts of a key are joined by dots."""
+    return {key: comment for key, _, comment in _lines_of_file(path) if comment}
+
+
 def _keys_of_file(path: Path) -> dict[str, tuple[str, str]]:
-    keys: dict[str, tuple[str, str]] = {}
+    return {key: (value, comment) for key, value, comment in _lines_of_file(path) if value}
+
+
+def _lines_of_file(path: Path) -> Iterator[tuple[str, str, str]]:
+    """Each key of a YAML file with its value, empty for a node, and the comment beside it."""
     parents: list[tuple[int, str]] = []
     for line in path.read_text("utf-8").splitlines() if path.is_file() else []:
         match = _KEY_LINE.match(line)
@@ -108,9 +117,6 @@ def _keys_of_file(path: Path) -> dict[str, tuple[str, str]]:
             continue
         indent = len(match["indent"])
         parents = [parent for parent in parents if parent[0] < indent]
-        key = ".".join([*(name for _, name in parents), match["key"]])
-        if match["value"]:
-            keys[key] = (match["value"], match["comment"] or "")
-        else:
+        yield ".".join([*(name for _, name in parents), match["key"]]), match["value"], match["comment"] or ""
+        if not match["value"]:
             parents.append((indent, match["key"]))
-    return keys

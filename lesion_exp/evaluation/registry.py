@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
+Direction = Literal["maximize", "minimize"]
 Place = Literal["epoch", "headline", "tracked", "report", "compare", "sweep", "shortcuts"]
 """Where a metric is shown:
 
@@ -186,7 +187,7 @@ def mode_of(name: str) -> Literal["min", "max"]:
     return "min" if is_lower_better(name) else "max"
 
 
-def direction_of(name: str) -> Literal["minimize", "maximize"]:
+def direction_of(name: str) -> Direction:
     """Returns the direction of the metric `name` in the words of searches."""
     return "minimize" if is_lower_better(name) else "maximize"
 

@@ -6,15 +6,14 @@ import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 from scipy import stats
 
 from lesion_exp.evaluation.predictions import FloatArray
-from lesion_exp.evaluation.registry import WATCHED_METRIC, is_share
+from lesion_exp.evaluation.registry import WATCHED_METRIC, Direction, is_share
 
-Direction = Literal["maximize", "minimize"]
 LEVEL: Final = 0.05
 """Two jobs with a smaller corrected p-value differ significantly."""
 _LEAST_OVERLAP: Final = 0.25

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -150,11 +150,12 @@ def check_loss(loss: Loss, name: str) -> None:
         )
 
 
-SCHEMES: Final = ("none", "balanced", "inverse", "effective_number")
+Scheme = Literal["none", "balanced", "inverse", "effective_number"]
+"""How the weights of classes follow from their numbers of images."""
 
 
 def class_weights(
-    class_counts: Sequence[int], scheme: str = "none", power: float | None = None, beta: float | None = None
+    class_counts: Sequence[int], scheme: Scheme = "none", power: float | None = None, beta: float | None = None
 ) -> Tensor | None:
     """Returns the weight of each class, float32 (C,), with a mean weight of 1 over training images; None for `none`.
 
@@ -176,7 +177,7 @@ def class_weights(
     Raises:
         ConfigError: the scheme is unknown, a value is out of range, or `power` or `beta` would have no effect.
     """
-    check_choice("loss.class_weights", scheme, SCHEMES)
+    check_choice("loss.class_weights", scheme, get_args(Scheme))
     _require_effect("power", power, "inverse", scheme)
     _require_effect("beta", beta, "effective_number", scheme)
     counts = torch.tensor([float(count) for count in class_counts], dtype=torch.float64)

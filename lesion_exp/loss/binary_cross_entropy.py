@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -30,7 +31,7 @@ class BinaryCrossEntropy(Loss):
 
     pos_weight: Tensor
 
-    def __init__(self, class_counts: Sequence[int], pos_weight: str | float = "none") -> None:
+    def __init__(self, class_counts: Sequence[int], pos_weight: Literal["none", "balanced"] | float = "none") -> None:
         super().__init__(class_counts)
         if self.num_classes != 2:
             raise ConfigError(

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lesion_exp.errors import ConfigError
-from lesion_exp.loss.base import Loss
+from lesion_exp.loss.base import Loss, Scheme
 from lesion_exp.loss.base import class_weights as weights_of_classes
 
 
@@ -36,7 +36,7 @@ class CrossEntropy(Loss):
     def __init__(
         self,
         class_counts: Sequence[int],
-        class_weights: str = "none",
+        class_weights: Scheme = "none",
         power: float | None = None,
         beta: float | None = None,
         label_smoothing: float = 0.0,

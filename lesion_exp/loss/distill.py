@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +12,8 @@ from torch import Tensor
 from lesion_exp.errors import ConfigError, check_choice
 from lesion_exp.loss.base import Loss
 
-VIEWS: Final = ("fixed", "same")
+Views = Literal["fixed", "same"]
+"""Which image the teacher sees."""
 
 
 class Distill(Loss):
@@ -49,15 +50,15 @@ class Distill(Loss):
         teacher_weights: str | None = None,
         temperature: float = 4.0,
         label_share: float = 0.1,
-        views: str = "fixed",
-        calibration: str = "none",
+        views: Views = "fixed",
+        calibration: Literal["none", "temperature", "vector", "isotonic"] = "none",
     ) -> None:
         super().__init__(class_counts)
         if not temperature > 0:
             raise ConfigError(f"expected loss.temperature above 0, got {temperature}; 1 to 10 are usual values")
         if not 0 <= label_share <= 1:
             raise ConfigError(f"expected loss.label_share in [0, 1], got {label_share}; 0.1 is a usual value")
-        check_choice("loss.views", views, VIEWS)
+        check_choice("loss.views", views, get_args(Views))
         if not isinstance(labels, Loss) or isinstance(labels, Distill):
             raise ConfigError(
                 f"expected another loss for the labels, got {type(labels).__name__}; loss@loss.labels=cross_entropy or "

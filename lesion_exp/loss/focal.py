@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lesion_exp.errors import ConfigError
-from lesion_exp.loss.base import Loss
+from lesion_exp.loss.base import Loss, Scheme
 from lesion_exp.loss.base import class_weights as weights_of_classes
 
 _SMALLEST_GAP = 1e-12
@@ -40,7 +40,7 @@ class Focal(Loss):
         self,
         class_counts: Sequence[int],
         gamma: float = 2.0,
-        class_weights: str = "none",
+        class_weights: Scheme = "none",
         power: float | None = None,
         beta: float | None = None,
     ) -> None:

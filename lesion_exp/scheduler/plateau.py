@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, cast
+from typing import Literal
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
@@ -16,7 +16,7 @@ def plateau(
     total_steps: float,
     steps_per_epoch: int,
     monitor: str = "val/loss",
-    mode: str = "min",
+    mode: Literal["min", "max"] = "min",
     factor: float = 0.5,
     patience: int = 5,
     threshold: float = 1.0e-4,
@@ -50,7 +50,7 @@ def plateau(
             raise ConfigError(f"expected scheduler.{key} to be at least 0, got {value}")
     scheduler = ReduceLROnPlateau(
         optimizer,
-        mode=cast(Literal["min", "max"], mode),
+        mode=mode,
         factor=factor,
         patience=patience,
         threshold=threshold,

@@ -10,11 +10,12 @@ import os
 import random
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 from hydra.core.utils import JobReturn
 
 from lesion_exp.errors import ConfigError, check_choice, not_installed
+from lesion_exp.evaluation.registry import Direction
 from lesion_exp.sweeps.search.search import AdaptiveSearch, Dimension, Suggestion
 
 if TYPE_CHECKING:
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PACKAGE: Final = "optuna"
-SAMPLERS: Final = ("tpe", "cmaes", "nsga2", "random")
-PRUNERS: Final = ("none", "median", "hyperband")
+SamplerName = Literal["tpe", "cmaes", "nsga2", "random"]
+PrunerName = Literal["none", "median", "hyperband"]
 JOURNAL: Final = "optuna.log"
 """The storage of the Optuna study in the folder of the sweep; Optuna's tools open it as a journal file."""
 STUDY: Final = "sweep"
@@ -50,12 +51,12 @@ class OptunaSearch(AdaptiveSearch):
     def __init__(
         self,
         metric: str | Sequence[str],
-        direction: str | Sequence[str],
+        direction: Direction | Sequence[Direction],
         num_cells: int,
-        sampler: str,
+        sampler: SamplerName,
         startup_cells: int,
         seed: int,
-        pruner: str,
+        pruner: PrunerName,
         pruner_startup_cells: int,
         warmup_epochs: int,
         max_epochs: int | None,
@@ -67,8 +68,8 @@ class OptunaSearch(AdaptiveSearch):
         for (name, bound), number in zip(least.items(), given, strict=True):
             if number < bound:
                 raise ConfigError(f"expected search.{name} of at least {bound}, got {number}")
-        check_choice("search.sampler", sampler, SAMPLERS)
-        check_choice("search.pruner", pruner, PRUNERS)
+        check_choice("search.sampler", sampler, get_args(SamplerName))
+        check_choice("search.pruner", pruner, get_args(PrunerName))
         if len(self.metrics) > 1 and pruner != "none":
             raise ConfigError(
                 f"expected search.pruner=none with {len(self.metrics)} metrics, got {pruner}: a cell that is behind in "

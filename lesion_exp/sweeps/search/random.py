@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from lesion_exp.errors import ConfigError
+from lesion_exp.evaluation.registry import Direction
 from lesion_exp.sweeps.search.search import Dimension, Search, Suggestion
 
 _FRUITLESS_DRAWS: Final = 1000
@@ -24,7 +25,7 @@ class RandomSearch(Search):
     def __init__(
         self,
         metric: str | Sequence[str],
-        direction: str | Sequence[str],
+        direction: Direction | Sequence[Direction],
         num_cells: int,
         seed: int,
         space: Mapping[str, Any] | None = None,

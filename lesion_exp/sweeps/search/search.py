@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, get_args
 
 from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override
 from hydra.core.utils import JobReturn, JobStatus, run_job
@@ -18,9 +18,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from lesion_exp.config.overrides import OptionNames, parse_overrides, quoted
 from lesion_exp.config.shipped_conf import group_names, option_names
 from lesion_exp.errors import ConfigError, check_choice
-from lesion_exp.evaluation.registry import WATCHED_METRIC
+from lesion_exp.evaluation.registry import WATCHED_METRIC, Direction
 
-DIRECTIONS: Final = ("maximize", "minimize")
 Suggestion = tuple[str, ...]
 """The overrides that make one cell."""
 
@@ -160,7 +159,10 @@ class Search(Sweeper):
     """
 
     def __init__(
-        self, metric: str | Sequence[str], direction: str | Sequence[str], space: Mapping[str, Any] | None = None
+        self,
+        metric: str | Sequence[str],
+        direction: Direction | Sequence[Direction],
+        space: Mapping[str, Any] | None = None,
     ) -> None:
         self.metrics = [metric] if isinstance(metric, str) else [str(name) for name in metric]
         self.directions = [direction] if isinstance(direction, str) else [str(word) for word in direction]
@@ -173,7 +175,7 @@ class Search(Sweeper):
                     f"a choice that is made on the test part cannot be evaluated on it"
                 )
         for word in self.directions:
-            check_choice("search.direction", word, DIRECTIONS)
+            check_choice("search.direction", word, get_args(Direction))
         if len(self.metrics) != len(self.directions):
             raise ConfigError(
                 f"expected a direction for each metric, got {len(self.metrics)} metrics and {len(self.directions)} "
