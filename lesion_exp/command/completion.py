@@ -16,7 +16,14 @@ from typing import Final
 from lesion_exp.choices import CHOICES
 from lesion_exp.command.arguments import Arguments
 from lesion_exp.command.verbs import FLAGS, VERB_FLAGS, VERBS, Verb
-from lesion_exp.config.shipped_conf import conf_dir, default_options, documented_keys, find_root, option_names
+from lesion_exp.config.shipped_conf import (
+    conf_dir,
+    default_options,
+    documented_keys,
+    find_root,
+    group_names,
+    option_names,
+)
 from lesion_exp.errors import ConfigError, nearest
 from lesion_exp.option import TRUTHS, Choice, Truth
 
@@ -114,10 +121,13 @@ def _names(verb: Verb, given: Sequence[str], folder: Path) -> list[str]:
     """Words without `=` that may stand next."""
     if verb.name == "completion":
         return list(SCRIPTS)
+    if verb.name == "schema":
+        return ["preset", "config", *(group.replace("/", ".") for group in group_names([conf_dir()]))]
     if verb.name == "sweep":
         return [*_OF_SWEEPS] if len(given) == 1 else ["latest", *_sweep_ids(folder)]
-    actions = [pattern.split(" ")[0] for pattern, _ in verb.words if "=" not in pattern]
-    return [*actions, *(_runs(folder, "") if verb.takes_names else ())]
+    words = [pattern.split(" ")[0] for pattern, _ in verb.words if "=" not in pattern]
+    runs = [*_runs(folder, ""), *_aliases(folder)] if verb.takes_names else []
+    return [*(word for word in words if not word.isupper()), *runs]  # words in capitals stand for others
 
 
 def _keys(verb: Verb, given: Sequence[str]) -> list[str]:
@@ -139,7 +149,7 @@ def _values(verb: Verb, current: str, given: Sequence[str], folders: Sequence[Pa
     head = f"{key}={before}{comma}"
     name = key.lstrip("+~")
     if name in _RUN_KEYS:
-        found: Iterable[str] = [*_RUN_WORDS, *_runs(folder, last)]
+        found: Iterable[str] = [*_RUN_WORDS, *_aliases(folder), *_runs(folder, last)]
     elif name in _SWEEP_KEYS:
         found = ["latest", *_sweep_ids(folder)]
     else:
@@ -184,16 +194,27 @@ def _beginning(words: Iterable[str], current: str) -> list[str]:
 
 def _runs(folder: Path, beginning: str) -> list[str]:
     """The beginnings of the ids of the latest runs in the embedded store of the project of `folder`."""
+    found = _select(
+        folder,
+        "SELECT run_uuid FROM runs WHERE lifecycle_stage = 'active' AND substr(run_uuid, 1, ?) = ? "
+        "ORDER BY start_time DESC LIMIT ?",
+        (len(beginning), beginning, MOST_RUNS),
+    )
+    return [run_id[: max(_ID_LENGTH, len(beginning))] for run_id in found]
+
+
+def _aliases(folder: Path) -> list[str]:
+    """The aliases of registered models in that store."""
+    return _select(folder, "SELECT DISTINCT alias FROM registered_model_aliases ORDER BY alias LIMIT ?", (MOST_RUNS,))
+
+
+def _select(folder: Path, query: str, values: Sequence[object]) -> list[str]:
+    """The first column of the rows that `query` finds; none where there is no store, or none that can be read."""
     database = find_root(folder) / "mlruns" / "mlflow.db"
     if not database.is_file():
         return []
-    query = (
-        "SELECT run_uuid FROM runs WHERE lifecycle_stage = 'active' AND substr(run_uuid, 1, ?) = ? "
-        "ORDER BY start_time DESC LIMIT ?"
-    )
     with suppress(sqlite3.Error), closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=0.1)) as store:
-        rows = store.execute(query, (len(beginning), beginning, MOST_RUNS)).fetchall()
-        return [run_id[: max(_ID_LENGTH, len(beginning))] for (run_id,) in rows]
+        return [str(row[0]) for row in store.execute(query, tuple(values))]
     return []
 
 

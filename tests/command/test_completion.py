@@ -22,6 +22,8 @@ def folder(tmp_path):
         store.execute("CREATE TABLE runs (run_uuid TEXT, lifecycle_stage TEXT, start_time INTEGER)")
         rows = [("aa" * 16, "active", 1), ("ab" * 16, "active", 2), ("ac" * 16, "deleted", 3)]
         store.executemany("INSERT INTO runs VALUES (?, ?, ?)", rows)
+        store.execute("CREATE TABLE registered_model_aliases (alias TEXT, name TEXT)")
+        store.execute("INSERT INTO registered_model_aliases VALUES ('champion', 'lesions')")
         store.commit()
     for name in ("20260101-1200", "20260102-1200"):
         (tmp_path / "sweeps" / name).mkdir(parents=True)
@@ -43,7 +45,19 @@ def folder(tmp_path):
         ("lesion-exp train augmentation/mix=mix", ["augmentation/mix=mixup"]),
         ("lesion-exp train --conf", ["--config-dir"]),
         ("lesion-exp evaluate --wa", []),
-        ("lesion-exp evaluate run=", ["latest", "best:val/balanced_accuracy", "abababababab", "aaaaaaaaaaaa"]),
+        (
+            "lesion-exp evaluate run=",
+            ["latest", "best:val/balanced_accuracy", "champion", "abababababab", "aaaaaaaaaaaa"],
+        ),
+        ("lesion-exp export run=ch", ["champion"]),
+        ("lesion-exp compare ch", ["champion"]),
+        ("lesion-exp compare R", []),
+        ("lesion-exp schema lo", ["loss"]),
+        ("lesion-exp export format=onnx", ["format=onnx", "format=onnx_int8"]),
+        (
+            "lesion-exp train backbone.lora.",
+            [f"backbone.lora.{name}=" for name in ("rank", "alpha", "dropout", "layers")],
+        ),
         ("lesion-exp evaluate run=ab", ["abababababab"]),
         ("lesion-exp evaluate run=abababababababab", ["abababababababab"]),
         ("lesion-exp compare a", ["abababababab", "aaaaaaaaaaaa", "against="]),
@@ -142,6 +156,33 @@ def test_fish_completes(folder, on_the_path, line, offered):
         ["fish", "-c", script], env=on_the_path, cwd=folder, capture_output=True, text=True, check=True
     )
     assert offered in answer.stdout.split()
+
+
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="zsh is not installed")
+@pytest.mark.parametrize(
+    ("line", "completed"), [("lesion-exp tra", "lesion-exp train"), ("lesion-exp train loss=foc", "loss=focal")]
+)
+def test_zsh_completes(folder, on_the_path, line, completed):
+    """An interactive shell in a terminal of its own, into which the line and a tab are typed."""
+    script = f"""
+        zmodload zsh/zpty
+        typed() {{
+            local until=$((SECONDS + 60)) out= part
+            while [[ $SECONDS -lt $until && "$out" != *"$1"* ]]; do
+                zpty -rt shell part && out+=$part || sleep 0.1
+            done
+            print -r -- "$out"
+        }}
+        zpty -b shell zsh -f -i
+        zpty -w shell 'PROMPT=; autoload -Uz compinit; compinit -u -D; eval "$(lesion-exp completion zsh)"'
+        zpty -w shell 'print RE""ADY'
+        typed READY >/dev/null
+        zpty -w -n shell $'{line}\\t'
+        typed '{completed}'
+        zpty -d shell
+    """
+    answer = subprocess.run(["zsh", "-f", "-c", script], env=on_the_path, cwd=folder, capture_output=True, text=True)
+    assert completed in answer.stdout
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
