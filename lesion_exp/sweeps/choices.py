@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final, Protocol, cast
 
-from lesion_exp.evaluation.registry import direction_of
-from lesion_exp.evaluation.repeated_runs import LEVEL, Direction, Repeated, as_fields, repeated
+from lesion_exp.evaluation.registry import Direction, direction_of
+from lesion_exp.evaluation.repeated_runs import LEVEL, Repeated, as_fields, repeated
 from lesion_exp.sweeps.search.search import better
 
 _REPEATING: Final = frozenset({"seed", "fold"})
