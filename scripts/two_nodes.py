@@ -298,7 +298,7 @@ def same(nodes: TwoNodes, per_node: int, seconds: float) -> dict[str, object]:
     }
 
 
-LONGER = ("trainer.max_epochs=12", "trainer.checkpoint_every_steps=5")
+LONGER = ("trainer.max_epochs=6", "trainer.checkpoint_every_steps=5")
 
 
 def killed(nodes: TwoNodes, per_node: int, seconds: float, *, cable: bool = False) -> dict[str, object]:
@@ -337,7 +337,7 @@ def restarted(nodes: TwoNodes, per_node: int, seconds: float) -> dict[str, objec
     trial = Trial(nodes, per_node, *SMALL_CNN, *LONGER)
     processes = trial.start("train", "job=job.yaml", restarts=2)
     trial.until_checkpoint(processes, seconds)
-    nodes.kill("b", "-m lesion_exp train")
+    nodes.kill("b", "-u -m lesion_exp train")  # torchrun itself stays
     codes = trial.finish(processes, seconds)
     said = [line for line in nodes.log("a").splitlines() if "goes on" in line or "rank 1 (" in line]
     together = trial.facts()

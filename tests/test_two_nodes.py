@@ -17,7 +17,7 @@ pytestmark = [
     pytest.mark.skipif(bool(two_nodes.reason_against()), reason=str(two_nodes.reason_against())),
 ]
 ROUNDING = 1e-5
-"""Largest difference of weights that differ by the order of sums alone, after 84 steps."""
+"""Largest difference of weights that differ by the order of sums alone, after 42 steps."""
 
 
 def result(*arguments):

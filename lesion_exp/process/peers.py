@@ -35,7 +35,7 @@ DOUBTED_SECONDS: Final = 10.0
 MEETING_SECONDS: Final = 600.0
 """How long a process waits for the others to come."""
 CLOSING_SECONDS: Final = 8.0
-"""How long a process has to close its run when another one is lost."""
+"""How long a process has to leave what it does when another one is lost, before it is asked to, and then is ended."""
 _POLL_SECONDS: Final = 0.1
 _DONE: Final = "done"
 _BROKEN: Final = re.compile(
@@ -72,6 +72,8 @@ class Peers:
         self._verdict: str | None = None
         self._found = threading.Event()
         self._left = threading.Event()
+        self._closing = threading.Event()
+        """Whether the main thread is leaving what it does."""
         self._doubt = threading.Event()
         self._last_round = time.monotonic()
 
@@ -252,10 +254,10 @@ class Peers:
             if time.monotonic() - self._last_round > self._patience():  # the store does not even refuse to answer
                 self._decide(f"{self._names[0]} at {self.address} does not answer")
         log.error("%s", self._verdict)
-        if self._left.wait(CLOSING_SECONDS):
+        if self._closing.wait(CLOSING_SECONDS):
             return
         os.kill(os.getpid(), signal.SIGTERM)
-        if not self._left.wait(CLOSING_SECONDS):
+        if not self._closing.wait(CLOSING_SECONDS):  # the main thread is in native code, which waits without end
             os._exit(1)
 
     @contextlib.contextmanager
@@ -267,14 +269,19 @@ class Peers:
         try:
             yield
         except PeerLost:
+            self._closing.set()
             raise
         except (KeyboardInterrupt, SystemExit) as error:
+            self._closing.set()
+            if self._verdict is not None:
+                raise PeerLost(self._verdict) from error
             self._tell_of(error)
             raise
         except Exception as error:
             if self._verdict is None and not isinstance(error, UserError) and _BROKEN.search(str(error)):
                 self._doubt.set()
                 self._found.wait(DOUBTED_SECONDS + 3 * SIGN_SECONDS)
+            self._closing.set()
             if self._verdict is None:
                 self._tell_of(error)
                 raise
@@ -295,6 +302,7 @@ class Peers:
                 if all(sign.decode() == _DONE for sign in self._store.multi_get(keys)):
                     break
                 time.sleep(_POLL_SECONDS)
+        self._closing.set()
         self._left.set()
 
 

@@ -103,12 +103,15 @@ def test_a_process_that_does_not_come_is_named(store, monkeypatch):
 
 @pytest.fixture
 def quick(monkeypatch):
-    """Signs of life are given and missed within a second, and nobody is ended."""
+    """Signs of life are given and missed within seconds; how processes would be ended is noted in a list."""
     monkeypatch.setattr(module, "SIGN_SECONDS", 0.1)
     monkeypatch.setattr(module, "SILENT_SECONDS", 3.0)
     monkeypatch.setattr(module, "DOUBTED_SECONDS", 1.5)
-    monkeypatch.setattr(module.os, "kill", lambda *_: None)
-    monkeypatch.setattr(module.os, "_exit", lambda *_: None)
+    monkeypatch.setattr(module, "CLOSING_SECONDS", 0.2)
+    ended = []
+    monkeypatch.setattr(module.os, "kill", lambda *_: ended.append("asked"))
+    monkeypatch.setattr(module.os, "_exit", lambda *_: ended.append("ended"))
+    return ended
 
 
 def test_a_process_that_falls_silent_is_named_by_all_others(store, quick, caplog):
@@ -126,8 +129,20 @@ def test_a_process_that_falls_silent_is_named_by_all_others(store, quick, caplog
         assert note.startswith("rank 1 (process")
         assert "has given no sign of life for" in note
         assert "resume run=RUN" in note
+    time.sleep(1.5)
+    assert quick == []  # they end by themselves
     for peer in found:
         peer._left.set()
+
+
+def test_a_process_that_waits_in_native_code_is_ended(store, quick):
+    found = met(store)
+    together([peer.watch for peer in found])
+    found[1]._left.set()
+    assert found[0]._found.wait(10)
+    time.sleep(2.0)
+    assert quick == ["asked", "ended"]
+    found[0]._left.set()
 
 
 def test_an_error_of_one_process_is_what_the_others_say(store, quick):
