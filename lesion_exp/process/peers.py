@@ -75,6 +75,8 @@ class Peers:
         self._closing = threading.Event()
         """Whether the main thread is leaving what it does."""
         self._doubt = threading.Event()
+        self._has_told = False
+        """Whether the others know of an error of this process."""
         self._last_round = time.monotonic()
 
     @property
@@ -214,7 +216,7 @@ class Peers:
             count += 1
             try:
                 self._store.set(f"sign/{self.rank}", str(count))
-                if self._store.check(["failed"]):
+                if not self._has_told and self._store.check(["failed"]):
                     return self._decide(self._store.get("failed").decode())
                 signs = self._store.multi_get([f"sign/{rank}" for rank in watched])
             except Exception:
@@ -288,6 +290,7 @@ class Peers:
             raise PeerLost(self._verdict) from error
 
     def _tell_of(self, error: BaseException) -> None:
+        self._has_told = True
         with contextlib.suppress(Exception):
             text = f"{self._names[self.rank]} was ended by {type(error).__name__}: {error}"
             self._store.compare_set("failed", "", text[:2000])
