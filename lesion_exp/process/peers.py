@@ -7,6 +7,7 @@ machine does there what is done once a machine.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import json
 import logging
@@ -197,6 +198,20 @@ class Peers:
             f"{', '.join(absent) or 'of an earlier start'} did not come; look at what the starter says on its machine, "
             f"and whether that reaches this address"
         )
+
+    def connect(self, backend: str) -> None:
+        """Makes the process group of torch.distributed, which Lightning then uses.
+
+        torchrun keeps its store when it starts processes again, with the addresses of the earlier ones. Lightning would
+        meet these there, so the group is made below the name of this meeting.
+        """
+        import torch.distributed as dist
+        from torch.distributed import distributed_c10d
+
+        group = distributed_c10d.PrefixStore("group", self._store)
+        dist.init_process_group(backend, store=group, rank=self.rank, world_size=self.size)
+        if backend == "nccl":  # which warns of a group that is left at the end
+            atexit.register(dist.destroy_process_group)
 
     # signs of life
 

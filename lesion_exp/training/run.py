@@ -30,6 +30,7 @@ from lesion_exp.evaluation.registry import WATCHED, only_metrics, short_of, show
 from lesion_exp.model.checkpoint_file import portable, read_checkpoint, state_hash
 from lesion_exp.model.classifier import OPTIMIZER_COMMON_KEYS, merged_weights
 from lesion_exp.model.inputs import SAMPLE_KEYS
+from lesion_exp.model.precision import has_gpu
 from lesion_exp.model.prediction import PartProgress, predict_part
 from lesion_exp.model.save_model import keep_checkpoint, keep_model
 from lesion_exp.pretrain import COMMON_KEYS as PRETRAIN_KEYS
@@ -171,6 +172,8 @@ def _train_together(job: Job | None, context: RunContext, group: RankGroup, peer
         return _train_alone(job, context)
     if context.continues is None:
         group.check_fits(*num_devices_and_nodes(job.config["trainer"]))
+    if may_start_again() and group.world_size > 1:
+        peers.connect("nccl" if has_gpu(job.config["trainer"]["accelerator"]) else "gloo")
     processes = (peers.per_node, peers.size // peers.per_node)
     return run_job(job, replace(context, processes=processes), peers)
 
