@@ -144,10 +144,6 @@ class TwoNodes:
         """Cuts the cable: packets are lost, and nobody is told."""
         _ip("-n", self._names["b"], "link", "set", self._links["b"], "down")
 
-    def join(self) -> None:
-        """Repairs the cable."""
-        _ip("-n", self._names["b"], "link", "set", self._links["b"], "up")
-
     def log(self, node: str, name: str = "log.txt") -> str:
         """What the processes of a machine have written."""
         return (self.folder / node / name).read_text(encoding="utf-8", errors="replace")
@@ -301,21 +297,18 @@ def same(nodes: TwoNodes, per_node: int, seconds: float) -> dict[str, object]:
 LONGER = ("trainer.max_epochs=6", "trainer.checkpoint_every_steps=5")
 
 
-def killed(nodes: TwoNodes, per_node: int, seconds: float, *, cable: bool = False) -> dict[str, object]:
+def killed(nodes: TwoNodes, per_node: int, seconds: float) -> dict[str, object]:
     """What becomes of a run when a machine is lost, and of `resume`."""
     trial = Trial(nodes, per_node, *SMALL_CNN, *LONGER)
     processes = trial.start("train", "job=job.yaml")
     trial.until_checkpoint(processes, seconds)
     began = time.monotonic()
-    nodes.cut() if cable else nodes.kill("b")
+    nodes.kill("b")
     while nodes.pids("a", "lesion_exp train") and time.monotonic() - began < seconds:
         time.sleep(0.1)
     ended = time.monotonic() - began
     codes = trial.finish(processes[:1], 30)
-    said = [line for line in nodes.log("a").splitlines() if re.search(r"rank \d+ \(process|resume", line)]
-    nodes.kill("a"), nodes.kill("b")
-    if cable:
-        nodes.join()
+    nodes.kill("a")
     state = shown(trial.facts())
     resumed = {
         "codes": trial.finish(trial.start("resume", "run=latest", log="resumed.txt"), seconds),
@@ -325,11 +318,31 @@ def killed(nodes: TwoNodes, per_node: int, seconds: float, *, cable: bool = Fals
     return {
         "seconds_until_the_others_ended": round(ended, 1),
         "codes": codes,
-        "said": said,
+        "said": said_of_loss(nodes, "a"),
         "then": state,
         "resumed": shown(resumed),
         "largest_difference_to_a_run_that_never_stopped": difference(resumed, alone) if "_last" in resumed else None,
     }
+
+
+def cable(nodes: TwoNodes, per_node: int, seconds: float) -> dict[str, object]:
+    """How long the processes of both machines wait for each other when the cable is cut, and what they say."""
+    trial = Trial(nodes, per_node, *SMALL_CNN, "trainer.max_epochs=300", "trainer.checkpoint_every_steps=5")
+    processes = trial.start("train", "job=job.yaml")
+    trial.until_checkpoint(processes, seconds)
+    nodes.cut()
+    began, ended = time.monotonic(), dict[str, float]()
+    while len(ended) < len(NODES) and time.monotonic() - began < seconds:
+        for node in NODES:
+            if node not in ended and not nodes.pids(node, "-u -m lesion_exp train"):
+                ended[node] = round(time.monotonic() - began, 1)
+        time.sleep(0.1)
+    return {"seconds_until_they_ended": ended, "said": {node: said_of_loss(nodes, node) for node in NODES}}
+
+
+def said_of_loss(nodes: TwoNodes, node: str) -> list[str]:
+    """What the processes of a machine have said of others, and of going on."""
+    return [line for line in nodes.log(node).splitlines() if re.search(r"rank \d+ \(process|resume run=", line)]
 
 
 def restarted(nodes: TwoNodes, per_node: int, seconds: float) -> dict[str, object]:
@@ -435,9 +448,10 @@ def main(argv: Sequence[str] | None = None) -> int:
                 result = restarted(nodes, arguments.processes, arguments.seconds)
             case "elastic":
                 result = elastic(nodes, arguments.seconds, SMALL_CNN if arguments.batch_norm else CONVNEXT)
+            case "killed":
+                result = killed(nodes, arguments.processes, arguments.seconds)
             case _:
-                is_cable = arguments.case == "cable"
-                result = killed(nodes, arguments.processes, arguments.seconds, cable=is_cable)
+                result = cable(nodes, arguments.processes, arguments.seconds)
     print(json.dumps(result, indent=None if arguments.json else 2))
     return 0
 

@@ -46,15 +46,22 @@ def test_two_machines_make_the_run_of_one(per_node):
     assert found["metrics_equal"]
 
 
-@pytest.mark.parametrize("case", ["killed", "cable"])
-def test_a_lost_machine_is_named_and_resume_goes_on(case):
-    found = result(case)
+def test_a_lost_machine_is_named_and_resume_goes_on():
+    found = result("killed")
     assert found["seconds_until_the_others_ended"] < 60
     assert any("rank 1 (process" in line and "node-b" in line for line in found["said"])
     assert any("resume run=" in line for line in found["said"])
     assert found["then"]["status"] == "KILLED"
     assert (found["resumed"]["status"], found["resumed"]["run"]) == ("FINISHED", found["then"]["run"])
     assert found["largest_difference_to_a_run_that_never_stopped"] == 0
+
+
+def test_machines_that_no_longer_reach_each_other_end_within_a_minute():
+    found = result("cable")
+    assert set(found["seconds_until_they_ended"]) == {"a", "b"}
+    assert max(found["seconds_until_they_ended"].values()) < 60
+    for node, rank, other in (("a", 1, "b"), ("b", 0, "a")):
+        assert any(f"rank {rank} (process" in line and f"node-{other}" in line for line in found["said"][node])
 
 
 def test_torchrun_starts_the_processes_again_and_the_run_goes_on():

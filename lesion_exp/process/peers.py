@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 SIGN_SECONDS: Final = 2.0
 """Interval between two signs of life."""
-SILENT_SECONDS: Final = 40.0
+SILENT_SECONDS: Final = 30.0
 """A process that has given no sign for so long is lost."""
 DOUBTED_SECONDS: Final = 10.0
 """The same, once a connection to one of the processes has broken."""
