@@ -86,7 +86,7 @@ def make_datamodule(config: Mapping[str, Any], split: SplitData) -> LesionDataMo
     """
     config = measured(config, split)
     pipeline: AugmentationPipeline = instantiate(config["augmentation"], "augmentation")
-    encoder = _metadata_encoder(config, split.table)
+    encoder = metadata_encoder(config, split.table)
     sample = sample_options(config)
     if pipeline.trains_on_device and not has_gpu(config["trainer"]["accelerator"]):
         raise ConfigError("expected a GPU for augmentation.device=gpu, got a trainer without; use device=cpu")
@@ -161,7 +161,8 @@ def _some_length(trainer: Mapping[str, Any]) -> TrainingLength:
     return TrainingLength(_TRIAL_STEPS, 1, trainer["max_epochs"], ENDLESS if max_steps is None else max_steps)
 
 
-def _metadata_encoder(config: Mapping[str, Any], table: pd.DataFrame) -> MetadataEncoder | None:
+def metadata_encoder(config: Mapping[str, Any], table: pd.DataFrame) -> MetadataEncoder | None:
+    """Fits the encoder of the metadata on the training part of `table`; None if the network takes none."""
     if config["backbone"].get("metadata", "none") == "none":
         return None
     return MetadataEncoder.fit(table[table["split"] == "train"])

@@ -23,7 +23,7 @@ from lesion_exp.model.classifier import make_backbone, make_loss, remembers, sol
 from lesion_exp.model.inputs import sample_options
 from lesion_exp.scheduler.schedule import ENDLESS, TrainingLength
 from lesion_exp.training.added_metrics import try_added_metrics
-from lesion_exp.training.build import check_optimisation, make_datamodule
+from lesion_exp.training.build import check_optimisation, make_datamodule, metadata_encoder
 from lesion_exp.training.data import SplitData, is_pretraining
 from lesion_exp.training.part_evaluation import check_evaluation
 from lesion_exp.training.trainer import check_trainer, num_processes
@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 PATCHES: Final = (32, 16, 14, 224)
 """Common divisors of the image sizes that networks accept, pixels."""
 SMALLEST_IMAGE: Final = 16
+_TRIED_IMAGES: Final = 2
+"""Images in the batch that a network is tried with, unless all its batches are smaller."""
 _PASSED: Final[set[str]] = set()
 """Keys of the trials that networks have passed."""
 _ONE_IMAGE: Final = "Expected more than 1 value per channel"
@@ -89,22 +91,20 @@ def check_training(config: Mapping[str, Any], split: SplitData) -> list[str]:
             f"backbone.weights=imagenet or a file gives the frozen layers something to see with"
         )
     metadata_width = data.metadata.width if data.metadata else 0
-    Trial(config, len(split.classes), metadata_width, min(batch_size, 2)).check()
+    Trial(config, len(split.classes), metadata_width, min(batch_size, _TRIED_IMAGES)).check()
     return warnings
 
 
 def share_trial(config: Mapping[str, Any], split: SplitData) -> None:
     """Tries the network of the job `config` for `check_training` in the processes that are forked from this one.
 
-    Nothing is computed (see `Trial.check_without_computing`), and networks of other packages are not tried, because
-    their code may start threads.
+    No device is asked for, no image is read and nothing is computed (see `Trial.check_without_computing`), since a
+    process that has done so cannot be forked safely. Networks of other packages are not tried: their code may do it.
     """
     if is_pretraining(config) or not str(config["backbone"][TARGET]).startswith("lesion_exp."):
         return
-    data = make_datamodule(config, split)
-    batch_size = data.images_per_epoch() if config["trainer"]["find_batch_size"] else data.smallest_batch(1)
-    metadata_width = data.metadata.width if data.metadata else 0
-    Trial(config, len(split.classes), metadata_width, min(batch_size, 2)).check_without_computing()
+    encoder = metadata_encoder(config, split.table)
+    Trial(config, len(split.classes), encoder.width if encoder else 0, _TRIED_IMAGES).check_without_computing()
 
 
 def _check_probe(config: Mapping[str, Any], data: LesionDataModule, loss: Loss) -> None:
