@@ -132,7 +132,7 @@ class TrainingProgress(ProgressBar):
         epoch, num_epochs = trainer.current_epoch + 1, training_length(trainer).num_epochs
         words = [f"epoch {_of(epoch, num_epochs)}"]
         words.append(f"train/loss {loss:.3f}")
-        if "val/loss" in values:
+        if "val/loss" in values and self._watched.metric != "val/loss":
             words.append(f"val/loss {values['val/loss']:.3f}")
         metric = self._watched.metric
         if metric in values and (epoch == num_epochs or epoch % (trainer.check_val_every_n_epoch or 1) == 0):

@@ -78,6 +78,9 @@ def test_the_best_epoch_is_that_of_the_metric_that_is_monitored(tiny_job):
     assert run.metrics["best/val/loss"] == best.value
     content = torch.load(download_artifact(run, "checkpoints/best.ckpt"), weights_only=True)
     assert content["global_step"] == best.step + 1
+    log = download_artifact(run, "log.txt").read_text("utf-8")
+    ends = [line for line in log.splitlines() if "train/loss" in line]
+    assert [line.count("val/loss") for line in ends] == [1, 1, 1, 1]
 
 
 @pytest.mark.slow
