@@ -201,7 +201,12 @@ def _opened(locator: str, size: int, changed: int, process: int) -> Archive:
         if not container:
             return Archive(locator, Path(locator).open("rb"))
         return Archive(locator, open_archive(container).open_zip(member))
-    except (OSError, LookupError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, struct.error) as error:
+    except NotImplementedError as error:  # zipfile raises it for a compression method that it does not know: Deflate64
+        raise DataError(
+            f"expected a zip at {locator} whose compression Python can undo, got another ({error}); unzip "
+            f"{file_of(locator)} with the program that made it, and move the zip out of the folder"
+        ) from error
+    except (OSError, LookupError, zipfile.BadZipFile, zlib.error, EOFError, struct.error) as error:
         raise DataError(f"expected a zip at {locator}, but it cannot be opened: {error}; download it again") from error
 
 

@@ -14,7 +14,7 @@ from lesion_exp.command.completion import LINE, candidates
 from lesion_exp.command.help import general_help, verb_help
 from lesion_exp.command.verbs import FLAGS, VERB_FLAGS, VERBS
 from lesion_exp.config.shipped_conf import conf_dir
-from lesion_exp.errors import ConfigError, UserError, is_full, nearest
+from lesion_exp.errors import ConfigError, UserError, is_full, is_no_path, nearest
 from lesion_exp.privacy import without_secrets
 from lesion_exp.progress import Stage
 from lesion_exp.terminal import say
@@ -52,6 +52,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return FAILED
     except Exception as error:
+        if is_no_path(error):
+            say(
+                f"lesion-exp: expected paths that this machine can have, got one that it refuses: {error}; shorten it, "
+                f"or write the folder of the user in place of ~NAME",
+                sys.stderr,
+            )
+            return MISTAKE
         notes = "; ".join(getattr(error, "__notes__", []))
         what = "the run" if arguments[0] in TRAINING else f"the verb {arguments[0]}"
         say(f"lesion-exp: {what} failed: {type(error).__name__}: {without_secrets(str(error))}", sys.stderr)

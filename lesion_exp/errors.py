@@ -62,6 +62,13 @@ def is_full(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno in _NO_ROOM
 
 
+def is_no_path(error: BaseException) -> bool:
+    """Whether `error` says that a text cannot be a path here: it is too long, or begins with ~ and no user's name."""
+    if isinstance(error, OSError):
+        return error.errno == errno.ENAMETOOLONG
+    return isinstance(error, RuntimeError) and str(error) == "Could not determine home directory."  # of pathlib
+
+
 def not_installed(package: str, wanted_for: str) -> ConfigError:
     """Returns the error for an optional package that is missing; `wanted_for` says what needs it."""
     return ConfigError(

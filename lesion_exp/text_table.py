@@ -160,19 +160,23 @@ def read_table(path: Path, what: str) -> pd.DataFrame:
         what: what the table contains, for messages.
 
     Raises:
-        DataError: there is no such file, or it cannot be read.
+        DataError: there is no such file, it cannot be read, or it has no row.
     """
     path = path.expanduser()
     if not path.is_file():
         raise DataError(f"expected a file with {what}, but there is none at {path}; correct the path")
     if path.suffix.lower() != ".parquet":
-        return read_csv(str(path))
-    try:
-        return pd.read_parquet(path).rename(columns=str)
-    except (ValueError, OSError) as error:
-        raise DataError(
-            f"expected a table with {what} at {path}, but it cannot be read: {error}; name a csv, or save it again"
-        ) from error
+        found = read_csv(str(path))
+    else:
+        try:
+            found = pd.read_parquet(path).rename(columns=str)
+        except (ValueError, OSError, NotImplementedError) as error:
+            raise DataError(
+                f"expected a table with {what} at {path}, but it cannot be read: {error}; name a csv, or save it again"
+            ) from error
+    if found.empty:
+        raise DataError(f"expected {what} at {path}, got a header without any row; name a file that has rows")
+    return found
 
 
 def normal_text(text: str) -> str:

@@ -109,6 +109,19 @@ def test_a_broken_inner_zip_is_named(tmp_path: Path) -> None:
         list(members_of(str(tmp_path / "a.zip")))
 
 
+def test_a_compression_that_zipfile_does_not_know_is_told_with_a_remedy(tmp_path: Path) -> None:
+    packed = bytearray(_zip({"b.zip": _zip({"x.jpg": b"1"})}))
+    for signature, method in ((b"PK\x03\x04", 8), (b"PK\x01\x02", 10)):
+        place = packed.index(signature) + method
+        packed[place : place + 2] = (9).to_bytes(2, "little")  # Deflate64, as Windows packs large files
+    (tmp_path / "a.zip").write_bytes(bytes(packed))
+    with pytest.raises(
+        DataError, match=r"a\.zip!/b\.zip whose compression Python can undo.*; unzip .*a\.zip with"
+    ) as told:
+        list(members_of(str(tmp_path / "a.zip")))
+    assert isinstance(told.value.__cause__, NotImplementedError)
+
+
 def test_no_room_to_unpack_is_said_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.zip").write_bytes(_zip({"b.zip": _zip({"x.jpg": b"1"})}))
     monkeypatch.setattr(archive.shutil, "disk_usage", lambda folder: type("Usage", (), {"free": 3}))

@@ -84,14 +84,19 @@ def evaluate(arguments: Arguments) -> int:
     result = evaluated(arguments)
     if result is None:
         return 0
+    show_evaluation(result, json_alone=arguments.json)
+    say(f"evaluation: run {result.run_id}, folder evaluation/{result.name}", sys.stderr)
+    return 0
+
+
+def show_evaluation(result: RunEvaluation, *, json_alone: bool) -> None:
+    """Shows an evaluation on standard output: one JSON object if `json_alone`, else a report."""
     from lesion_exp.verbs.evaluate.evaluation_report import as_json, as_text
 
-    if arguments.json:
+    if json_alone:
         print(json.dumps(as_json(result)))
     else:
         say(as_text(result), end="")
-    say(f"evaluation: run {result.run_id}, folder evaluation/{result.name}", sys.stderr)
-    return 0
 
 
 def evaluated(arguments: Arguments) -> RunEvaluation | None:

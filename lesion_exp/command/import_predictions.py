@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import TYPE_CHECKING, Final
 
 from lesion_exp.command.arguments import Arguments, check_keys, compose_job
 from lesion_exp.command.chosen_run import chosen_run
+from lesion_exp.command.evaluate import show_evaluation
 from lesion_exp.errors import ConfigError
 from lesion_exp.terminal import say
 from lesion_exp.verbs.evaluate.import_request import ImportRequest
@@ -23,13 +23,9 @@ def import_predictions(arguments: Arguments) -> int:
     result = imported(arguments)
     if result is None:
         return 0
-    from lesion_exp.verbs.evaluate.evaluation_report import as_json, as_text
-
-    if arguments.json:
-        print(json.dumps(as_json(result)))
-    else:
-        say(as_text(result))
-        print(result.run_id)
+    show_evaluation(result, json_alone=arguments.json)
+    if not arguments.json:
+        print(f"\n{result.run_id}")
     say(f"compare it with another run of these images: lesion-exp compare {result.run_id[:8]} RUN", sys.stderr)
     return 0
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from lesion_exp.verbs.predict.predict import PredictionSummary
 
 _DATASET: Final = "dataset"
+_PATHS: Final = "paths"
 
 
 def predict(arguments: Arguments) -> int:
@@ -121,5 +122,8 @@ def _data_set(arguments: Arguments) -> Mapping[str, Any] | None:
         )
     prepare_process(arguments)
     arguments.overrides = [text for text in arguments.overrides if text not in words]
-    node: Mapping[str, Any] = compose_config(replace(arguments, overrides=words)).config[_DATASET]
+    of_project = [
+        text for text in arguments.overrides if key_of(text).startswith(f"{_PATHS}.")
+    ]  # generated data lie there
+    node: Mapping[str, Any] = compose_config(replace(arguments, overrides=[*of_project, *words])).config[_DATASET]
     return node

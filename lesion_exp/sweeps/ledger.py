@@ -22,10 +22,10 @@ from lesion_exp.config.project import Project
 from lesion_exp.errors import ConfigError, first_cases
 from lesion_exp.privacy import without_secrets
 from lesion_exp.sweeps.cell import Cell, write_json
+from lesion_exp.tracking.run_names import SHORTEST_PREFIX
 
 FOLD: Final = "split.fold"
 FORMAT: Final = 1
-_SHORTEST_PREFIX: Final = 4
 
 
 @dataclass(frozen=True)
@@ -202,14 +202,18 @@ def find_sweep(folder: Path, spec: str) -> Sweep:
             f"expected the beginning of one sweep; {spec!r} begins {len(matches)}:\n{listed}\nadd letters"
         )
     raise ConfigError(
-        f"expected the id of a sweep or of its run, the beginning of one (at least {_SHORTEST_PREFIX} letters) or "
+        f"expected the id of a sweep or of its run, the beginning of one (at least {SHORTEST_PREFIX} letters) or "
         f"latest, got {spec!r}; the sweeps in {folder}:\n{listed}"
     )
 
 
 def _is_named(sweep: Sweep, spec: str) -> bool:
-    names = [name for name in (sweep.facts.sweep_id, sweep.facts.parent_run_id) if name]
-    return len(spec) >= _SHORTEST_PREFIX and any(name.startswith(spec) for name in names)
+    return names_sweep(spec, sweep.facts.sweep_id, sweep.facts.parent_run_id or "")
+
+
+def names_sweep(spec: str, sweep_id: str, run_id: str) -> bool:
+    """Whether `spec` is the id of a sweep or of its run, or the beginning of one that is long enough."""
+    return len(spec) >= SHORTEST_PREFIX and (sweep_id.startswith(spec) or run_id.startswith(spec.lower()))
 
 
 def _line(sweep: Sweep) -> str:

@@ -13,7 +13,7 @@ from lesion_exp.errors import ConfigError, first_cases, nearest
 from lesion_exp.evaluation.registry import entry_of, mode_of
 from lesion_exp.tracking.mlflow_values import allowed_name, given_name
 from lesion_exp.tracking.run_names import ORIGIN_TAG, RECENT, SHORTEST_PREFIX, KnownRun, no_run, unknown_run
-from lesion_exp.tracking.stored_run import MODES_TAG, PARENT_TAG, Run, is_in_files_alone, may_be_in_files
+from lesion_exp.tracking.stored_run import IMPORTED, MODES_TAG, PARENT_TAG, Run, is_in_files_alone, may_be_in_files
 
 if TYPE_CHECKING:
     from mlflow.entities import Run as MlflowRun
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_NOT_TRAINED: Final = ("preview", "comparison", "ensemble")
+_NOT_TRAINED: Final = ("preview", "comparison", "ensemble", IMPORTED)
 """Values of the tag `kind` of runs in which nothing was trained."""
 READS_TAG: Final = "test_readings"
 """Tag of a run that read its test part: the number of reads of that part so far, over all runs in the store."""
@@ -32,8 +32,8 @@ READS_TAG: Final = "test_readings"
 def find_run(store: Store, spec: str) -> Run:
     """Finds the run that `spec` names: an id, a unique prefix of one, `latest`, `best:<metric>`, or a registered alias.
 
-    - `latest` is the run that started last. The runs of sweeps themselves, previews, comparisons and ensembles are
-      ignored, here and for `best`.
+    - `latest` is the run that started last. The runs of sweeps themselves, previews, comparisons, ensembles and
+      imported predictions are ignored, here and for `best`.
     - `best:<metric>` is the FINISHED run with the best value. For `val/...` it is the value at the best epoch
       (`best/val/...`) if runs have it. A run tagged `leaky` is chosen only if there is no other.
     - An id may also be that of an imported run in the store where it was trained.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing, suppress
@@ -15,7 +16,7 @@ from lesion_exp.privacy import without_secrets
 ORIGIN_TAG: Final = "bundle_run_id"
 """Tag of an imported run with its id in the store where it was trained."""
 SHORTEST_PREFIX: Final = 4
-"""Letters of an id that name a run."""
+"""Number of letters with which the beginning of an id names a run, or a sweep."""
 RECENT: Final = 200
 """Runs among which those with a similar name are looked for, the latest ones."""
 _ACTIVE: Final = (
@@ -52,7 +53,7 @@ def check_names(database: Path, names: Sequence[str]) -> None:
         ConfigError: the store has no run, or none with that name.
     """
     wanted = [part.strip() for name in names for part in name.removeprefix("folds:").strip("[]").split(",")]
-    wanted = [name for name in wanted if not Path(name).expanduser().is_file()]
+    wanted = [name for name in wanted if not os.path.isfile(os.path.expanduser(name))]  # noqa: PTH111, PTH113 - never raise
     if wanted and not database.exists():
         raise ConfigError(no_run(f"sqlite:///{database}"))
     with suppress(sqlite3.Error), closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=1)) as store:

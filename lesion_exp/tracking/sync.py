@@ -13,12 +13,12 @@ from typing import Final, Literal
 from lesion_exp.errors import ConfigError, first_cases
 from lesion_exp.tracking.embedded import HEARTBEAT_TAG
 from lesion_exp.tracking.heartbeat import is_dead
+from lesion_exp.tracking.run_names import SHORTEST_PREFIX
 from lesion_exp.tracking.spool import SPOOL_DIR, Spool, SpoolHeld, read_header
 from lesion_exp.tracking.store import Store
 from lesion_exp.tracking.uploader import upload_remaining
 
 State = Literal["sent", "alive", "failed", "refused"]
-_SHORTEST_PREFIX: Final = 4
 _CLOCKS_DIFFER: Final = 5.0
 """Seconds by which a heartbeat must be later than the spool to come from another process."""
 
@@ -102,12 +102,12 @@ def _sync_run(store: Store | ConfigError, run_id: str, name: str, folder: Path) 
 
 
 def _choose(known: list[str], spec: str, live: Path) -> list[str]:
-    long_enough = re.fullmatch(rf"[0-9a-f]{{{_SHORTEST_PREFIX},32}}", spec.lower())
+    long_enough = re.fullmatch(rf"[0-9a-f]{{{SHORTEST_PREFIX},32}}", spec.lower())
     chosen = [run_id for run_id in known if run_id.startswith(spec.lower())] if long_enough else []
     if len(chosen) != 1:
         listed = first_cases(known) or "  none"
         raise ConfigError(
-            f"expected the id of a run that waits to be uploaded, or its first {_SHORTEST_PREFIX} letters or more, got "
+            f"expected the id of a run that waits to be uploaded, or its first {SHORTEST_PREFIX} letters or more, got "
             f"{spec!r}, which matches {len(chosen)} of those in {live}:\n{listed}\nLeave run= out to upload all."
         )
     return chosen

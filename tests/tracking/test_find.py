@@ -41,7 +41,7 @@ def test_latest_is_the_last_started_whatever_its_status_but_trained(store: Store
     make_run(store, "first", {})
     last = make_run(store, "last", {}, status="FAILED", **{"sweep_id": "s", "mlflow.parentRunId": "p"})
     make_run(store, "parent", {}, sweep_id="s")
-    for kind in ("preview", "comparison"):
+    for kind in ("preview", "comparison", "imported"):
         make_run(store, kind, {}, kind=kind)
     assert find_run(store, "latest").run_id == last
 

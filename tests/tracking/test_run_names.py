@@ -51,7 +51,9 @@ def test_names_that_find_a_run_pass(store: Store, database: Path, tmp_path: Path
     check_names(database, [f"[{run_id}, latest]", f"folds:[{run_id[:8]},champion]"])
 
 
-@pytest.mark.parametrize("name", ["one", "lates", "abc", "zzzz", "deleted", "nowhere.ckpt"])
+@pytest.mark.parametrize(
+    "name", ["one", "lates", "abc", "zzzz", "deleted", "nowhere.ckpt", "~no_such_user/a.ckpt", "a" * 300]
+)
 def test_other_names_are_refused_in_the_words_of_find_run(store: Store, database: Path, name: str) -> None:
     for given in ("one", "two", "one"):
         made(store, given)

@@ -10,6 +10,7 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
+from lesion_exp.dataset.table import OFFICIAL_PARTS
 from lesion_exp.errors import ConfigError, DataError, did_you_mean, first_cases
 from lesion_exp.evaluation.challenge_format import BENIGN, MALIGNANT, TARGET, ChallengeFormat, format_of
 from lesion_exp.evaluation.class_mapping import class_of
@@ -25,6 +26,10 @@ _IDS: Final = (
 """Names of columns with ids, the most certain first; case and blanks are ignored."""
 _PREDICTED: Final = ("prediction", "predicted", "pred", "predicted_label", "predicted_class", "pred_label", "y_pred")
 _PREFIX: Final = re.compile(r"^(?:p|prob|probs|probability|proba|pred|score|logit|logits)[_ .]", re.IGNORECASE)
+
+
+_DECIMAL_COMMA: Final = r"[+-]?\d*,\d+(?:[eE][+-]?\d+)?"
+"""A number as spreadsheet programs write it in much of Europe."""
 
 
 @dataclass(frozen=True)
@@ -74,10 +79,10 @@ def read_predictions_file(request: ImportRequest, known: Collection[str]) -> Giv
     names = tuple(str(name) for name in ids)
     columns = _class_columns(frame, request, challenge, known, key)
     part = request.columns.get("split", "split" if "split" in frame else None)
-    parts = () if part is None else tuple(_part(value, path.name) for value in frame[part])
+    parts = () if part is None else tuple(part_of(value, path.name) for value in frame[part])
     used = {"lesion_id" if of_lesions else "image_id": key, **({} if part is None else {"split": part})}
     told = None if challenge is None else challenge.name
-    if request.values == "labels" or not columns:
+    if request.values == "labels" or not (columns or request.values == "logits"):
         column = _label_column(frame, request, path.name)
         labels = tuple("" if pd.isna(value) else str(value).strip() for value in frame[column])
         empty = [name for name, label in zip(names, labels, strict=True) if not label]
@@ -90,15 +95,14 @@ def read_predictions_file(request: ImportRequest, known: Collection[str]) -> Giv
         return GivenPredictions(names, of_lesions, (), nothing, labels, parts, {**used, "prediction": column}, told)
     classes = tuple(sorted(columns))
     named = [columns[name] for name in classes]
+    if len(classes) < 2 and classes != (MALIGNANT,):
+        raise DataError(
+            f"expected a column for each class in {path.name}, got {named[0] if named else 'none'} among "
+            f"{', '.join(map(str, frame.columns))}; name them with columns='{{CLASS: COLUMN, ...}}'"
+        )
     given = _numbers(frame, named, names, path.name)
     if classes == (MALIGNANT,):
-        _check_target(given, names, path.name)
-        classes, given = (BENIGN, MALIGNANT), np.concatenate([1 - given, given], axis=1)
-    elif len(classes) < 2:
-        raise DataError(
-            f"expected a column for each class in {path.name}, got only {named[0]}; name them with "
-            f"columns='{{CLASS: COLUMN, ...}}'"
-        )
+        classes, given = (BENIGN, MALIGNANT), _of_two_classes(given, request, names, path.name)
     probs = _as_probabilities(given, named, request, names, path.name)
     return GivenPredictions(names, of_lesions, classes, probs, (), parts, {**used, **columns}, told)
 
@@ -144,12 +148,12 @@ def _class_columns(
     """Class -> column with its values: those of `columns=`, of the challenge, or the recognised ones."""
     given = {name: column for name, column in request.columns.items() if name not in MAPPABLE}
     if given:
-        return {class_of(name, known) or name: column for name, column in given.items()}
+        return _chosen_columns(given, known)
     if challenge is not None:
         return {name: column for column, name in challenge.classes.items() if column in frame}
     taken = {key, *request.columns.values()}
     others = [str(column) for column in frame.columns if column not in taken]
-    own = [column for column in others if column.startswith("p_")]  # as this package writes them
+    own = [column for column in others if column.startswith("p_") and _is_numeric(frame[column])]  # as written here
     found: dict[str, str] = {}
     for column in own or others:
         name = class_of(column, known) or class_of(_PREFIX.sub("", column), known) or (
@@ -167,9 +171,34 @@ def _class_columns(
     return found
 
 
+def _chosen_columns(given: Mapping[str, str], known: Collection[str]) -> dict[str, str]:
+    """Class -> column, as `columns=` names them.
+
+    Raises:
+        ConfigError: two names mean the same class, or a column is that of two classes.
+    """
+    found: dict[str, str] = {}
+    for name, column in given.items():
+        code = class_of(name, known) or name
+        if code in found or column in found.values():
+            what = f"{code} twice" if code in found else f"the column {column} twice"
+            raise ConfigError(f"expected each class and each column once in columns=, got {what}; leave one out")
+        found[code] = column
+    return found
+
+
 def _is_numeric(values: pd.Series) -> bool:
     """Whether most cells are numbers, so that a column `malignant` of remarks is no class."""
-    return bool(pd.to_numeric(values, errors="coerce").notna().mean() > 0.5)
+    return bool(_as_numbers(values).notna().mean() > 0.5)
+
+
+def _as_numbers(values: pd.Series) -> pd.Series:
+    """The numbers in `values`, and NaN for other cells. The decimal mark is a comma if no cell has a point."""
+    if values.dtype.kind not in "biuf":
+        texts = values.astype(str)
+        if not texts.str.contains(".", regex=False).any():
+            values = texts.where(~texts.str.fullmatch(_DECIMAL_COMMA), texts.str.replace(",", ".", regex=False))
+    return pd.to_numeric(values, errors="coerce")
 
 
 def _label_column(frame: pd.DataFrame, request: ImportRequest, file: str) -> str:
@@ -186,10 +215,14 @@ def _label_column(frame: pd.DataFrame, request: ImportRequest, file: str) -> str
     return found
 
 
-def _part(value: object, file: str) -> str:
-    text = str(value).strip().lower()
-    part = {"valid": "val", "validation": "val", "training": "train", "testing": "test"}.get(text, text)
-    if part not in ("train", "val", "test"):
+def part_of(value: object, file: str) -> str:
+    """Returns the part, `train`, `val` or `test`, that a cell of the column `split` of `file` names.
+
+    Raises:
+        DataError: it names none.
+    """
+    part = OFFICIAL_PARTS.get(str(value).strip().lower())
+    if part is None:
         raise DataError(
             f"expected train, val or test in the column split of {file}, got {value!r}; correct it, or rename the "
             f"column if it has another meaning"
@@ -199,7 +232,7 @@ def _part(value: object, file: str) -> str:
 
 def _numbers(frame: pd.DataFrame, columns: Sequence[str], names: Sequence[str], file: str) -> FloatArray:
     cells = frame[list(columns)]
-    numbers = cells.apply(lambda column: pd.to_numeric(column, errors="coerce"))
+    numbers = cells.apply(_as_numbers)
     values: FloatArray = np.asarray(numbers.to_numpy(), dtype=np.float64)
     bad = ~np.isfinite(values)
     if bad.any():
@@ -216,13 +249,22 @@ def _numbers(frame: pd.DataFrame, columns: Sequence[str], names: Sequence[str], 
     return values
 
 
+def _of_two_classes(malignant: FloatArray, request: ImportRequest, names: Sequence[str], file: str) -> FloatArray:
+    """Float (N, 2), the values of benign and malignant, from those of malignant alone, float (N, 1)."""
+    if request.values == "logits":  # of a sigmoid, which is the softmax of 0 and the logit
+        return np.concatenate([np.zeros_like(malignant), malignant], axis=1)
+    _check_target(malignant, names, file)
+    return np.concatenate([1 - malignant, malignant], axis=1)
+
+
 def _check_target(values: FloatArray, names: Sequence[str], file: str) -> None:
     off = ((values < 0) | (values > 1)).any(axis=1)
     if off.any():
         cases = [f"{names[row]}: {values[row, 0]:g}" for row in np.flatnonzero(off).tolist()]
         raise DataError(
             f"expected the probability that an image is malignant, from 0 to 1, in {file}, but {len(cases):,} of "
-            f"{len(names):,} rows hold others:\n{first_cases(cases)}\nconvert the scores, for example by their ranks"
+            f"{len(names):,} rows hold others:\n{first_cases(cases)}\nvalues=logits is for logits; convert other "
+            f"scores, for example by their ranks"
         )
 
 

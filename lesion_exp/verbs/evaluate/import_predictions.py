@@ -20,7 +20,7 @@ from lesion_exp.errors import ConfigError, DataError, did_you_mean, first_cases
 from lesion_exp.evaluation.class_mapping import GIVEN_LABEL, class_of, map_classes
 from lesion_exp.evaluation.evaluation_result import EvaluationResult, evaluate_table
 from lesion_exp.evaluation.posthoc import PosthocModels, fit_on_validation
-from lesion_exp.evaluation.predictions import LABELS_ONLY, IntArray, has_labels_only, predictions_table
+from lesion_exp.evaluation.predictions import LABELS_ONLY, IntArray, has_labels_only, is_unknown, predictions_table
 from lesion_exp.evaluation.registry import only_metrics
 from lesion_exp.image_ids import clean_name, image_key
 from lesion_exp.progress import Stage
@@ -85,7 +85,7 @@ def import_predictions(
         given = read_predictions_file(request, known)
         matched = _match(given, truth, request)
         classes, probs = _probabilities(given, truth, known, request)
-        rows = map_classes(matched.rows, classes, truth.source)
+        rows = _known_to(classes, map_classes(matched.rows, classes, truth.source))
         rows = rows.assign(**{LABELS_ONLY: True}) if given.labels else rows
         table = predictions_table(rows.drop(columns="split"), probs[matched.places], classes)
     tables = {part: _part_of(table, rows, part) for part in ("val", "test") if (rows["split"] == part).any()}
@@ -131,6 +131,13 @@ def _tags_of(like: Run | None) -> dict[str, str]:
     return {LIKE_TAG: like.run_id} | {tag: like.tags[tag] for tag in _OF_DATA if tag in like.tags}
 
 
+def _known_to(classes: Sequence[str], rows: pd.DataFrame) -> pd.DataFrame:
+    """`rows`, in which no class of the predictions is unknown, whatever the run of `like=` knew."""
+    if taxonomy.IS_UNKNOWN not in rows:
+        return rows
+    return rows.assign(**{taxonomy.IS_UNKNOWN: is_unknown(rows) & ~rows["label"].isin(list(classes))})
+
+
 def _part_of(table: pd.DataFrame, rows: pd.DataFrame, part: str) -> pd.DataFrame:
     found = table[(rows["split"] == part).to_numpy()].reset_index(drop=True)
     if taxonomy.IS_UNKNOWN in found and not found[taxonomy.IS_UNKNOWN].any():
@@ -155,24 +162,25 @@ def _match(given: GivenPredictions, truth: TrueClasses, request: ImportRequest) 
     left_out: dict[str, int] = {}
     extra = sorted(set(range(len(given.ids))) - set(places.tolist()))
     unscored = {image_key(name) for name in truth.unscored}
-    zero = [place for place in extra if image_key(given.ids[place]) in unscored]
-    strangers = [given.ids[place] for place in extra if place not in set(zero)]
-    if zero:
-        left_out["predictions of images to which the challenge gives weight zero"] = len(zero)
+    strangers = [given.ids[place] for place in extra if image_key(given.ids[place]) not in unscored]
+    if len(strangers) < len(extra):
+        left_out["predictions of images to which the challenge gives weight zero"] = len(extra) - len(strangers)
     has = places >= 0
-    is_evaluated = table["split"].isin(["val", "test"]).to_numpy()
+    in_a_part = table["split"].isin(["val", "test"]).to_numpy()
+    is_evaluated = in_a_part
     for part in ("val", "test"):
         of_part = (table["split"] == part).to_numpy()
         if of_part.any() and truth.own_parts and not (of_part & has).any():
             left_out[f"images of the {PARTS[part]} part, of which the file has no prediction"] = int(of_part.sum())
-            is_evaluated &= ~of_part
+            is_evaluated = is_evaluated & ~of_part  # a new array: that of the table is read-only
     missing = table.loc[is_evaluated & ~has, "image_id"].tolist()
     if not (is_evaluated & has).any():
         raise DataError(
             f"expected predictions of images of {truth.source}, but none of the {len(given.ids):,} ids of "
-            f"{request.predictions.name} is among its {int(is_evaluated.sum()):,} images: the file has "
-            f"{', '.join(map(repr, given.ids[:3]))}, the data set {', '.join(map(repr, table[key].head(3)))}; name the "
-            f"column of the ids with columns='{{image_id: COLUMN}}', or the right data set"
+            f"{request.predictions.name} is among its {int(in_a_part.sum()):,} images: the file has "
+            f"{', '.join(map(repr, given.ids[:3]))}, {truth.source} has "
+            f"{', '.join(map(repr, table.loc[in_a_part, key].head(3)))}; name the column of the ids "
+            f"with columns='{{image_id: COLUMN}}', or the right data set"
         )
     _refuse_unmatched(missing, [] if truth.own_parts else strangers, truth, request)
     if missing:
@@ -193,10 +201,10 @@ def _refuse_unmatched(
         return
     file = request.predictions.name
     if missing:
+        choose = "; dataset.filter chooses the images that are evaluated" if truth.of_data_set else ""
         raise DataError(
             f"expected a prediction of each image of {truth.source} in {file}, but {len(missing):,} images have "
-            f"none:\n{first_cases(missing)}\non_unmatched=skip leaves these images out and counts them; dataset.filter "
-            f"chooses the images that are evaluated"
+            f"none:\n{first_cases(missing)}\non_unmatched=skip leaves these images out and counts them{choose}"
         )
     if strangers:
         raise DataError(

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Final
 
 from lesion_exp.choices import PREDICTED_VALUES, UNMATCHED
-from lesion_exp.errors import DataError
-from lesion_exp.option import REQUIRED, Kind, NamePairs, Truth, choice, file, option
+from lesion_exp.errors import ConfigError, DataError
+from lesion_exp.option import REQUIRED, Kind, NamePairs, Truth, check_options, choice, file, option
 
 ID_COLUMNS: Final = ("image_id", "lesion_id")
 MAPPABLE: Final = (*ID_COLUMNS, "prediction", "split")
@@ -57,6 +57,24 @@ class ImportRequest:
         choice(UNMATCHED),
         "images without a prediction and predictions without an image: error, or skip to leave them out and count them",
     )
+
+    def __post_init__(self) -> None:
+        """Checks the values.
+
+        Raises:
+            ConfigError: an option does not accept its value, or two options contradict each other.
+        """
+        check_options(self)
+        if self.rescale and self.values != PREDICTED_VALUES[0]:
+            raise ConfigError(
+                f"expected rescale=true for probabilities alone, got it beside values={self.values}; leave one out"
+            )
+        of_classes = [name for name in self.columns if name not in MAPPABLE]
+        if of_classes and self.values == PREDICTED_VALUES[2]:
+            raise ConfigError(
+                f"expected columns= without classes beside values=labels, got {of_classes[0]}; name the column of the "
+                f"predicted class with columns='{{prediction: COLUMN}}', or leave values= out"
+            )
 
     def check_files(self) -> None:
         """Checks that the files are there, before anything large is imported.

@@ -23,6 +23,7 @@ from lesion_exp.text_table import typed
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.stored_run import Run, check_classifies, read_predictions
 from lesion_exp.training.data import read_table
+from lesion_exp.verbs.evaluate.given_predictions import part_of
 
 _EVALUATED: Final = ("val", "test")
 _LABELS: Final = ("label", "dx", "diagnosis", "diagnostic")
@@ -51,6 +52,8 @@ class TrueClasses:
     """Whether the parts are those of a run or of the data set itself, so that a file may also have other images."""
     unscored: frozenset[str] = frozenset()
     """Images that a challenge does not count."""
+    of_data_set: bool = False
+    """Whether they are the images of `dataset=`."""
 
 
 def of_run(run: Run) -> TrueClasses:
@@ -86,8 +89,7 @@ def of_file(path: Path) -> TrueClasses:
     """
     frame = read_file(path, "true classes")
     challenge = format_of(set(frame.columns))
-    lowered = frame.rename(columns=lambda name: str(name).strip().lower())
-    named = lowered.rename(columns={old: new for old, new in _NAMES.items() if new not in lowered})
+    named = _named(frame, path.name)
     if challenge is not None:
         columns = {column: name for column, name in challenge.classes.items() if column in frame}
         if TARGET in columns:
@@ -117,7 +119,27 @@ def of_file(path: Path) -> TrueClasses:
             f"expected each image once, with its true class, in {path.name}, but {len(bad):,} of {len(table):,} rows "
             f"have none or repeat an id:\n{first_cases(bad['image_id'])}\ncorrect these rows"
         )
-    return TrueClasses(_with_parts(standardize(table, path.stem)), path.name, unscored=unscored)
+    return TrueClasses(_with_parts(standardize(table, path.stem), path.name), path.name, unscored=unscored)
+
+
+def _named(frame: pd.DataFrame, file: str) -> pd.DataFrame:
+    """`frame` with names of columns in lower case, and with the standard names for those of published tables.
+
+    Raises:
+        DataError: two columns differ only in upper and lower case.
+    """
+    lowered = frame.rename(columns=lambda name: str(name).strip().lower())
+    doubled = sorted(set(lowered.columns[lowered.columns.duplicated()]))
+    if doubled:
+        raise DataError(
+            f"expected columns of {file} whose names differ in more than upper and lower case, got several that are "
+            f"called {', '.join(doubled)}; rename or remove all but one of each"
+        )
+    standard: dict[str, str] = {}
+    for name, ours in _NAMES.items():
+        if name in lowered and ours not in lowered and ours not in standard.values():
+            standard[name] = ours
+    return lowered.rename(columns=standard)
 
 
 def _unscored(frame: pd.DataFrame, ids: pd.Series, challenge: str | None) -> frozenset[str]:
@@ -137,16 +159,20 @@ def of_dataset(config: Mapping[str, Any]) -> TrueClasses:
     node = config["dataset"]
     if node.get("pseudo_labels"):
         raise ConfigError("expected true classes, got dataset.pseudo_labels; leave the key out")
-    table = _with_parts(read_table(config, Flow(), needs_images=False))
+    table = _with_parts(read_table(config, Flow(), needs_images=False), display_name(node))
     unscored = UNSCORED if node["name"] == "isic2018" else frozenset()
     own_parts = bool((table["split"] != "test").any())
-    return TrueClasses(table, display_name(node), own_parts=own_parts, unscored=unscored)
+    return TrueClasses(table, display_name(node), own_parts=own_parts, unscored=unscored, of_data_set=True)
 
 
-def _with_parts(table: pd.DataFrame) -> pd.DataFrame:
-    """`table` with `split`: the parts of the data set itself if it has a test part, else all images are test images."""
+def _with_parts(table: pd.DataFrame, source: str) -> pd.DataFrame:
+    """`table` with `split`: the parts of the data set itself if it has a test part, else all images are test images.
+
+    Raises:
+        DataError: a column `split` of the file `source` has another value than the name of a part.
+    """
     if "split" in table:
-        return table
+        return table.assign(split=[part_of(value, source) for value in table["split"]])
     published = table.get("official_split")
     if published is None or not (published == "test").any():
         return table.assign(split="test")

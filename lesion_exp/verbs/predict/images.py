@@ -59,7 +59,10 @@ def images_of(source: str, needed: Sequence[str] = (), columns: Mapping[str, str
     path = Path(source).expanduser()
     is_file = os.path.isfile(path)  # noqa: PTH113 - also of names too long for a disk
     if path.suffix.lower() in TABLE_SUFFIXES and is_file:
-        return _of_table(path, needed, columns or {})
+        table = _of_table(path, needed, columns or {})
+        if table.empty:
+            raise DataError(f"expected a row for each image in {path}, got a header alone; name a csv that has rows")
+        return table
     if columns:
         raise ConfigError(f"expected a csv as input beside columns=, got {source}; leave columns= out")
     if needed:

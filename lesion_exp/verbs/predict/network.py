@@ -79,7 +79,7 @@ class NetworkPrediction:
         results = self.results
         resumed = _begin(results, self.images.table, force=request.force)
         if results.are_whole:
-            label_file = None if self.plan.rank is None else str(_to_label_file(self.output))
+            label_file = None if self.plan.rank is None else str(to_label_file(self.output))
             return results.read(), label_file, resumed
         fill(results)
         table = results.join()
@@ -210,12 +210,13 @@ def write_images_to_label(
     """Writes the images to label next, if they are asked for, and returns their file."""
     if request.rank is None:
         return None
-    path = _to_label_file(output)
+    path = to_label_file(output)
     write_csv(images_to_label(table, request.rank, request.count, features), path)
     return str(path)
 
 
-def _to_label_file(output: Path) -> Path:
+def to_label_file(output: Path) -> Path:
+    """The file of the images to label next, beside `output`."""
     return output.with_name(f"{output.stem}_to_label.csv")
 
 

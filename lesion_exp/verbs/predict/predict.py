@@ -18,8 +18,9 @@ from lesion_exp.evaluation.challenge_format import FORMATS
 from lesion_exp.tracking.stored_run import Run
 from lesion_exp.trained_runs.statements import calibration_warning
 from lesion_exp.trained_runs.trained_run import trained_run
+from lesion_exp.verbs.predict.further_files import check_further_files, facts_path
 from lesion_exp.verbs.predict.network import open_network
-from lesion_exp.verbs.predict.pseudo_labels import check_file, thresholds_of, write_pseudo_labels
+from lesion_exp.verbs.predict.pseudo_labels import thresholds_of, write_pseudo_labels
 from lesion_exp.verbs.predict.request import PredictionRequest
 from lesion_exp.verbs.predict.stacked import is_stacked, open_stack
 from lesion_exp.verbs.predict.submission import submission_ids, write_submission
@@ -28,11 +29,6 @@ UNCALIBRATED: Final = (
     "the threshold of the pseudo-labels is applied to uncalibrated probabilities, which are often too high: "
     "calibration=temperature calibrates them, target_precision=0.95 finds thresholds on validation"
 )
-
-
-def facts_path(output: Path) -> Path:
-    """The file that says how the probabilities in `output` were made, see `PredictionPlan.facts`."""
-    return output.with_name(f"{output.stem}_facts.json")
 
 
 @dataclass(frozen=True)
@@ -88,7 +84,7 @@ def predict(run: Run, request: PredictionRequest, project: Project) -> Predictio
     """
     began = time.monotonic()
     _check_has_network(run)
-    check_file(request)
+    check_further_files(request)
     opened = trained_run(run, project)
     made = open_stack(opened, request, project) if is_stacked(run) else open_network(opened, request)
     pseudo = request.pseudo_labels

@@ -33,24 +33,6 @@ Thresholds = Mapping[str, float | None]
 """Class -> smallest probability of its pseudo-labels; None: it gets none."""
 
 
-def check_file(request: PredictionRequest) -> None:
-    """Checks that the file of pseudo-labels of `request` can be written.
-
-    Raises:
-        ConfigError: it exists already, or is the output.
-    """
-    path = request.pseudo_labels
-    if path is None:
-        return
-    if path.expanduser().absolute() == request.output.expanduser().absolute():
-        raise ConfigError(f"expected another file than output= for pseudo_labels, got {path} for both; name another")
-    if path.expanduser().exists() and not request.force:
-        raise ConfigError(
-            f"expected a new file for pseudo_labels, but {path} exists; name another one, or use force=true to "
-            f"replace it"
-        )
-
-
 def thresholds_of(
     request: PredictionRequest, opened: TrainedRun, calibrator: Calibrator | None, classes: tuple[str, ...]
 ) -> Thresholds:

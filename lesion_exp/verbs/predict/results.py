@@ -80,7 +80,7 @@ class Results:
         if output.suffix.lower() != ".csv":
             table: pd.DataFrame = pq.read_table(output).to_pandas()
             return table
-        return pd.read_csv(output, keep_default_na=False, na_values={"error": [""], "prediction": [""]})
+        return pd.read_csv(output, keep_default_na=False, na_values=[""])  # a class may be called NA
 
     def clear(self) -> None:
         """Removes the folder; the plan is removed first, so that an incomplete folder is never continued."""

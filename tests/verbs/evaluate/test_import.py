@@ -8,7 +8,6 @@ import lesion_exp
 from lesion_exp.cli import main
 from lesion_exp.evaluation.predictions import probabilities
 from lesion_exp.tracking.find import find_run
-from lesion_exp.tracking.run_writer import RunWriter
 from lesion_exp.tracking.stored_run import download_artifact, read_predictions
 from tests.refusal import assert_refused
 
@@ -16,14 +15,7 @@ ISIC = ("MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC")
 NUMBER = 70
 FAST = "evaluation.bootstrap_draws=100"
 
-
-@pytest.fixture(autouse=True)
-def _without_figures(monkeypatch):
-    def log_empty(run, figure, path, about):
-        """Drawing takes longer than all else."""
-        run.log_text("", path)
-
-    monkeypatch.setattr(RunWriter, "log_figure", log_empty)
+pytestmark = pytest.mark.usefixtures("no_pictures")
 
 
 @pytest.fixture
@@ -122,6 +114,65 @@ def test_the_images_of_a_run_are_paired_and_its_validation_part_calibrates(files
     assert json.loads(capsys.readouterr().out)["part"] == "test"
 
 
+def test_a_file_may_have_the_test_images_of_a_run_alone(files, store, own_process, capsys):
+    parts = np.array(["val" if number % 2 else "test" for number in range(NUMBER)])
+    files[1].assign(split=parts).to_csv("parts.csv", index=False)
+    first = imported(capsys, "predictions=parts.csv")["run_id"]
+    files[1][parts == "test"].to_csv("theirs.csv", index=False)
+    found = lesion_exp.import_predictions("theirs.csv", FAST, like=first)
+    run = find_run(store, found.run_id)
+    assert read_predictions(run, "test")["row_id"].tolist() == (
+        read_predictions(find_run(store, first), "test")["row_id"].tolist()
+    )
+    facts = json.loads(download_artifact(run, "import/facts.json").read_text())
+    assert facts["left_out"] == {"images of the validation part, of which the file has no prediction": NUMBER // 2 - 1}
+    files[1].assign(image="x" + files[1]["image"]).to_csv("theirs.csv", index=False)
+    assert_refused(capsys, ["import", "predictions=theirs.csv", f"like={first}", FAST], "is among its 69 images")
+    assert_refused(capsys, ["predict", "run=latest", "input=.", "output=new.csv"], "it has none yet")
+
+
+def test_a_class_that_the_run_does_not_know_may_be_one_of_the_predictions(files, store, own_process, capsys):
+    known = files[1].drop(columns=["VASC", "DF"])
+    known.to_csv("five.csv", index=False)
+    five = imported(capsys, "predictions=five.csv", "rescale=true")
+    assert five["unknown_images"] == {"df": NUMBER // 7, "vasc": NUMBER // 7}
+    seven = lesion_exp.import_predictions("submission.csv", FAST, like=five["run_id"])
+    table = read_predictions(find_run(store, seven.run_id), "test", with_unknown=True)
+    assert len(table) == NUMBER - 1
+    assert "is_unknown" not in table
+    assert {"df", "vasc"} < set(table["label"])
+
+
+def test_one_logit_is_that_of_a_sigmoid(files, store, own_process, capsys):
+    names, malignant = files[1]["image"], np.arange(NUMBER) % 2
+    pd.DataFrame({"isic_id": names, "target": malignant}).to_csv("truth.csv", index=False)
+    logits = np.linspace(0.1, 0.9, NUMBER)  # which might be probabilities, too
+    pd.DataFrame({"isic_id": names, "target": logits}).to_csv("logits.csv", index=False)
+    run = find_run(store, imported(capsys, "predictions=logits.csv", "values=logits")["run_id"])
+    np.testing.assert_allclose(read_predictions(run, "test")["p_malignant"], 1 / (1 + np.exp(-logits)), atol=1e-6)
+
+
+def test_tables_of_spreadsheets_and_of_the_archive_are_read(files, store, own_process, capsys):
+    graded = imported(capsys, "predictions=submission.csv")["metrics"]
+    files[1].rename(columns=str.lower).to_csv("commas.csv", index=False, sep=";", decimal=",", encoding="utf-8-sig")
+    assert imported(capsys, "predictions=commas.csv")["metrics"] == graded
+    labels = files[0][list(ISIC)].idxmax(axis=1)
+    pd.DataFrame(
+        {"isic_id": np.arange(NUMBER), "image_name": files[0]["image"], "dx": labels, "Split": "Testing"}
+        | {"anatom_site_general": "torso", "anatom_site_general_challenge": "anterior torso"}
+    ).to_csv("truth.csv", index=False)
+    found = imported(capsys, "predictions=submission.csv")
+    assert found["images"] == NUMBER
+    kept = read_predictions(find_run(store, found["run_id"]), "test")
+    assert set(kept["site"]) == {"torso"}
+    for change, said in (
+        (lambda table: table.assign(Split="holdout"), "got 'holdout'"),
+        (lambda table: table.assign(DX="nv"), "several that are called dx"),
+    ):
+        change(pd.read_csv("truth.csv")).to_csv("changed.csv", index=False)
+        assert_refused(capsys, ["import", "predictions=submission.csv", "truth=changed.csv", FAST], said)
+
+
 def test_predicted_classes_alone_by_any_name_of_the_taxonomy(files, store, own_process, capsys):
     names = {"MEL": "Melanoma", "NV": "melanocytic nevi", "AKIEC": "akiec"}
     predicted = [names.get(name, name) for name in files[1][list(ISIC)].idxmax(axis=1)]
@@ -171,6 +222,12 @@ def test_a_data_set_needs_no_image_files(files, store, own_process, capsys):
         (lambda s: s, ["columns={image_id: img}"], "got img; did you mean 'image'?"),
         (lambda s: s[["image"]].assign(prediction="melanom"), [], "got 'melanom'"),
         (lambda s: s.assign(split="holdout"), [], "got 'holdout'"),
+        (lambda s: s, ["columns={image_id: image, mel: MEL, melanoma: NV}"], "got mel twice"),
+        (lambda s: s, ["columns={image_id: image, mel: NV, nv: NV}"], "got the column NV twice"),
+        (lambda s: s, ["values=logits", "rescale=true"], "beside values=logits"),
+        (lambda s: s, ["values=labels", "columns={mel: MEL}"], "columns='{prediction: COLUMN}'"),
+        (lambda s: s[["image"]].assign(prediction="mel"), ["values=logits"], "expected a column for each class"),
+        (lambda s: s[:0], [], "got a header without any row"),
         (lambda s: s, ["like=latest"], "got truth= and like="),
         (lambda s: s, ["evaluation.calibration=temperature"], "in a column split of the file"),
         (lambda s: s, ["backbone=resnet18"], "expected keys that an import reads"),

@@ -1,5 +1,8 @@
 import pytest
 
+from lesion_exp.command.arguments import Arguments
+from lesion_exp.command.predict import _data_set
+from lesion_exp.command.verbs import VERBS
 from tests.refusal import assert_refused
 
 GIVEN = ["run=latest", "input=x", "output=x.csv"]
@@ -39,6 +42,7 @@ GIVEN = ["run=latest", "input=x", "output=x.csv"]
         ([*GIVEN, "thresholds={mel: sensitive}"], "sensitivity_90"),
         ([*GIVEN, "thresholds={mel: 0.3}", "pseudo_labels=p.csv"], "got both"),
         ([*GIVEN, "output_features=f.txt"], ".npz or .parquet"),
+        (["run=~no_such_user/best.ckpt", "input=x", "output=x.csv"], "in place of ~NAME"),
         (["run=latest", "output=x.csv"], "input=, or dataset=NAME"),
         ([*GIVEN, "dataset=synthetic"], "got input= beside dataset="),
         (["run=latest", "output=x.csv", "dataset.root=x"], "dataset=NAME beside dataset.root=x"),
@@ -50,3 +54,11 @@ GIVEN = ["run=latest", "input=x", "output=x.csv"]
 def test_a_mistake_is_one_message_and_2(arguments, said, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert_refused(capsys, ["predict", *arguments], said)
+
+
+def test_generated_data_are_drawn_into_the_folder_of_the_project(tmp_path):
+    words = ["dataset=synthetic", f"paths.root={tmp_path}", "dataset.num_lesions=30"]
+    arguments = Arguments(words, VERBS["predict"].own_keys, from_python=True)
+    node = _data_set(arguments)
+    assert (node["root"], node["num_lesions"]) == (f"{tmp_path}/data_cache/synthetic", 30)
+    assert arguments.overrides == [f"paths.root={tmp_path}"]

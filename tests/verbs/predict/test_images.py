@@ -103,6 +103,12 @@ def test_nothing_to_predict_is_a_mistake(tmp_path):
         images_of(str(tmp_path), columns={"age": "years"})
 
 
+def test_a_table_without_a_row_is_a_mistake(tmp_path):
+    (tmp_path / "new.csv").write_text("image_path\n")
+    with pytest.raises(DataError, match=r"a row for each image in .*new\.csv, got a header alone"):
+        images_of(str(tmp_path / "new.csv"))
+
+
 def test_names_that_are_no_text_are_shown_as_such(photographs):
     Path(os.fsdecode(os.fsencode(photographs) + b"/bad\xff.png")).write_bytes((photographs / "good0.png").read_bytes())
     images = images_of(str(photographs))

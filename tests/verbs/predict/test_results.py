@@ -57,6 +57,13 @@ def test_what_is_whole_is_read_back(tmp_path: Path, suffix: str) -> None:
         results.read()[["image", "prediction"]], table[["image", "prediction"]], check_dtype=False
     )
     assert results.read()["error"].isna().all()
+    rows = {"image": ["x", "y"], "prediction": ["NA", None], "p_NA": [0.75, None], "error": [None, "no image"]}
+    results.add(0, Predicted(pd.DataFrame(rows).astype({"p_NA": "float32"}), None))
+    results.add(1, Predicted(pd.DataFrame(rows).astype({"p_NA": "float32"})[:1], None))
+    results.join()
+    again = results.read()
+    assert again["prediction"].fillna("none").tolist() == ["NA", "none", "NA"], "a class may be called NA"
+    assert again["p_NA"].fillna(-1).tolist() == [0.75, -1, 0.75]
     if suffix == ".parquet":
         said = json.loads(pq.read_schema(results.plan.output).metadata[METADATA_KEY.encode()])
         assert said == results.plan.facts

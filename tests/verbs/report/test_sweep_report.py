@@ -113,8 +113,10 @@ def test_a_cross_validation_is_told_as_one(store, root, outline, full_run):
 
 
 def test_unknown_sweeps_are_refused(store, root, swept):
-    with pytest.raises(ConfigError, match="expected a sweep's id"):
-        find_swept(store, root / "sweeps", "1999")
+    for spec in ("1999", swept.facts.sweep_id[:3], swept.facts.parent_run_id[:1]):
+        with pytest.raises(ConfigError, match=r"expected a sweep's id.*\(at least 4 letters\)"):
+            find_swept(store, root / "sweeps", spec)
+    assert find_swept(store, root / "sweeps", swept.facts.sweep_id[:4]).facts["sweep_id"] == swept.facts.sweep_id
 
 
 def test_the_sweep_s_run_shows_its_choices_in_mlflow(store, root, swept):

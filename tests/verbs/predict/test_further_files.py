@@ -1,0 +1,44 @@
+import os
+
+import pytest
+
+from lesion_exp.errors import ConfigError
+from lesion_exp.verbs.predict.further_files import check_further_files
+from lesion_exp.verbs.predict.request import PredictionRequest
+
+
+def request_of(tmp_path, pseudo=None, **options):
+    path = None if pseudo is None else tmp_path / pseudo
+    return PredictionRequest(source=str(tmp_path), output=tmp_path / "new.csv", pseudo_labels=path, **options)
+
+
+@pytest.mark.parametrize(
+    ("pseudo", "options", "said"),
+    [
+        ("new.csv", {}, "another file than output= for pseudo_labels"),
+        ("new_isic2018.csv", {"challenge": "isic2018"}, "another file than pseudo_labels for format"),
+        ("new_to_label.csv", {"rank": "entropy"}, "another file than the images to label next for pseudo_labels"),
+    ],
+)
+def test_two_files_of_a_prediction_are_not_the_same(tmp_path, pseudo, options, said):
+    with pytest.raises(ConfigError, match=said):
+        check_further_files(request_of(tmp_path, pseudo, force=True, **options))
+    check_further_files(request_of(tmp_path, "others.csv", **options))
+
+
+@pytest.mark.parametrize(("name", "key"), [("pseudo.csv", "pseudo_labels"), ("new_isic2018.csv", "format")])
+@pytest.mark.parametrize("plan", ["plan.json", "done.json", "of_a_member/plan.json"])
+def test_only_what_a_stopped_prediction_wrote_itself_is_written_again(tmp_path, name, key, plan):
+    asked = request_of(tmp_path, "pseudo.csv", challenge="isic2018")
+    (tmp_path / name).touch()
+    with pytest.raises(ConfigError, match=f"expected a new file for {key}.*force=true"):
+        check_further_files(asked)
+    check_further_files(request_of(tmp_path, "pseudo.csv", challenge="isic2018", force=True))
+    begun = tmp_path / "new.csv.part" / plan
+    begun.parent.mkdir(parents=True)
+    begun.touch()
+    os.utime(begun, (2_000_000_000, 2_000_000_000))
+    with pytest.raises(ConfigError, match=f"expected a new file for {key}"):
+        check_further_files(asked)
+    os.utime(tmp_path / name, (2_000_000_001, 2_000_000_001))
+    check_further_files(asked)
