@@ -8,13 +8,14 @@ import numpy as np
 import pandas as pd
 
 from lesion_exp.choices import ENSEMBLES
-from lesion_exp.errors import ConfigError, check_choice
+from lesion_exp.errors import ConfigError, DataError, check_choice
 from lesion_exp.evaluation.calibrator import with_probabilities
 from lesion_exp.evaluation.pairing import aligned
 from lesion_exp.evaluation.predictions import (
     ENERGY,
     BoolArray,
     FloatArray,
+    has_labels_only,
     is_unknown,
     probabilities,
 )
@@ -69,6 +70,14 @@ def same_rows(tables: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
     """Returns the predictions tables of `run 1`, `run 2` and so on with their rows in the order of the first.
 
     Raises:
-        DataError: the images, classes, labels or lesions differ; see `pairing.aligned`.
+        DataError: the images, classes, labels or lesions differ, see `pairing.aligned`; or a table has predicted
+            classes without probabilities.
     """
-    return list(aligned({f"run {number}": table for number, table in enumerate(tables, start=1)}).values())
+    named = {f"run {number}": table for number, table in enumerate(tables, start=1)}
+    without = [name for name, table in named.items() if has_labels_only(table)]
+    if without:
+        raise DataError(
+            f"expected probabilities of all runs that are combined, but {', '.join(without)} has predicted classes "
+            f"alone; leave it out"
+        )
+    return list(aligned(named).values())

@@ -11,6 +11,7 @@ from pathlib import PurePosixPath
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from lesion_exp import taxonomy
@@ -41,6 +42,8 @@ from lesion_exp.verbs.evaluate.run_evaluation import RunEvaluation
 from lesion_exp.verbs.evaluate.true_classes import TrueClasses, of_dataset, of_file, of_run
 
 log = logging.getLogger(__name__)
+
+ObjectArray = npt.NDArray[np.object_]
 
 _OF_DATA: Final = ("dataset", "split_hash", "dataset_fingerprint")
 """Tags about the images, which a run has that predicts the images of another."""
@@ -158,6 +161,8 @@ def _match(given: GivenPredictions, truth: TrueClasses, request: ImportRequest) 
     places = _places(table[key], given.ids)
     if given.parts:
         of_file = np.array([*given.parts, ""], dtype=object)[places]  # the last for images without a prediction
+        if truth.classes:
+            _refuse_other_parts(table, of_file, truth, request)
         table = table.assign(split=np.where(places >= 0, of_file, table["split"]))
     left_out: dict[str, int] = {}
     extra = sorted(set(range(len(given.ids))) - set(places.tolist()))
@@ -192,6 +197,26 @@ def _match(given: GivenPredictions, truth: TrueClasses, request: ImportRequest) 
         left_out["predictions of training images"] = trained
     kept = is_evaluated & has
     return _Matched(table[kept].reset_index(drop=True), places[kept], left_out)
+
+
+def _refuse_other_parts(table: pd.DataFrame, of_file: ObjectArray, truth: TrueClasses, request: ImportRequest) -> None:
+    """Refuses a column `split` that has other parts than the run whose images are predicted.
+
+    Two runs of one split are compared and combined as if the same images were held out from both.
+    """
+    other = (of_file != "") & (of_file != table["split"].to_numpy(dtype=object))
+    if other.any():
+        cases = [
+            f"{name}: {part} in the file, {own} in the run"
+            for name, part, own in zip(
+                table.loc[other, "image_id"], of_file[other], table.loc[other, "split"], strict=True
+            )
+        ]
+        raise DataError(
+            f"expected the parts of {truth.source} in the column split of {request.predictions.name}, but those of "
+            f"{len(cases):,} images differ:\n{first_cases(cases)}\nremove or rename the column, which like= does not "
+            f"need"
+        )
 
 
 def _refuse_unmatched(

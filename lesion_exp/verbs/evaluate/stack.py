@@ -47,8 +47,8 @@ def stacked(members: Sequence[TrainedRun], request: EvaluationRequest) -> Combin
     predictions of a cross-validation are the mean of its folds.
 
     Raises:
-        ConfigError: the runs have neither the same split nor are they whole cross-validations; or the wanted features
-            do not exist.
+        ConfigError: the runs have neither the same split nor are they whole cross-validations; a run has no predictions
+            of its validation part; or the wanted features do not exist.
         DataError: the runs have different images, classes or labels, or a class is missing.
     """
     validations = cross_validations(members)
@@ -62,6 +62,13 @@ def stacked(members: Sequence[TrainedRun], request: EvaluationRequest) -> Combin
         check_test_part(request)
         held_out = [pooled_folds(folds) for folds in validations]
     else:
+        without = [member for member in members if member.lacks_predictions("val")]
+        if without:
+            raise ConfigError(
+                f"expected predictions of the validation part of each run for ensemble=stacked, which is fitted on "
+                f"them, but run {without[0].run_id} ({without[0].run.name}) has none; import those of validation "
+                f"images with it, or use ensemble=mean"
+            )
         held_out = [member.predictions("val") for member in members]
     held_out = same_rows(held_out)
     options = replace(request.stack, columns=feature_columns(held_out[0], request.stack.columns))

@@ -74,6 +74,7 @@ def test_all_that_needs_no_network_works_and_the_rest_is_refused(files, store, o
     assert any("it is not known what" in note for note in told["notes"])
     assert main(["evaluate", f"run=[{one},{two}]", "ensemble=mean", FAST, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["images"] == NUMBER - 1
+    assert_refused(capsys, ["evaluate", f"run=[{one},{two}]", "ensemble=stacked", FAST], "import those of validation")
     assert main(["report", f"run={one}", "output=page.html"]) == 0
     capsys.readouterr()
     for words in (
@@ -126,6 +127,9 @@ def test_a_file_may_have_the_test_images_of_a_run_alone(files, store, own_proces
     )
     facts = json.loads(download_artifact(run, "import/facts.json").read_text())
     assert facts["left_out"] == {"images of the validation part, of which the file has no prediction": NUMBER // 2 - 1}
+    files[1].assign(split=np.where(parts == "val", "test", "val")).to_csv("theirs.csv", index=False)
+    said = "69 images differ:\n  - ISIC_0000001: test in the file, val in the run"
+    assert_refused(capsys, ["import", "predictions=theirs.csv", f"like={first}", FAST], said)
     files[1].assign(image="x" + files[1]["image"]).to_csv("theirs.csv", index=False)
     assert_refused(capsys, ["import", "predictions=theirs.csv", f"like={first}", FAST], "is among its 69 images")
     assert_refused(capsys, ["predict", "run=latest", "input=.", "output=new.csv"], "it has none yet")
