@@ -17,7 +17,7 @@ def facts_path(output: Path) -> Path:
 
 
 def check_further_files(request: PredictionRequest) -> None:
-    """Checks the files of pseudo-labels and of the submission that `request` asks for.
+    """Checks the files of pseudo-labels, of features and of the submission that `request` asks for.
 
     Raises:
         ConfigError: one exists already, and this prediction has not written it before it was stopped; or two files of
@@ -30,8 +30,8 @@ def check_further_files(request: PredictionRequest) -> None:
     for key, path in _chosen(request, output).items():
         if path in taken:
             raise ConfigError(
-                f"expected another file than {taken[path]} for {key}, got {path} for both; name another output= or "
-                f"pseudo_labels="
+                f"expected another file than {taken[path]} for {key}, got {path} for both; name another one, or "
+                f"another output="
             )
         taken[path] = key
         if path.exists() and not request.force and not _is_of_stopped(path, output):
@@ -41,9 +41,9 @@ def check_further_files(request: PredictionRequest) -> None:
 
 
 def _chosen(request: PredictionRequest, output: Path) -> dict[str, Path]:
-    found = {} if request.challenge is None else {"format": submission_path(output, request.challenge)}
-    pseudo = request.pseudo_labels
-    return found if pseudo is None else {"pseudo_labels": pseudo.expanduser().absolute(), **found}
+    given = {"pseudo_labels": request.pseudo_labels, "output_features": request.features}
+    found = {key: path.expanduser().absolute() for key, path in given.items() if path is not None}
+    return found if request.challenge is None else {**found, "format": submission_path(output, request.challenge)}
 
 
 def _is_of_stopped(path: Path, output: Path) -> bool:

@@ -1,4 +1,5 @@
 import os
+from pathlib import Path
 
 import pytest
 
@@ -17,10 +18,12 @@ def request_of(tmp_path, pseudo=None, **options):
     [
         ("new.csv", {}, "another file than output= for pseudo_labels"),
         ("new_isic2018.csv", {"challenge": "isic2018"}, "another file than pseudo_labels for format"),
+        ("same.parquet", {"features": Path("same.parquet")}, "another file than pseudo_labels for output_features"),
         ("new_to_label.csv", {"rank": "entropy"}, "another file than the images to label next for pseudo_labels"),
     ],
 )
-def test_two_files_of_a_prediction_are_not_the_same(tmp_path, pseudo, options, said):
+def test_two_files_of_a_prediction_are_not_the_same(tmp_path, monkeypatch, pseudo, options, said):
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError, match=said):
         check_further_files(request_of(tmp_path, pseudo, force=True, **options))
     check_further_files(request_of(tmp_path, "others.csv", **options))
