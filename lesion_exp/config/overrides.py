@@ -24,6 +24,7 @@ from lesion_exp.config.habits import better_hint
 from lesion_exp.config.schema import TRAINER_ARGUMENTS
 from lesion_exp.config.shipped_conf import default_options, group_names, option_names
 from lesion_exp.errors import ConfigError, did_you_mean, nearest
+from lesion_exp.terminal import shell_words
 
 log = logging.getLogger(__name__)
 
@@ -81,12 +82,26 @@ def parse_overrides(overrides: Sequence[str], options: OptionNames | None = None
     try:
         parsed: list[Override] = TextParser.create(options).parse_overrides(list(overrides))  # type: ignore[arg-type]
     except HydraException as error:
+        wrong = _unreadable(overrides)
         raise ConfigError(
-            f"expected overrides in Hydra's grammar, got {_unreadable(overrides)}; quote a value that holds blanks, "
-            f"commas, brackets, parentheses, colons or backslashes, and once more for the shell: "
-            f"'dataset.filter=\"age > 0\"'"
+            f"expected overrides in Hydra's grammar, got {wrong}; quote a value that holds blanks, commas, brackets, "
+            f"parentheses, colons or backslashes, and once more for the shell: {_with_quotes(wrong)}"
         ) from error
     return parsed
+
+
+def _with_quotes(text: str) -> str:
+    """The override `text` with its value quoted, as it can be typed; an example where quotes alone are no remedy."""
+    key, _, value = text.partition("=")
+    for mark, quote in (('"', Quote.double), ("'", Quote.single)):
+        if mark not in value:
+            repaired = f"{key}={QuotedString(value, quote).with_quotes()}"
+            try:
+                TextParser.create().parse_overrides([repaired])
+            except HydraException:
+                break
+            return shell_words([repaired])
+    return "'dataset.filter=\"age > 0\"'"
 
 
 def _unreadable(overrides: Sequence[str]) -> str:

@@ -1,11 +1,14 @@
 import re
+import shlex
 
 import pytest
 
 from lesion_exp.cli import main
 from lesion_exp.config.habits import HABITS, usual_name
+from lesion_exp.config.overrides import parse_overrides
 from lesion_exp.config.schema import TRAINER_ARGUMENTS
 from lesion_exp.config.shipped_conf import conf_dir, documented_keys, group_names, option_names
+from lesion_exp.errors import ConfigError
 from tests.own_process import restored
 
 CONF = conf_dir()
@@ -28,6 +31,8 @@ CONF = conf_dir()
         ("freeze_backbone=true", "write backbone.tune=head"),
         ("freeze_backbone=false", "backbone.tune=head switches it on: leave it out"),
         ("data=DIR", "write dataset.root=DIR"),
+        ("monitor=val/loss", "write trainer.monitor=val/loss"),
+        ("dropout=0.2", "write backbone.dropout=0.2"),
         ("wandb=true", "runs are logged to MLflow: tracking.uri="),
         ("num_classes=7", "leave it out"),
         ("tau=1", "write loss.tau=1 (with loss=logit_adjusted)"),
@@ -85,3 +90,24 @@ def test_a_name_that_nobody_knows_has_no_answer():
 
 def test_a_truth_value_is_no_value_of_another_key():
     assert usual_name("ema", "true", CONF) == "write trainer.ema_decay=VALUE"
+
+
+@pytest.mark.parametrize(
+    ("argument", "remedy"),
+    [
+        ("dataset.filter=age > 0 and sex == 'male'", "dataset.filter=\"age > 0 and sex == 'male'\""),
+        ("tags.note=a (b)", 'tags.note="a (b)"'),
+        ('tags.note=say "a" (b)', "tags.note='say \"a\" (b)'"),
+    ],
+)
+def test_the_hint_at_quotes_shows_the_key_and_value_that_were_typed(argument, remedy):
+    with pytest.raises(ConfigError) as caught:
+        parse_overrides([argument])
+    [typed] = shlex.split(str(caught.value).partition("once more for the shell: ")[2])
+    assert typed == remedy
+    assert parse_overrides([typed])[0].value() == argument.partition("=")[2]
+
+
+def test_where_quotes_are_no_remedy_the_hint_shows_an_example():
+    with pytest.raises(ConfigError, match=r"once more for the shell: 'dataset.filter=\"age > 0\"'"):
+        parse_overrides(["a b=(1"])
