@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import os
 import shutil
 import sys
 from collections.abc import Iterable, Iterator
@@ -55,6 +56,28 @@ def told_if_full(folder: Path, remedy: str) -> Iterator[None]:
             f"expected room for files below {folder}, but {error.strerror}: {free:,.0f} MB are free there; free some, "
             f"or {remedy}"
         ) from error
+
+
+def check_output(output: Path, *, is_folder: bool = False) -> None:
+    """Checks before the work begins that its result can be written.
+
+    Args:
+        output: what the user gave as `output=`.
+        is_folder: whether it is a folder, which is made with its parents if it does not exist.
+
+    Raises:
+        ConfigError: the folder of the file does not exist, or the file or folder may not be written to.
+    """
+    folder = output.absolute() if is_folder else output.absolute().parent
+    if not is_folder and not folder.is_dir():
+        raise ConfigError(f"expected a file in an existing folder, got output={output}; make the folder first")
+    place = next(each for each in (folder, *folder.parents) if each.exists())
+    if not place.is_dir():
+        raise ConfigError(f"expected output to be in a folder, but {place} is a file; set another output=")
+    written = [place, *([output] if output.is_file() else [])]
+    for each in written:
+        if not os.access(each, os.W_OK):
+            raise ConfigError(f"expected an output that can be written, but {each} is read-only; set another output=")
 
 
 def is_full(error: BaseException) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from lesion_exp.command.arguments import Arguments, compose_job
 from lesion_exp.command.chosen_run import RUN, RUN_NAMES, chosen_run
-from lesion_exp.errors import ConfigError
+from lesion_exp.errors import ConfigError, check_output
 from lesion_exp.option import Names, file, option
 from lesion_exp.terminal import console, say
 
@@ -52,8 +52,8 @@ class AuditOptions:
 def audit(arguments: Arguments) -> int:
     """Shows the audit on standard output: tables and a paragraph to quote, or one JSON object."""
     wanted = arguments.read(AuditOptions)
-    if wanted.output is not None and not wanted.output.absolute().parent.is_dir():
-        raise ConfigError(f"expected a file in an existing folder, got output={wanted.output}; make the folder first")
+    if wanted.output is not None:
+        check_output(wanted.output)
     result = _audited(arguments, wanted)
     if result is None:
         return 0

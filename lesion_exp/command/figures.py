@@ -9,7 +9,7 @@ from pathlib import Path
 from lesion_exp.choices import FIGURE_FORMATS
 from lesion_exp.command.arguments import Arguments, open_project
 from lesion_exp.command.chosen_run import ChosenRun, chosen_run
-from lesion_exp.errors import check_choice
+from lesion_exp.errors import check_choice, check_output
 from lesion_exp.option import Names, folder, option
 
 
@@ -31,12 +31,13 @@ def figures(arguments: Arguments) -> int:
     wanted = arguments.read(FiguresOptions)
     for name in wanted.formats:
         check_choice("format", name, FIGURE_FORMATS)
+    check_output(wanted.output, is_folder=True)
     project = open_project(arguments)
     from lesion_exp.trained_runs.trained_run import trained_run
     from lesion_exp.verbs.figures.figures import draw_figures
 
     run = chosen_run(project.store, spec)
-    paths = draw_figures(trained_run(run, project), wanted.output.expanduser(), wanted.formats)
+    paths = draw_figures(trained_run(run, project), wanted.output, wanted.formats)
     if arguments.json:
         print(json.dumps({"run_id": run.run_id, "figures": [str(path) for path in paths]}))
     else:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from lesion_exp.command.arguments import Arguments, open_project
 from lesion_exp.command.chosen_run import RUN, RUN_NAMES, SWEEP, SWEEP_NAMES, chosen_run
-from lesion_exp.errors import ConfigError
+from lesion_exp.errors import ConfigError, check_output
 from lesion_exp.option import file, option
 
 if TYPE_CHECKING:
@@ -64,10 +64,8 @@ def report(arguments: Arguments) -> int:
 def _output(output: Path | None) -> Path | None:
     if output is None:
         return None
-    path = output.absolute()
-    if not path.parent.is_dir():
-        raise ConfigError(f"expected a file in an existing folder, got output={output}; make the folder first")
-    return path
+    check_output(output)
+    return output.absolute()
 
 
 def _write(page: Page, run: Run, output: Path | None) -> Path:

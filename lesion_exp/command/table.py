@@ -10,6 +10,7 @@ from pathlib import Path
 from lesion_exp.choices import TABLE_FORMATS
 from lesion_exp.command.arguments import Arguments, open_project
 from lesion_exp.command.chosen_run import SWEEP, SWEEP_NAMES
+from lesion_exp.errors import check_output
 from lesion_exp.evaluation.registry import AUROC_MACRO, TEST, WATCHED
 from lesion_exp.option import REQUIRED, KeyValues, Names, choice, file, option, whole
 from lesion_exp.terminal import say
@@ -43,6 +44,8 @@ class TableOptions:
 def table(arguments: Arguments) -> int:
     """Prints the table, or writes it to a file and prints its path."""
     wanted = arguments.read(TableOptions)
+    if wanted.output is not None:
+        check_output(wanted.output)
     project = open_project(arguments)
     from lesion_exp.sweeps.swept import find_swept
     from lesion_exp.verbs.table.paper_table import paper_table
@@ -54,7 +57,7 @@ def table(arguments: Arguments) -> int:
     if wanted.output is None:
         print(text, end="")
     else:
-        wanted.output.expanduser().write_text(text, encoding="utf-8")
+        wanted.output.write_text(text, encoding="utf-8")
         print(wanted.output)
     if wanted.format == "csv":
         for note in made.notes:

@@ -65,13 +65,18 @@ METHODS: Final = {
     "interval": "95%, paired over lesions: Wilson's with an effective number of images, combined for means and "
     "differences (Newcombe); of brier, nll, differences of ece and metrics that configs add a paired bootstrap",
     "McNemar": "McNemar's exact test of right predictions; the images of a lesion change sign together",
-    "DeLong": "DeLong's test of areas under the ROC curve, for images that are clustered in lesions (Obuchowski)",
+    "DeLong": "DeLong's test of whether two areas under the ROC curve differ: it counts how often each model ranks an "
+    "image of the class above one of another class, on the same images (DeLong 1988; for images that are clustered in "
+    "lesions Obuchowski 1997)",
     "permuted": "predictions exchanged at random, lesion by lesion: the share of differences at least as large",
     "seeds": "t test of means over seeds; its standard error counts lesions (bootstrap) and the variance of seeds",
     "one seed": "these trained models are compared; the interval does not contain the variation of repeated training",
     TOO_FEW: f"the metric rests on fewer than {LEAST_LESIONS} lesions (n of them), so nothing is tested",
     "p_corrected": "accuracy: Holm's correction for the pairs; all other metrics: for their number (Westfall and "
     "Young) and the pairs; both times 2, because accuracy and the others share the level of 5%",
+    "interval_and_p": "an interval is that of one difference alone, but p is corrected for all differences that are "
+    "tested, and both are computed in different ways. So an interval may exclude 0 where p is above "
+    f"{SIGNIFICANT:g}, and rarely contain 0 where p is below; whether a difference is significant depends on p",
 }
 
 
@@ -109,7 +114,7 @@ class ComparisonReport:
             "bootstrap_draws": self.draws,
             "bootstrap_seed": self.seed,
             "significant_below": SIGNIFICANT,
-            "methods": {name: METHODS[name] for name in ("interval", *self.methods(), "p_corrected")},
+            "methods": {name: METHODS[name] for name in ("interval", *self.methods(), "p_corrected", "interval_and_p")},
         }
 
     def methods(self) -> list[str]:

@@ -46,6 +46,7 @@ def paper_table(report: ComparisonReport) -> PrintedTable:
         f"{PARTS[report.part]} part",
         f"intervals: {METHODS['interval']}; {report.draws:,} draws",
         f"bold: p < {SIGNIFICANT:g} after the correction ({METHODS['p_corrected']})",
+        METHODS["interval_and_p"],
         *report.notes,
     ]
     return PrintedTable(["", *map(words_of, names)], [jobs, pairs], 1, caption)

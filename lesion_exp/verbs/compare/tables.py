@@ -150,7 +150,8 @@ def _show_methods(report: ComparisonReport, console: Console, with_tables: bool)
         *(f"{name}: {METHODS[name]}" for name in report.methods()),
         f"p: {METHODS['p_corrected']}; * below {SIGNIFICANT}",
         *(["p alone: of this metric, if it were the only one"] if with_tables and console.width >= _WIDE else []),
-        f"95% interval: {METHODS['interval']}; {report.draws:,} draws; not corrected for the number of intervals",
+        f"95% interval: {METHODS['interval']}; {report.draws:,} draws",
+        f"95% interval and p: {METHODS['interval_and_p']}",
         *([f"{', '.join(lower)}: {LOWER}"] if lower else []),
     ]
     if not with_tables:

@@ -20,7 +20,7 @@ from lesion_exp.config.compose import Composed, compose
 from lesion_exp.config.freeze import freeze
 from lesion_exp.config.project import Project
 from lesion_exp.config.registered import TRUST_VARIABLE
-from lesion_exp.errors import ConfigError
+from lesion_exp.errors import ConfigError, check_output
 from lesion_exp.progress import Stage, duration
 from lesion_exp.terminal import shell_words
 from lesion_exp.training.check_training import check_training
@@ -113,7 +113,8 @@ def make_plan(
     file = request.output / FILE
     if file.exists() and not request.force:
         raise ConfigError(f"expected a folder without a plan, but {file} exists; set force=true, or another output=")
-    _check_overrides(overrides)
+    check_output(request.output, is_folder=True)
+    _check_overrides(overrides, request.output)
     maker = _Maker(tuple(overrides), tuple(config_dirs), root)
     given, budget = maker.compose(()), 3600 * request.hours
     machine, has_weights = this_machine(given.config["trainer"]), has_packaged(*PACKAGED)
@@ -155,13 +156,13 @@ class _Maker:
         return compose([*self.overrides, *more], config_dirs=self.config_dirs, root=self.root)
 
 
-def _check_overrides(overrides: Sequence[str]) -> None:
+def _check_overrides(overrides: Sequence[str], output: Path) -> None:
     for text in overrides:
         if _node(text) not in (*KEPT, *ELSEWHERE) and text.lstrip("+").partition("=")[0] not in KEPT_KEYS:
             raise ConfigError(
                 f"expected keys below {', '.join(KEPT)} or one of {', '.join(KEPT_KEYS)}, got {text}; the plan chooses "
-                f"the others itself, and the training by it takes them all: lesion-exp train --config-dir plan "
-                f"experiment={NAME} {text}"
+                f"the others itself, and the training by it takes them all: "
+                f"{shell_words(['lesion-exp', 'train', '--config-dir', str(output), f'experiment={NAME}', text])}"
             )
         if text in ("trainer=ddp", "trainer=ddp_cpu"):
             raise ConfigError(
@@ -177,7 +178,8 @@ def _node(text: str) -> str:
 def _user_choices(overrides: Sequence[str], given: Composed) -> list[Choice]:
     """What the user gave, as it goes into the preset: groups by their option, keys by their resolved value."""
     config, found = OmegaConf.create(given.config), []
-    for text in overrides:
+    last = {text.lstrip("+").partition("=")[0]: text for text in overrides}
+    for text in last.values():
         key, _, value = text.lstrip("+").partition("=")
         if _node(text) in ELSEWHERE:
             continue

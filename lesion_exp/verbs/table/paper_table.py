@@ -20,6 +20,7 @@ from lesion_exp.sweeps.swept import Swept, SweptCell
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.find import find_run
 from lesion_exp.tracking.stored_run import Run, read_predictions
+from lesion_exp.trained_runs.wording import counted
 
 _STAGES: Final = ("test", "val")
 _SPLITS: Final = ("fold", "split.seed", "dataset.seed")
@@ -215,7 +216,7 @@ def _is_best(
     largest = min(1.0, max(known) * number)
     what = (
         f"paired test over {found.num_lesions:,} lesions of the {PARTS[stage]} part ({found.num_images:,} images), "
-        f"corrected for {number} pairs"
+        f"corrected for {counted(number, 'pair')}"
     )
     if ahead and largest < SIGNIFICANT:
         return True, f"bold: better than each other one (p < {SIGNIFICANT:g}, {what})"

@@ -33,7 +33,8 @@ def test_two_runs_and_what_is_kept_of_them(store: Store, plant: Plant, predicted
     accuracy = body["pairs"][0]["differences"]["accuracy"]
     assert accuracy["first"] - accuracy["second"] == pytest.approx(metrics(good)["accuracy"] - metrics(bad)["accuracy"])
     assert accuracy["distinguishable"]
-    assert set(body["methods"]) == {"interval", "McNemar", "DeLong", "permuted", "one seed", "p_corrected"}
+    always = {"interval", "p_corrected", "interval_and_p"}
+    assert set(body["methods"]) == {"McNemar", "DeLong", "permuted", "one seed"} | always
     assert 0 < accuracy["low"] < accuracy["difference"] < accuracy["high"]
     run = find_run(store, result.run_id)
     assert (run.status, run.tags["kind"], run.tags["compared_runs"]) == ("FINISHED", "comparison", ",".join(ids))
@@ -123,7 +124,7 @@ def test_seeds_of_a_job_are_one(store: Store, plant: Plant, predicted: Predicted
     assert "seed" not in body["config_differences"]
     (pair,) = body["pairs"]
     assert pair["differences"]["balanced_accuracy"]["test"] == "seeds"
-    assert set(body["methods"]) == {"interval", "seeds", "p_corrected"}
+    assert set(body["methods"]) == {"interval", "seeds", "p_corrected", "interval_and_p"}
 
 
 def test_seeds_of_the_only_job_are_compared_one_by_one(store: Store, plant: Plant, predicted: Predicted) -> None:
