@@ -14,7 +14,6 @@ from lesion_exp.config.places import check_places
 from lesion_exp.errors import ConfigError
 from lesion_exp.sweeps.ledger import Sweep, find_sweep, sweeps_in
 from lesion_exp.sweeps.plan import SweepPlan, check_cell, plan_sweep
-from lesion_exp.training.data import load_data, split_data
 
 if TYPE_CHECKING:
     from lesion_exp.sweeps.plan import SweepPlan
@@ -131,6 +130,7 @@ def _batches_of_all(config: Mapping[str, Any]) -> int:
     """The number of batches in an epoch (on each device) that is possible for every way of splitting, at most as many
     as the config asks for."""
     from lesion_exp.data.batches import TrainingBatches
+    from lesion_exp.training.data import load_data, split_data
     from lesion_exp.training.trainer import num_processes
 
     loaded = load_data(config)
