@@ -59,7 +59,7 @@ def test_the_commands_import_nothing_large_for_it(tmp_path: Path) -> None:
     commands += ["train -m seed=1,2 dataset=ph2 dataset.root=nowhere", "prepare dataset=ph2 dataset.root=nowhere"]
     commands += ["plan dataset=ph2 dataset.root=nowhere hours=1", "leakage dataset=ph2 dataset.root=nowhere"]
     commands += ["train backbone.weights=nowhere.pt", "train backbone.weights=run:nowhere"]
-    commands += ["import predictions=nowhere.csv truth=file", "bundle import nowhere.zip"]
+    commands += ["import predictions=nowhere.csv truth=t.csv", "bundle import nowhere.zip"]
     script = (
         "import sys\nfrom lesion_exp.cli import main\n"
         f"for command in {commands}:\n"
