@@ -6,7 +6,6 @@
 - `killed`: every process of one machine is killed; how the other ends, and `resume` on both.
 - `cable`: the cable is cut instead.
 - `restarted`: torchrun starts the processes again after one of them was killed.
-- `elastic`: a run stopped with 2 processes goes on with 1, with 2 and with 4.
 
 What it builds is removed at its end, also after a failure or a signal. `TwoNodes` is for experiments of your own.
 """
@@ -15,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import hashlib
 import json
 import os
 import re
@@ -39,8 +37,6 @@ TINY = (
 )  # fmt: skip
 """A training of seconds; `trainer.devices`, `loader.batch_size` and a network are added."""
 SMALL_CNN = ("backbone=small_cnn", "backbone.width=4")
-CONVNEXT = ("backbone=timm", "backbone.name=test_convnext")
-"""The former has batch normalisation, the latter none."""
 ENTER = (
     'hostname "node-$0" && mount --bind "$1" "$2" && mount --bind "$3" /etc/hosts && cd "$2" && shift 3 && exec "$@"'
 )
@@ -364,74 +360,14 @@ def restarted(nodes: TwoNodes, per_node: int, seconds: float) -> dict[str, objec
     }
 
 
-def elastic(nodes: TwoNodes, seconds: float, network: Sequence[str]) -> dict[str, object]:
-    """A run stopped with 2 processes goes on with 1, 2 and 4."""
-    trial = Trial(nodes, 1, *network, *LONGER)
-    processes = trial.start("train", "job=job.yaml")
-    trial.until_checkpoint(processes, seconds)
-    nodes.kill("b"), nodes.kill("a")
-    for process in processes:
-        process.wait()
-    stopped = nodes.folder / "stopped"
-    shutil.copytree(nodes.folder / "a", stopped, symlinks=True)
-    found: dict[str, dict[str, object]] = {}
-    for count in (2, 1, 4):  # each from the same checkpoint
-        shutil.rmtree(nodes.folder / "a")
-        shutil.copytree(stopped, nodes.folder / "a", symlinks=True)
-        log = f"resumed_{count}.txt"
-        if count == 1:
-            alone = [sys.executable, "-m", "lesion_exp", "resume", "run=latest", "trainer.devices=1"]
-            codes = trial.finish([nodes.start("a", *alone, log=log)], seconds)
-        else:
-            codes = trial.finish(trial.start("resume", "run=latest", per_node=count // 2, log=log), seconds)
-        found[str(count)] = {"codes": codes, **trial.facts()}
-        if "_last" not in found[str(count)]:
-            found[str(count)]["log"] = nodes.log("a", log)[-3000:]
-    with nodes.as_seen_by("a"):
-        hashes = {str(count): batches_hash(trial.job, count) for count in (1, 2, 4)}
-    return {
-        "runs": {count: shown(facts) for count, facts in found.items()},
-        "batches": hashes,
-        "largest_difference_to_2": {
-            count: difference(facts, found["2"]) for count, facts in found.items() if "_last" in facts
-        },
-    }
-
-
-def batches_hash(job: object, num_processes: int) -> str:
-    """A hash of the image ids of each step of the first three epochs on that many processes."""
-    from lesion_exp.data.batches import TrainingBatches
-    from lesion_exp.training.build import make_datamodule
-    from lesion_exp.training.data import load_data, split_data
-    from lesion_exp.training.layout import on_processes
-
-    config = on_processes(job.config, (num_processes, 1))  # type: ignore[attr-defined]
-    data = make_datamodule(config, split_data(config, load_data(config)))
-    rows, digest = data.parts["train"], hashlib.sha256()
-    for epoch in range(3):
-        ranks = [
-            TrainingBatches(
-                data.sampler, rows, data.batch_size, data.sample.seed, (rank, num_processes), lambda: (0, 0),
-                data.loader.together,
-            ).batches(epoch)
-            for rank in range(num_processes)
-        ]  # fmt: skip
-        count = int(config["trainer"]["accumulate_grad_batches"])
-        for begin in range(0, len(ranks[0]), count):
-            step = [place for batches in ranks for batch in batches[begin : begin + count] for place in batch]
-            digest.update(f"{sorted(rows['image_id'].iloc[step])}\n".encode())
-    return digest.hexdigest()[:16]
-
-
 def _end(number: int, frame: object) -> None:
     raise SystemExit(128 + number)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("case", choices=("same", "killed", "cable", "restarted", "elastic"))
+    parser.add_argument("case", choices=("same", "killed", "cable", "restarted"))
     parser.add_argument("--processes", type=int, default=1, help="processes on each machine")
-    parser.add_argument("--batch-norm", action="store_true", help="elastic: a network with batch normalisation")
     parser.add_argument("--seconds", type=float, default=600.0, help="longest time of a training")
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     arguments = parser.parse_args(argv)
@@ -446,8 +382,6 @@ def main(argv: Sequence[str] | None = None) -> int:
                 result = same(nodes, arguments.processes, arguments.seconds)
             case "restarted":
                 result = restarted(nodes, arguments.processes, arguments.seconds)
-            case "elastic":
-                result = elastic(nodes, arguments.seconds, SMALL_CNN if arguments.batch_norm else CONVNEXT)
             case "killed":
                 result = killed(nodes, arguments.processes, arguments.seconds)
             case _:

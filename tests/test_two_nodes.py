@@ -16,8 +16,6 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(bool(two_nodes.reason_against()), reason=str(two_nodes.reason_against())),
 ]
-ROUNDING = 1e-5
-"""Largest difference of weights that differ by the order of sums alone, after 42 steps."""
 
 
 def result(*arguments):
@@ -68,10 +66,3 @@ def test_torchrun_starts_the_processes_again_and_the_run_goes_on():
     found = result("restarted")
     assert (found["codes"], found["run"]["runs"], found["run"]["status"]) == ([0, 0], 1, "FINISHED")
     assert found["largest_difference_to_a_run_that_never_stopped"] == 0
-
-
-def test_a_run_goes_on_with_other_numbers_of_processes():
-    found = result("elastic")
-    assert {facts["status"] for facts in found["runs"].values()} == {"FINISHED"}
-    assert len(set(found["batches"].values())) == 1
-    assert all(difference < ROUNDING for difference in found["largest_difference_to_2"].values())
