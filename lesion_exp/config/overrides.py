@@ -54,6 +54,8 @@ TEXTS: Final = (
     "tracking.experiment",
     "tracking.run_name",
     "tracking.uri",
+    "trainer.early_stopping.monitor",
+    "trainer.monitor",
 )
 """Keys, and nodes of keys, that hold text: 007, 1.10 and 12e4567 are not numbers there."""
 _NUMBERS: Final = (OverrideLexer.INT, OverrideLexer.FLOAT, OverrideLexer.BOOL)

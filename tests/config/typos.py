@@ -23,6 +23,7 @@ TAKE_MAPPINGS = ("scale", "shear", "translate_percent", "rotate")
 """Parameters of albumentations' Affine, of which each axis may have its own value."""
 TAKE_ANY_TEXT = ("weights", "address")
 """Keys whose comment lists words among which a path or an address may stand."""
+BOTH_LEVELS_HAVE_IT = (("early_stopping", "monitor"),)
 BOTH_HAVE_IT = (("augmentation", "image_size"),)
 
 
@@ -108,7 +109,7 @@ def _moved(path: Path, content: dict[str, Any], place: tuple[str, ...], value: A
         if path.parent.name == "metrics":
             return
         above = _get(content, place[:-2])
-        if place[-1] not in above and place[-2:-1] != ("space",):
+        if place[-1] not in above and place[-2:] not in BOTH_LEVELS_HAVE_IT and place[-2:-1] != ("space",):
             changed = _without(content, place)
             _get(changed, place[:-2])[place[-1]] = value
             yield Typo(path, KINDS[3], f"{'.'.join(place)} one level higher", changed)
