@@ -22,6 +22,7 @@ DOCUMENTS = (
 _BLOCK = re.compile(r"^(?P<indent> *)```(?P<language>\w*)\n(?P<body>.*?)^(?P=indent)```", re.DOTALL | re.MULTILINE)
 _NAMES = (
     (r"^plan$", "planned"),
+    (r"^run\.zip$", "shared.zip"),
     (r"^experiment=NAME$", "experiment=demo"),
     (r"^dataset=NAME$", "dataset=ph2"),
     (r"^run=(ID|RUN|STACK|champion|3f2a\w*)$", "run=latest"),
@@ -59,7 +60,7 @@ def commands(document):
     for body in blocks(document, "bash"):
         for line in body.replace("\\\n", " ").splitlines():
             words = shlex.split(line, comments=True)
-            if "lesion-exp" in words and words[0] not in {"docker", "pip", "eval"}:
+            if "lesion-exp" in words and "..." not in line and words[0] not in {"docker", "pip", "eval"}:
                 yield Command(name, tuple(words[words.index("lesion-exp") + 1 :]))
     prose = _BLOCK.sub("", document.read_text("utf-8"))
     for text in _INLINE.findall(prose):
