@@ -48,7 +48,7 @@ format: setup  ## format the code and repair what the linter can
 bench: setup  ## measure training speed against a bare loop and a notebook-style loop
 	$(BIN)/python scripts/benchmark.py train
 
-results: setup  ## train the rows of docs/results_ham10000.md that the store lacks, and write it: DATA=DIR [ROWS="probe scratch_8"]
+results: setup  ## train the rows of docs/results.md that the store lacks, and write it: DATA=DIR [ROWS="probe scratch_8"]
 	@$(BIN)/python scripts/results.py root=$(DATA) $(if $(ROWS),--rows $(ROWS))
 
 schemas: setup  ## write the JSON schemas of presets and options into the package

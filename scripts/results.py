@@ -1,4 +1,4 @@
-"""Trains the presets, tests them, and writes the table of their results, docs/results_ham10000.md.
+"""Trains the presets, tests them, and writes the tables of their results into docs/results.md.
 
     python scripts/results.py root=DIR                         # trains what the store does not have yet: many hours
     python scripts/results.py root=DIR --rows largest_class probe scratch_8
@@ -31,7 +31,9 @@ from lesion_exp.dataset.path_patterns import as_value
 from lesion_exp.trained_runs.printed_table import Entry, PrintedTable
 from lesion_exp.trained_runs.trained_run import TrainedRun
 
-PAGE: Final = Path(__file__).parents[1] / "docs" / "results_ham10000.md"
+PAGE: Final = Path(__file__).parents[1] / "docs" / "results.md"
+MARKS: Final = ("<!-- written by scripts/results.py -->\n", "<!-- end of what scripts/results.py writes -->\n")
+"""What stands before and after the part of the page that is written."""
 FOLDS: Final = ("split=kfold", "split.num_folds=5")
 METRICS: Final = {
     "accuracy": "accuracy",
@@ -222,44 +224,58 @@ def table(rows: Sequence[Measured]) -> PrintedTable:
     return PrintedTable(head, [entries], 2, [])
 
 
+def written_into(text: str, part: str) -> str:
+    """Returns the page `text` with `part` between its marks, in the place of what was there.
+
+    Raises:
+        ValueError: the page lacks a mark.
+    """
+    before, first, rest = text.partition(MARKS[0])
+    _, last, after = rest.partition(MARKS[1])
+    if not (first and last):
+        raise ValueError(f"expected a page with the lines {' and '.join(MARKS)}, got one without them; add them")
+    return f"{before}{first}\n{part}\n{last}{after}"
+
+
 def page(
     rows: Sequence[Measured],
     folds: Mapping[str, Mapping[str, Mapping[str, float]]],
     outside: Mapping[str, Mapping[str, Mapping[str, float]]],
 ) -> str:
-    """Returns the page: the tables, and the command of each row."""
+    """Returns the written part of the page: the tables, and the command of each row."""
     machines = sorted({one.machine for one in rows if one.machine})
     tested = next(open_run(one.run_ids[0]) for one in rows if one.machine)
     split = tested.run.tags["split_hash"]
     images = len(tested.predictions("test"))
     missing = [row.name for row in ROWS if row.name not in {one.row.name for one in rows}]
     parts = [
-        "# Results on HAM10000",
-        "This page is written by `scripts/results.py` from finished runs. Each row is a command, listed below; "
+        "`scripts/results.py` writes this part of the page from finished runs. Each row is a command, listed below; "
         "`lesion-exp reproduce run=ID` repeats a run. Training uses the training part alone, the best epoch is chosen "
         "on the validation part, and the test part is read once.",
         f"Measured on: {'; '.join(machines)}. Minutes are those of the whole run: start, training, evaluation, "
         "pictures. Images of 200 x 150 pixels.",
-        f"## The test part of the grouped split\n\nSplit {split}, {images:,} test images. The intervals are 95% "
+        f"### The test part of the grouped split\n\nSplit {split}, {images:,} test images. The intervals are 95% "
         "intervals over lesions. A difference is that from the row that its last words name, paired over lesions, with "
         "its p-value corrected as `lesion-exp compare` does; [the page on statistics](statistics.md) describes both.",
         table(rows).markdown().strip(),
     ]
     if folds:
-        parts.append("## Five grouped folds\n\nEach lesion is tested once; the five test parts are evaluated together.")
+        parts.append(
+            "### Five grouped folds\n\nEach lesion is tested once; the five test parts are evaluated together."
+        )
         parts.append(_small_table(rows, folds, METRICS).markdown().strip())
     if outside:
         heads = {"accuracy": "accuracy", "auroc/malignant": "melanoma against nevi: AUROC",
                  "sensitivity_at_95_specificity/malignant": "sensitivity at 95% specificity"}  # fmt: skip
         parts.append(
-            "## PH2 as an external test\n\nThe 200 images of PH2 were made in another clinic, and no run has seen one. "
+            "### PH2 as an external test\n\nThe 200 images of PH2 come from another clinic, and no run has seen one. "
             "Nevi of PH2 are nv; a prediction of one of the other five classes is an error."
         )
         parts.append(_small_table(rows, outside, heads).markdown().strip())
     commands = [f"# {one.row.name}\nlesion-exp train {' '.join(one.row.overrides)} dataset.root=DIR" for one in rows
                 if one.row is not LARGEST]  # fmt: skip
     listed = "\n".join(commands)
-    parts.append(f"## Commands\n\n```bash\n{listed}\n```")
+    parts.append(f"### Commands\n\n```bash\n{listed}\n```")
     if missing:
         parts.append(f"The script also has rows that were not trained for this page: {', '.join(missing)}.")
     return "\n\n".join(parts) + "\n"
@@ -274,7 +290,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--folds", action="store_true", help="also train five folds of each row")
     parser.add_argument("--external", type=Path, help="folder of PH2, for an external test")
     parser.add_argument("--table", action="store_true", help="train nothing")
-    parser.add_argument("--output", type=Path, default=PAGE, help="the page")
+    parser.add_argument("--output", type=Path, default=PAGE, help="the page, which has the two marks")
     parsed = parser.parse_args(arguments)
     chosen = [row for row in ROWS if row.overrides and (parsed.rows is None or row.name in parsed.rows)]
     if not parsed.table:
@@ -301,7 +317,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for one in rows
         if parsed.external is not None and one.machine
     }
-    parsed.output.write_text(page(rows, folds, outside), encoding="utf-8")
+    whole = written_into(parsed.output.read_text(encoding="utf-8"), page(rows, folds, outside))
+    parsed.output.write_text(whole, encoding="utf-8")
     print(f"written: {parsed.output}", file=sys.stderr)
 
 

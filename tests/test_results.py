@@ -42,6 +42,13 @@ def test_a_difference_is_the_row_less_the_other_one(script):
     assert script.signed(pair, "B") == {"difference": -0.1, "low": -0.3, "high": 0.05, "p_corrected": 0.2}
 
 
+def test_the_page_has_the_marks_between_which_the_script_writes(script):
+    text = script.PAGE.read_text()
+    assert "new part" in script.written_into(text, "new part")
+    with pytest.raises(ValueError, match="without them"):
+        script.written_into(text.replace(script.MARKS[1], ""), "new part")
+
+
 @pytest.mark.slow
 def test_the_page_says_what_the_runs_were_measured_at(script, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
@@ -51,6 +58,7 @@ def test_the_page_says_what_the_runs_were_measured_at(script, tmp_path, monkeypa
     trained = []
     monkeypatch.setattr(script, "train", lambda overrides, *flags: trained.append(lesion_exp.run(*overrides).run_id))
     (tmp_path / "data").mkdir()
+    (tmp_path / "results.md").write_text(f"before\n{''.join(script.MARKS)}after\n")
     words = [f"root={tmp_path / 'data'}", "--output", str(tmp_path / "results.md")]
 
     with pytest.raises(SystemExit, match="2"):
@@ -62,6 +70,9 @@ def test_the_page_says_what_the_runs_were_measured_at(script, tmp_path, monkeypa
     assert len(trained) == 1, "a finished run is not trained again"
 
     text = (tmp_path / "results.md").read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("after\n")
+    assert text.count("### Commands") == 1
     run = lesion_exp.open_run(trained[0])
     lines = {line.split(" | ")[0]: line for line in text.splitlines() if line.startswith("| ")}
     low, value, high = (run.metrics[f"test/balanced_accuracy{end}"] for end in ("_low", "", "_high"))
