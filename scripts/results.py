@@ -28,6 +28,7 @@ import pandas as pd
 import lesion_exp
 from lesion_exp import open_run, runs
 from lesion_exp.dataset.path_patterns import as_value
+from lesion_exp.image_file import read_image
 from lesion_exp.trained_runs.printed_table import Entry, PrintedTable
 from lesion_exp.trained_runs.trained_run import TrainedRun
 
@@ -91,7 +92,9 @@ class Measured:
     network: str
     machine: str
     difference: Mapping[str, Any] | None = None
-    """The difference in balanced accuracy from the row `against`: `difference`, `low`, `high`, `p_corrected`."""
+    """The difference in balanced accuracy from `other`: `difference`, `low`, `high`, `p_corrected`."""
+    other: str = ""
+    """The row that it was compared with: `against`, or where that has no run, the largest class."""
 
 
 def job_overrides(row: Row, root: Path, seed: int) -> list[str]:
@@ -144,8 +147,8 @@ def largest_class(like: str) -> str:
         return lesion_exp.import_predictions(path, like=like, name=name, values="labels").run_id
 
 
-def measured(row: Row, run_ids: Sequence[str], others: Sequence[str]) -> Measured:
-    """Returns the results of the runs of a row, and their difference from the runs `others` if there are any."""
+def measured(row: Row, run_ids: Sequence[str], other: str, others: Sequence[str]) -> Measured:
+    """Returns the results of the runs of a row, and their difference from the runs `others` of the row `other`."""
     opened = [open_run(run_id) for run_id in run_ids]
     first = opened[0]
     jobs: list[Any] = [None, None]
@@ -176,6 +179,7 @@ def measured(row: Row, run_ids: Sequence[str], others: Sequence[str]) -> Measure
         f"{first.run.tags['backbone']}, {weights} weights, {first.job.config['image_size']} px",
         _machine(first),
         difference,
+        other,
     )
 
 
@@ -247,16 +251,18 @@ def page(
     tested = next(open_run(one.run_ids[0]) for one in rows if one.machine)
     split = tested.run.tags["split_hash"]
     images = len(tested.predictions("test"))
+    height, width = read_image(tested.data().loaded.table["image_path"].iloc[0]).shape[:2]
     missing = [row.name for row in ROWS if row.name not in {one.row.name for one in rows}]
     parts = [
         "`scripts/results.py` writes this part of the page from finished runs. Each row is a command, listed below; "
         "`lesion-exp reproduce run=ID` repeats a run. Training uses the training part alone, the best epoch is chosen "
         "on the validation part, and the test part is read once.",
         f"Measured on: {'; '.join(machines)}. Minutes are those of the whole run: start, training, evaluation, "
-        "pictures. Images of 200 x 150 pixels.",
+        f"pictures, and the pause of a run that was stopped. The image files have {width} x {height} pixels.",
         f"### The test part of the grouped split\n\nSplit {split}, {images:,} test images. The intervals are 95% "
         "intervals over lesions. A difference is that from the row that its last words name, paired over lesions, with "
-        "its p-value corrected as `lesion-exp compare` does; [the page on statistics](statistics.md) describes both.",
+        "the p-value of `lesion-exp compare`, which is corrected for the metrics but not for the number of rows; "
+        "[Statistics](statistics.md) describes both.",
         table(rows).markdown().strip(),
     ]
     if folds:
@@ -304,13 +310,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not found:
         parser.exit(2, "expected finished runs of these rows in the store, got none; leave --table out to train them\n")
     found = {LARGEST.name: [largest_class(next(iter(found.values()))[0])], **found}
-    rows = [
-        measured(
-            row, found[row.name], found[row.against if row.against in found else LARGEST.name] if row.overrides else ()
-        )
-        for row in ROWS
-        if row.name in found
-    ]
+    rows = []
+    for row in ROWS:
+        if row.name in found:
+            other = row.against if row.against in found else LARGEST.name
+            rows.append(measured(row, found[row.name], other, found[other] if row.overrides else ()))
     folds = {row.name: results for row in ROWS if row.overrides and (results := pooled_folds(row, parsed.root))}
     outside = {
         one.row.name: external(one.run_ids[0], parsed.external)
@@ -369,7 +373,7 @@ def _difference_in_words(one: Measured) -> Entry:
         return Entry("")
     found = one.difference
     p_value = "not tested" if found["p_corrected"] is None else _p_in_words(found["p_corrected"])
-    ends = f" ({found['low']:+.3f} to {found['high']:+.3f}), {p_value}, from {one.row.against or LARGEST.name}"
+    ends = f" ({found['low']:+.3f} to {found['high']:+.3f}), {p_value}, from {one.other}"
     return Entry(f"{found['difference']:+.3f}", ends)
 
 
