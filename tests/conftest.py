@@ -4,6 +4,7 @@ import logging
 import os
 import shutil
 import signal
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,16 +14,25 @@ from lesion_exp.tracking.store import Store, open_store
 from tests.own_process import restored
 from tests.pictures import without_pictures
 
+_SETTINGS = pytest.StashKey[str]()
+"""An empty folder in the place of ~/.config."""
 
-def pytest_configure() -> None:
+
+def pytest_configure(config: pytest.Config) -> None:
     """Whoever starts the tests in the background may have them ignore Ctrl-C; those of Ctrl-C need it."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    folder = tempfile.TemporaryDirectory()
+    config.add_cleanup(folder.cleanup)
+    config.stash[_SETTINGS] = folder.name
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_runtest_setup() -> None:
-    """Fixtures and tests write to their own stores: to none that the shell names, and none that a test before named."""
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Fixtures and tests use their own stores and data: none that the shell or a file of the user names, and none that
+    a test before named."""
     os.environ.pop("MLFLOW_TRACKING_URI", None)
+    os.environ.pop("LESION_EXP_DATA", None)
+    os.environ["XDG_CONFIG_HOME"] = item.config.stash[_SETTINGS]
 
 
 @pytest.fixture(scope="session")

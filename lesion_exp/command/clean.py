@@ -26,7 +26,7 @@ class CleanOptions:
         (),
         Names(example="caches"),
         "what to remove: caches (prepared images and features, which are made again), live (checkpoints left of "
-        "finished or deleted runs), sweeps (ledgers of sweeps without cells that are left); without it, nothing is",
+        "deleted runs), sweeps (ledgers of sweeps without cells that are left); without it, nothing is",
     )
 
 
@@ -41,7 +41,7 @@ def clean(arguments: Arguments) -> int:
     try:
         entries = clean_project(project, remove)
     except OSError as error:
-        raise ConfigError(f"expected a folder that can be removed, but {error}; look at its rights") from error
+        raise ConfigError(f"expected folders that can be listed, but {error}; look at their rights") from error
     if arguments.json:
         print(json.dumps({"root": str(project.root), "entries": [entry.to_dict() for entry in entries]}))
     else:

@@ -37,7 +37,8 @@ def fill_data_root(config: DictConfig) -> None:
     calls `data`. What was taken is logged. The key is left alone where there is no such folder.
 
     Raises:
-        ConfigError: the variable names no folder, the file cannot be read, or a folder that it names is not there.
+        ConfigError: the variable names no folder, or the file cannot be read, names a relative folder, or names a
+            folder that is not there.
     """
     node = OmegaConf.to_container(config["dataset"], resolve=False)
     name = node.get("name") if isinstance(node, dict) else None
@@ -54,10 +55,12 @@ def searched(name: object) -> str:
     """The end of a message that `dataset.root` has no value: where it was looked for; empty if nowhere."""
     if not _can_be_named(name):
         return ""
-    variable = os.environ.get(VARIABLE)
-    if variable:
-        return f"; {VARIABLE}={variable} has no folder {name}"
-    return f"; or set {VARIABLE} to the folder that holds the folder {name}"
+    variable, file = os.environ.get(VARIABLE), settings_file()
+    places = [f"{VARIABLE}={variable} has no folder {name}"] if variable else []
+    if file.is_file():
+        places.append(f"{file} leads to no folder {name}")
+    remedy = [] if variable else [f"or set {VARIABLE} to the folder that holds the folder {name}"]
+    return "; " + "; ".join([*places, *remedy])
 
 
 def _can_be_named(name: object) -> bool:
@@ -84,17 +87,33 @@ def _of_file(name: str) -> tuple[Path, str] | None:
     settings = _read(path)
     named = settings.get(SETS_KEY) or {}
     if name in named:
-        folder = Path(str(named[name])).expanduser()
-        if not folder.is_dir():
-            raise ConfigError(
-                f"expected the folder of {name} at {folder}, which {path} names, but there is none; correct the file, "
-                f"or give dataset.root=DIR"
-            )
-        return folder.absolute(), f"{SETS_KEY}.{name} in {path}"
+        folder = _folder_in(path, f"{SETS_KEY}.{name}", named[name])
+        _check_folder(folder, f"the folder of {name}", path)
+        return folder, f"{SETS_KEY}.{name} in {path}"
     if settings.get(FOLDER_KEY) is None:
         return None
-    folder = Path(str(settings[FOLDER_KEY])).expanduser() / name
-    return (folder.absolute(), f"{FOLDER_KEY} in {path}") if folder.is_dir() else None
+    above = _folder_in(path, FOLDER_KEY, settings[FOLDER_KEY])
+    _check_folder(above, "the folder of the data sets", path)
+    return (above / name, f"{FOLDER_KEY} in {path}") if (above / name).is_dir() else None
+
+
+def _folder_in(path: Path, key: str, value: object) -> Path:
+    """The folder that a key of the user's file names, which must not depend on where a command is given."""
+    folder = Path(str(value)).expanduser()
+    if not folder.is_absolute():
+        raise ConfigError(
+            f"expected a whole path, or one that begins with ~, in {key} of {path}, got {value}, which would be "
+            f"another folder in each project; for example {key}: {Path('/data') / folder.name}"
+        )
+    return folder
+
+
+def _check_folder(folder: Path, what: str, path: Path) -> None:
+    if not folder.is_dir():
+        raise ConfigError(
+            f"expected {what} at {folder}, which {path} names, but there is none; correct the file, or give "
+            f"dataset.root=DIR"
+        )
 
 
 def _read(path: Path) -> Mapping[str, Any]:

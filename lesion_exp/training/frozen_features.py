@@ -25,6 +25,7 @@ from lesion_exp.augmentation.pipeline import AugmentationPipeline
 from lesion_exp.backbone.options import SHARED_KEYS
 from lesion_exp.config.project import Project
 from lesion_exp.data.batches import EvaluationBatches
+from lesion_exp.data.cache_names import FEATURES
 from lesion_exp.data.datamodule import LesionDataModule, resolve_num_workers
 from lesion_exp.data.features import VERSION, Batches, CachedFeatures, kept_features, open_or_compute
 from lesion_exp.data.lesion_dataset import LesionDataset, collate_samples
@@ -35,8 +36,6 @@ from lesion_exp.training.build import Built
 
 log = logging.getLogger(__name__)
 
-FOLDER: Final = "features"
-"""Below the folder of the image stores."""
 BATCH_SIZE: Final = 64
 """Images at a time where loader.evaluation_batch_size is null. It does not follow loader.batch_size: a product of
 matrices may round otherwise in batches of another size, and runs that differ in loader.batch_size share features."""
@@ -58,7 +57,7 @@ def cached_features(config: Mapping[str, Any], built: Built, trainer: pl.Trainer
         return None
     batch_size = int(config["loader"]["evaluation_batch_size"] or BATCH_SIZE)
     key = _key(config, built, trainer, batch_size)
-    folder = Project.from_config(config).data_cache / FOLDER / key
+    folder = Project.from_config(config).data_cache / FEATURES / key
     computed = False
 
     def compute(done: int) -> Batches:

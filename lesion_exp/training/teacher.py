@@ -28,6 +28,7 @@ from lesion_exp.choices import POOLED
 from lesion_exp.config.named_run import METHOD_TAG, TEACHER, TEACHER_WEIGHTS, hash_of_weights, members_of, named_run
 from lesion_exp.config.project import Project
 from lesion_exp.data.batches import EvaluationBatches
+from lesion_exp.data.cache_names import TEACHERS
 from lesion_exp.data.datamodule import LesionDataModule, resolve_num_workers
 from lesion_exp.data.features import VERSION, Batches, open_or_compute
 from lesion_exp.data.lesion_dataset import LesionDataset, Sample, collate_samples
@@ -50,8 +51,6 @@ from lesion_exp.training.tracked import job_of
 
 log = logging.getLogger(__name__)
 
-FOLDER: Final = "teachers"
-"""The folder of kept predictions, below that of the image stores."""
 BATCH_SIZE: Final = 64
 """Images at a time; see `BATCH_SIZE` of `frozen_features`."""
 _VIEW_KEYS: Final = ("mask", "mask_margin", "view")
@@ -306,7 +305,7 @@ def _kept(
             f"the student"
         )
     images = _images(member, table[~table["image_id"].isin(list(store.errors))], store)
-    folder = cache / FOLDER / _key(member, images, device)
+    folder = cache / TEACHERS / _key(member, images, device)
 
     def compute(done: int) -> Batches:
         return _predicted(member, images, data, device, done)

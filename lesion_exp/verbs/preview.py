@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from lesion_exp.config.freeze import Job
 from lesion_exp.config.project import Project
+from lesion_exp.data.cache_names import PREVIEWS
 from lesion_exp.data.datamodule import LesionDataModule
 from lesion_exp.dataset.display_name import display_name
 from lesion_exp.image_file import UInt8Array
@@ -101,7 +102,7 @@ def preview(job: Job) -> Preview:
         kind="preview",
         context=RunContext(name=f"preview {display_name(config['dataset'])}"),
     ) as run:
-        path = Project.from_config(config).data_cache / "previews" / f"{run.run_id}.png"
+        path = Project.from_config(config).data_cache / PREVIEWS / f"{run.run_id}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         save_figure(figure, path, run.footer("training part"))
         if config["tracking"]["log_images"]:

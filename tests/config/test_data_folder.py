@@ -66,7 +66,14 @@ def test_where_nothing_is_found_the_message_says_where_it_looked(machine, monkey
     with pytest.raises(ConfigError, match="or set LESION_EXP_DATA to the folder that holds the folder isic2019"):
         root_of(machine, "dataset=isic2019")
     monkeypatch.setenv("LESION_EXP_DATA", str(machine / "first"))
-    with pytest.raises(ConfigError, match="first has no folder isic2019"):
+    with pytest.raises(ConfigError, match=r"first has no folder isic2019$"):
+        root_of(machine, "dataset=isic2019")
+    write(machine, f"data: {machine}/second\n")
+    both = r"first has no folder isic2019; .*config\.yaml leads to no folder isic2019$"
+    with pytest.raises(ConfigError, match=both):
+        root_of(machine, "dataset=isic2019")
+    monkeypatch.delenv("LESION_EXP_DATA")
+    with pytest.raises(ConfigError, match=r"config\.yaml leads to no folder isic2019; or set LESION_EXP_DATA to"):
         root_of(machine, "dataset=isic2019")
     monkeypatch.setenv("LESION_EXP_DATA", str(machine / "third"))
     with pytest.raises(ConfigError, match="environment variable LESION_EXP_DATA, but none is at"):
@@ -81,9 +88,13 @@ def test_where_nothing_is_found_the_message_says_where_it_looked(machine, monkey
         ("dataset: {ph2: /x}", "did you mean 'datasets'"),
         ("datasets: /x", "folders by name"),
         ("datasets: {ph2: /nowhere}", "folder of ph2 at /nowhere"),
+        ("data: /nowhere", "folder of the data sets at /nowhere"),
+        ("data: second", r"expected a whole path, .* in data of .*; for example data: /data/second"),
+        ("datasets: {ph2: second/ph2}", r"expected a whole path, .* in datasets\.ph2 of"),
     ],
 )
-def test_a_file_that_cannot_be_followed_is_refused_and_not_passed_over(machine, text, said):
+def test_a_file_that_cannot_be_followed_is_refused_and_not_passed_over(machine, monkeypatch, text, said):
+    monkeypatch.chdir(machine)  # which has the folder "second"
     write(machine, text)
     with pytest.raises(ConfigError, match=said):
         root_of(machine, "dataset=ph2")
