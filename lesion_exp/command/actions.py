@@ -74,7 +74,9 @@ class PageAddress:
 
 def train(arguments: Arguments) -> int:
     """Runs one job, or a sweep; the last line of standard output is the id of its run."""
+    arguments.joins_group = True
     if arguments.multirun or _has_space(arguments):
+        arguments.joins_group = False
         from lesion_exp.command.sweep import launch
 
         return launch(arguments)
@@ -104,6 +106,7 @@ def _has_space(arguments: Arguments) -> bool:
 
 def resume(arguments: Arguments) -> int:
     """Continues a run that stopped, or trains a run longer; the last line of standard output is the run's id."""
+    arguments.joins_group = True
     spec, data_root = arguments.read(ChosenRun).run, arguments.read(MovedData).data_root
     changes, devices = arguments.read(LongerTraining).changes, arguments.read(OtherProcesses).devices
     if changes and devices is not None:
@@ -118,11 +121,17 @@ def resume(arguments: Arguments) -> int:
 
         follow()
         return 0
-    from lesion_exp.process.peers import leading
+    from lesion_exp.process.peers import begun_before, leading
 
     with leading():
         project = open_project(arguments)
-        run = chosen_run(project.store, spec)
+        begun = begun_before()
+        if begun is not None:  # torchrun has started the processes again: `latest` may name another run by now
+            from lesion_exp.training.together import closed_run
+
+            run, changes = closed_run(project, begun), {}
+        else:
+            run = chosen_run(project.store, spec)
         if changes:
             from lesion_exp.verbs.resume import extend
 

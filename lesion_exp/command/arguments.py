@@ -50,6 +50,8 @@ class Arguments:
     """Configs that were composed from files already; see `compose`."""
     named_runs: list[str] = field(default_factory=list)
     """The runs that the options of the verb name, as they were typed."""
+    joins_group: bool = False
+    """Whether the verb may train in the one process that torchrun started, so that its variables are kept."""
     from_python: bool = False
     """Whether Python code calls the verb: signal handlers stay as they are, and no config is shown."""
 
@@ -299,6 +301,6 @@ def prepare_process(arguments: Arguments) -> None:
     show_messages()
     if not arguments.from_python:
         end_on_sigterm()
-        ignore_leftovers()
+        ignore_leftovers(keep_one=arguments.joins_group)
     if arguments.trusted:
         os.environ[TRUST_VARIABLE] = ",".join([*filter(None, [os.environ.get(TRUST_VARIABLE)]), *arguments.trusted])

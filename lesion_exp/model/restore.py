@@ -108,7 +108,7 @@ def restore_file(path: Path) -> Restored:
 def _restored(config: Mapping[str, Any], card: Mapping[str, Any], state: Mapping[str, Tensor]) -> Restored:
     check_registered(config)
     trainer = config["trainer"]
-    if not has_gpu(trainer["accelerator"]):
+    if not has_gpu("cpu" if trainer["accelerator"] == "cpu" else "auto"):  # a run of a GPU, restored without one
         keep_freed_memory()
     config = {**config, "trainer": {**trainer, "precision": recorded_precision(trainer, card)}}
     config["augmentation"] = with_statistics(config["augmentation"], card.get("preprocessing", {}))

@@ -22,9 +22,12 @@ log = logging.getLogger(__name__)
 
 RANK_VARIABLES: Final = (
     "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_WORLD_SIZE",
-    "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID", "ROLE_RANK", "ROLE_WORLD_SIZE",
+    "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID", "TORCHELASTIC_USE_AGENT_STORE", "ROLE_RANK", "ROLE_WORLD_SIZE",
 )  # fmt: skip
-"""Variables that torchrun sets for each process, and Lightning for the processes that it starts."""
+"""Variables that torchrun sets for each process, and Lightning for the processes that it starts.
+
+TORCHELASTIC_USE_AGENT_STORE tells torch that torchrun hosts the store; left behind, torch would wait for it in vain.
+"""
 TASK_VARIABLES: Final = (
     "SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID", "SLURM_NTASKS", "SLURM_NPROCS", "SLURM_STEP_ID", "SLURM_STEPID",
     "SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK",
@@ -83,6 +86,21 @@ class RankGroup:
         self._check_address()
         return size
 
+    def check_chosen(self, processes: tuple[int, int]) -> None:
+        """Checks that the group has the processes on each machine, and the machines, on which a run is to go on.
+
+        Raises:
+            ConfigError: it has others.
+        """
+        size = self.check_even()
+        started = (size, self.world_size // size)
+        if started != processes:
+            raise ConfigError(
+                f"expected the {processes[0] * processes[1]} on one machine of trainer.devices={processes[0]}, got "
+                f"{started[0]} process(es) on each of {started[1]} machine(s) from the starter ({self.text}); leave "
+                f"trainer.devices out, since the run goes on with all processes that were started"
+            )
+
     def _check_address(self) -> None:
         if self.address is None or self.port is None:
             size = self.local_size or self.world_size
@@ -115,14 +133,17 @@ def join_group(num_devices: int, num_nodes: int, *, any_number: bool = False) ->
     returned. A group of one, and variables that describe no process, are ignored and removed, with a warning where
     that matters; None is returned.
 
-    With `any_number`, a group of any number of processes is joined, also of one process that torchrun started for a job
-    of several: the run may be one that goes on with other processes than it began with.
+    With `any_number`, a group of any world size is joined, also one process that torchrun started for a job of several:
+    the run may be one that goes on with other processes than it began with. One task of srun is not such a group: SLURM
+    gives each command one, which starts the processes that the job asks for.
 
     Raises:
-        ConfigError: the group contradicts the job, or a job on several machines has no group.
+        ConfigError: the group contradicts the job; a job on several machines has no group; or, with `any_number`, the
+            machines have different numbers of processes.
     """
     group = inherited_group(os.environ)
-    if group is not None and any_number and (group.world_size > 1 or num_devices * num_nodes > 1):
+    is_alone = group is not None and group.world_size == 1
+    if group is not None and any_number and not (is_alone and (num_devices * num_nodes == 1 or not may_start_again())):
         group.enter(group.check_even())
         return group
     if group is not None and group.world_size > 1:
@@ -133,7 +154,8 @@ def join_group(num_devices: int, num_nodes: int, *, any_number: bool = False) ->
         raise ConfigError(
             f"expected torchrun or srun to start the processes of trainer.num_nodes={num_nodes}, but nothing started "
             f"this one as one of them; on each machine: torchrun --nnodes={num_nodes} --nproc-per-node={num_devices} "
-            f"--rdzv-backend=c10d --rdzv-endpoint=HOST:29500 -m lesion_exp train ..."
+            f"--rdzv-backend=c10d --rdzv-endpoint=HOST:29500 -m lesion_exp {'resume' if any_number else 'train'} ..."
+            f"{'; resume trainer.devices=N goes on with N processes of this machine' if any_number else ''}"
         )
     tasks = os.environ.get("SLURM_NTASKS")
     if num_devices > 1 and tasks is not None:
@@ -153,10 +175,13 @@ def may_start_again() -> bool:
     return "TORCHELASTIC_RUN_ID" in os.environ
 
 
-def ignore_leftovers() -> None:
-    """Removes rank variables that describe no group of several processes from the environment, with a warning."""
+def ignore_leftovers(*, keep_one: bool = False) -> None:
+    """Removes rank variables that describe no group of several processes from the environment, with a warning.
+
+    With `keep_one`, those of one process that torchrun started are kept: a run may go on with it.
+    """
     group = inherited_group(os.environ)
-    if group is not None and group.world_size > 1:
+    if group is not None and (group.world_size > 1 or (keep_one and may_start_again())):
         return
     left = [f"{name}={os.environ.pop(name)}" for name in RANK_VARIABLES if name in os.environ]
     if left and group is None:

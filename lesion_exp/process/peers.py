@@ -1,4 +1,4 @@
-"""The processes of a run that torchrun or srun started: what they agree on, and signs of life by which a loss shows.
+"""The processes of a run that torchrun or srun started: what they agree on, and heartbeats by which a loss shows.
 
 They meet in the store of torch.distributed, at the address that the starter gives, before they read any data. Machines
 may have file systems of their own: the first process decides for all and alone writes to MLflow, and the first of each
@@ -27,10 +27,10 @@ from lesion_exp.process.distributed_environment import RankGroup, inherited_grou
 
 log = logging.getLogger(__name__)
 
-SIGN_SECONDS: Final = 2.0
-"""Interval between two signs of life."""
+HEARTBEAT_SECONDS: Final = 2.0
+"""Interval between two heartbeats."""
 SILENT_SECONDS: Final = 30.0
-"""A process that has given no sign for so long is lost."""
+"""A process that has given no heartbeat for so long is lost."""
 DOUBTED_SECONDS: Final = 10.0
 """The same, once a connection to one of the processes has broken."""
 MEETING_SECONDS: Final = 600.0
@@ -40,9 +40,9 @@ CLOSING_SECONDS: Final = 8.0
 _POLL_SECONDS: Final = 0.1
 _DONE: Final = "done"
 _BROKEN: Final = re.compile(
-    r"connection (closed|reset|refused)|broken pipe|gloo|nccl|socket|timed? ?out|distributed", re.IGNORECASE
+    r"connection (closed|reset|refused)|broken pipe|\b(gloo|nccl|socket|c10d|process group)\b", re.IGNORECASE
 )
-"""What torch says where a process cannot reach another one."""
+"""What torch says where a process cannot reach another one; a loader that is slow has timed out as well."""
 
 
 class PeerLost(SystemExit):
@@ -73,6 +73,10 @@ class Peers:
         self._verdict: str | None = None
         self._found = threading.Event()
         self._left = threading.Event()
+        """Whether this process gives no more heartbeats."""
+        self._is_done = False
+        """Whether this process has done its part."""
+        self._heart: threading.Thread | None = None
         self._closing = threading.Event()
         """Whether the main thread is leaving what it does."""
         self._doubt = threading.Event()
@@ -135,8 +139,7 @@ class Peers:
 
     def remembered(self, name: str) -> str | None:
         """What processes that the same torchrun started earlier have kept."""
-        key = f"lesion_exp/kept/{name}"
-        return self._common.get(key).decode() if self._common.check([key]) else None
+        return kept_in(self._common, name)
 
     def _text(self, key: str) -> str:
         self._wait([key])
@@ -150,8 +153,8 @@ class Peers:
 
     # meeting
 
-    def meet(self) -> None:
-        """Returns when all processes are here.
+    def meet(self, seconds: float | None = None) -> None:
+        """Returns when all processes are here, at most after `seconds`, by default MEETING_SECONDS.
 
         Processes that torchrun starts again find the store as the earlier ones left it. So each brings a new word, and
         the first process gives all that it sees a name, under which everything else is kept.
@@ -161,7 +164,8 @@ class Peers:
         """
         from torch.distributed import distributed_c10d
 
-        word, until = secrets.token_hex(8), time.monotonic() + MEETING_SECONDS
+        seconds = MEETING_SECONDS if seconds is None else seconds
+        word, until = secrets.token_hex(8), time.monotonic() + seconds
         me = json.dumps([word, socket.gethostname(), os.getpid()])
         self._common.set(f"lesion_exp/here/{self.rank}", me)
         seen: list[str] = []
@@ -179,7 +183,7 @@ class Peers:
                     if self._common.check([f"lesion_exp/{name}/came/{rank}" for rank in range(self.size)]):
                         break
             if time.monotonic() > until:
-                raise ConfigError(self._missing())
+                raise ConfigError(self._missing(seconds))
             time.sleep(_POLL_SECONDS)
         self._store = distributed_c10d.PrefixStore(f"lesion_exp/{name}", self._common)
         found = [json.loads(text) for text in seen]
@@ -189,12 +193,12 @@ class Peers:
         keys = [f"lesion_exp/here/{rank}" for rank in range(self.size)]
         return [text.decode() for text in self._common.multi_get(keys)] if self._common.check(keys) else []
 
-    def _missing(self) -> str:
+    def _missing(self, seconds: float) -> str:
         absent = [
             str(rank) for rank in range(self.size) if not self._common.check([f"lesion_exp/here/{rank}"])
         ]  # fmt: skip
         return (
-            f"expected {self.size} processes to meet at {self.address} within {MEETING_SECONDS:.0f} s, but rank "
+            f"expected {self.size} processes to meet at {self.address} within {seconds:.0f} s, but rank "
             f"{', '.join(absent) or 'of an earlier start'} did not come; look at what the starter says on its machine, "
             f"and whether that reaches this address"
         )
@@ -213,42 +217,47 @@ class Peers:
         if backend == "nccl":  # which warns of a group that is left at the end
             atexit.register(dist.destroy_process_group)
 
-    # signs of life
+    # heartbeats
 
     def watch(self) -> None:
-        """Begins to give signs of life and to look for those of the others."""
-        self._store.set(f"sign/{self.rank}", "0")
-        self._wait([f"sign/{rank}" for rank in range(self.size)])
+        """Begins to give heartbeats and to look for those of the others."""
+        self._store.set(f"beat/{self.rank}", "0")
+        self._wait([f"beat/{rank}" for rank in range(self.size)])
         self._last_round = time.monotonic()
-        for name, work in (("signs of life", self._give_signs), ("judge", self._judge)):
-            threading.Thread(target=work, name=name, daemon=True).start()
+        self._heart = threading.Thread(target=self._give_heartbeats, name="heartbeats", daemon=True)
+        self._heart.start()
+        threading.Thread(target=self._judge, name="judge", daemon=True).start()
 
-    def _give_signs(self) -> None:
+    def _give_heartbeats(self) -> None:
         watched = [rank for rank in range(self.size) if rank != self.rank] if self.rank == 0 else [0]
         seen = {rank: ("", time.monotonic()) for rank in watched}
         count = 0
         while not self._left.is_set() and self._verdict is None:
             count += 1
             try:
-                self._store.set(f"sign/{self.rank}", str(count))
+                self._store.set(f"beat/{self.rank}", _DONE if self._is_done else str(count))
                 if not self._has_told and self._store.check(["failed"]):
                     return self._decide(self._store.get("failed").decode())
-                signs = self._store.multi_get([f"sign/{rank}" for rank in watched])
+                beats = self._store.multi_get([f"beat/{rank}" for rank in watched])
             except Exception:
                 if not self._left.is_set():
-                    self._decide(f"the connection to {self._names[0]} at {self.address} is broken")
+                    self._decide(f"the connection to {self._place_of_store()} is broken")
                 return None
             now = self._last_round = time.monotonic()
-            for rank, sign in zip(watched, signs, strict=True):
-                if sign.decode() != seen[rank][0]:
-                    seen[rank] = (sign.decode(), now)
-                elif sign.decode() != _DONE and now - seen[rank][1] > self._patience():
+            for rank, beat in zip(watched, beats, strict=True):
+                if beat.decode() != seen[rank][0]:
+                    seen[rank] = (beat.decode(), now)
+                elif beat.decode() != _DONE and now - seen[rank][1] > self._patience():
                     return self._announce(rank, now - seen[rank][1])
-            self._left.wait(SIGN_SECONDS)
+            self._left.wait(HEARTBEAT_SECONDS)
         return None
 
+    def _place_of_store(self) -> str:
+        """Where the heartbeats are kept, in words: the first process does not look for itself there."""
+        return f"{self._names[0]} at {self.address}" if self.rank else f"the store at {self.address}"
+
     def _announce(self, rank: int, seconds: float) -> None:
-        text = f"{self._names[rank]} has given no sign of life for {seconds:.0f} s"
+        text = f"{self._names[rank]} has given no heartbeat for {seconds:.0f} s"
         with contextlib.suppress(Exception):
             self._store.set("failed", text)
         self._decide(text)
@@ -269,7 +278,7 @@ class Peers:
             if self._left.is_set():
                 return
             if time.monotonic() - self._last_round > self._patience():  # the store does not even refuse to answer
-                self._decide(f"{self._names[0]} at {self.address} does not answer")
+                self._decide(f"{self._place_of_store()} does not answer")
         log.error("%s", self._verdict)
         if self._closing.wait(CLOSING_SECONDS):
             return
@@ -281,7 +290,7 @@ class Peers:
     def told_of_loss(self) -> Iterator[None]:
         """Raises PeerLost in the place of an error within the block that comes from the loss of another process.
 
-        An error of this process's own is told to the others.
+        An error of this process's own is told to the others, once where such blocks lie in each other.
         """
         try:
             yield
@@ -295,9 +304,11 @@ class Peers:
             self._tell_of(error)
             raise
         except Exception as error:
-            if self._verdict is None and not isinstance(error, UserError) and _BROKEN.search(str(error)):
+            if self._has_told:
+                raise
+            if self._verdict is None and _is_of_connection(error):
                 self._doubt.set()
-                self._found.wait(DOUBTED_SECONDS + 3 * SIGN_SECONDS)
+                self._found.wait(DOUBTED_SECONDS + 3 * HEARTBEAT_SECONDS)
             self._closing.set()
             if self._verdict is None:
                 self._tell_of(error)
@@ -311,17 +322,33 @@ class Peers:
             self._store.compare_set("failed", "", text[:2000])
 
     def leave(self) -> None:
-        """Stops the signs of life; the first process leaves last, since others may ask what it keeps."""
+        """Stops the heartbeats; the first process leaves last, since others may ask what it keeps.
+
+        The thread of the heartbeats has ended before a process says that it is done, or says so itself: otherwise it
+        could overwrite that with one more heartbeat, after which none would come.
+        """
+        self._is_done = True
+        if self.rank:
+            self._left.set()
+            if self._heart is not None:
+                self._heart.join(CLOSING_SECONDS)
         with contextlib.suppress(Exception):
-            self._store.set(f"sign/{self.rank}", _DONE)
+            self._store.set(f"beat/{self.rank}", _DONE)
             until = time.monotonic() + CLOSING_SECONDS
-            keys = [f"sign/{rank}" for rank in range(self.size)]
+            keys = [f"beat/{rank}" for rank in range(1, self.size)]
             while self.rank == 0 and self._verdict is None and time.monotonic() < until:
-                if all(sign.decode() == _DONE for sign in self._store.multi_get(keys)):
+                if all(beat.decode() == _DONE for beat in self._store.multi_get(keys)):
                     break
                 time.sleep(_POLL_SECONDS)
         self._closing.set()
         self._left.set()
+
+
+def _is_of_connection(error: Exception) -> bool:
+    """Whether `error` may come from the loss of another process."""
+    from torch.distributed import DistError
+
+    return not isinstance(error, UserError) and (isinstance(error, DistError) or bool(_BROKEN.search(str(error))))
 
 
 @contextlib.contextmanager
@@ -335,9 +362,42 @@ def leading() -> Iterator[None]:
     except BaseException as error:
         group = inherited_group(os.environ)
         if group is not None and group.world_size > 1 and group.rank == 0 and not _HAVE_MET:
-            with contextlib.suppress(BaseException), met(group, group.check_even()):
-                raise error
+            seconds = MEETING_SECONDS if isinstance(error, Exception) else CLOSING_SECONDS  # the user wants it to end
+            with contextlib.suppress(BaseException):
+                per_node = group.check_even()
+                group.enter(per_node)
+                with met(group, per_node, seconds):
+                    raise error
         raise
+
+
+RUN: Final = "run"
+"""What the first process keeps for those that torchrun starts in the place of lost ones: the id of the run."""
+
+
+def begun_before() -> str | None:
+    """The id of the run that processes began which the same torchrun started before this one; None without such."""
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]
+
+    group = inherited_group(os.environ)
+    if group is None or group.address is None or os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return None
+    with contextlib.suppress(RuntimeError, OSError):  # the processes cannot meet then, and say so
+        store = TCPStore(
+            group.address, int(group.port or 0), is_master=False, wait_for_workers=False,
+            timeout=timedelta(seconds=DOUBTED_SECONDS),
+        )  # fmt: skip
+        return kept_in(store, RUN)
+    return None
+
+
+def kept_in(store: Any, name: str) -> str | None:
+    """What `Peers.remember` has kept in `store`."""
+    key = f"lesion_exp/kept/{name}"
+    if not store.check([key]):
+        return None
+    found: bytes = store.get(key)
+    return found.decode()
 
 
 _HAVE_MET: Final[list[str]] = []
@@ -345,8 +405,10 @@ _HAVE_MET: Final[list[str]] = []
 
 
 @contextlib.contextmanager
-def met(group: RankGroup, per_node: int) -> Iterator[Peers]:
+def met(group: RankGroup, per_node: int, seconds: float | None = None) -> Iterator[Peers]:
     """Meets the other processes of `group`, watches them within the block, and says so if one is lost.
+
+    It waits for them `seconds`, by default MEETING_SECONDS.
 
     Raises:
         ConfigError: they did not come together.
@@ -356,8 +418,9 @@ def met(group: RankGroup, per_node: int) -> Iterator[Peers]:
     from torch.distributed.rendezvous import rendezvous
 
     place = f"{group.address}:{group.port}"
+    wait = timedelta(seconds=MEETING_SECONDS if seconds is None else seconds)
     try:
-        iterator = rendezvous("env://", group.rank, group.world_size, timeout=timedelta(seconds=MEETING_SECONDS))
+        iterator = rendezvous("env://", group.rank, group.world_size, timeout=wait)
         store, _, _ = next(iterator)
     except (dist.DistError, RuntimeError, OSError) as error:
         raise ConfigError(
@@ -365,7 +428,7 @@ def met(group: RankGroup, per_node: int) -> Iterator[Peers]:
             f"reaches that address, and whether torchrun or srun runs on the first machine"
         ) from error
     peers = Peers(store, group, per_node, place)
-    peers.meet()
+    peers.meet(seconds)
     _HAVE_MET.append(place)
     peers.watch()
     try:

@@ -265,6 +265,22 @@ def copy_best_checkpoint(best: Path, checkpoint: Path, live_dir: Path) -> None:
 
 
 def resume_context(run: Run, context: RunContext = NO_CONTEXT) -> RunContext:
-    """`context` for resuming `run` from its newest whole checkpoint."""
+    """`context` for resuming `run` from its newest whole checkpoint, with what the run resolved when it began.
+
+    The best checkpoint of a run that `run` extends is left out: `run` has copied it, and may have a better one since.
+    """
     checkpoint = newest_checkpoint(run.live_dir)
-    return replace(context, continues=run.run_id, checkpoint=None if checkpoint is None else str(checkpoint))
+    devices = run.params.get("resolved.trainer.devices", "")
+    return replace(
+        context,
+        continues=run.run_id,
+        checkpoint=None if checkpoint is None else str(checkpoint),
+        best=None,
+        begun_devices=int(devices) if devices.isdecimal() else None,
+        found=found_by_tuners(run),
+    )
+
+
+def found_by_tuners(run: Run) -> dict[str, str]:
+    """The values that Lightning's tuners found in `run`, as texts, by the names `batch_size` and `lr`."""
+    return {name.removeprefix("found."): text for name, text in run.params.items() if name.startswith("found.")}

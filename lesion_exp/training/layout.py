@@ -11,6 +11,8 @@ processes the steps consist of the same images:
 
 In a pretraining, whose losses compare the images of all processes, and with `trainer.sync_batchnorm`, it is always the
 second, in which the images that are seen at once stay together.
+
+Where `trainer.devices` is `auto` or -1, J is the number of processes with which the run began.
 """
 
 from __future__ import annotations
@@ -21,41 +23,67 @@ from typing import Any, Final
 
 from lesion_exp.errors import ConfigError
 from lesion_exp.training.data import is_pretraining
-from lesion_exp.training.trainer import num_processes
+from lesion_exp.training.run_context import RunContext
+from lesion_exp.training.trainer import num_devices_and_nodes, num_processes
 
 BATCHES: Final = ("limit_train_batches", "limit_val_batches", "overfit_batches", "val_check_interval")
 """Keys that count the batches of a process, or are a share of them."""
+FINDERS: Final = (("find_batch_size", "loader", "batch_size"), ("find_lr", "optimizer", "lr"))
+"""The keys of `trainer` that search for a value, and the node and the key that get it."""
+
+
+def as_begun(config: Mapping[str, Any], context: RunContext) -> Mapping[str, Any]:
+    """The config of a whole job with what its run resolved when it began, which another machine would resolve anew.
+
+    That is the number of devices for `trainer.devices=auto`, and the values that Lightning's tuners found.
+    """
+    config, devices = with_found(config, context.found), context.begun_devices
+    node = config["trainer"]
+    if devices is None or node["devices"] not in ("auto", -1) or num_devices_and_nodes(node)[0] == devices:
+        return config
+    return {**config, "trainer": {**node, "devices": devices}}
+
+
+def with_found(config: Mapping[str, Any], found: Mapping[str, str]) -> Mapping[str, Any]:
+    """`config` with the values that tuners `found`, by the names `batch_size` and `lr`, in the place of a search."""
+    changed: dict[str, Any] = dict(config)
+    for finder, node, name in FINDERS:
+        if name in found and config["trainer"].get(finder):
+            value = float(found[name])
+            changed["trainer"] = {**changed["trainer"], finder: False}
+            changed[node] = {**changed[node], name: int(value) if name == "batch_size" else value}
+    return changed if changed != config else config
 
 
 def on_processes(config: Mapping[str, Any], processes: tuple[int, int] | None) -> Mapping[str, Any]:
     """The config of a whole job, changed so that its steps have the same images on other processes.
 
     Args:
-        config: of a whole job.
+        config: of a whole job, see `as_begun`.
         processes: processes on each machine, and machines; None: those that the job asks for.
 
     Raises:
         ConfigError: a step cannot be dealt to so many processes.
     """
-    wanted, given = num_processes(config["trainer"]), 1
-    for number in processes or (wanted, 1):
-        given *= number
-    if processes is None or wanted == given:
-        return config
     node = config["trainer"]
-    _check_counts(node)
-    size = int(config["loader"]["batch_size"])
+    if processes is None or tuple(processes) == num_devices_and_nodes(node):
+        return config
+    wanted, given = num_processes(node), processes[0] * processes[1]
     changed = copy.deepcopy(dict(config))
     trainer, loader = changed["trainer"], changed["loader"]
     trainer["devices"], trainer["num_nodes"] = processes
+    if wanted == given:  # on other machines: only the global ranks are counted otherwise
+        return changed
+    _check_counts(node)
+    size = int(config["loader"]["batch_size"])
     if given == 1:
         trainer["strategy"] = "auto"
-    loader["evaluation_batch_size"] = loader["evaluation_batch_size"] or 2 * size
     if keeps_batches(config, given):
         trainer["accumulate_grad_batches"] = int(node["accumulate_grad_batches"]) * wanted // given
         loader["together"] = wanted
     elif wanted * size % given == 0:
         loader["batch_size"] = wanted * size // given
+        loader["evaluation_batch_size"] = loader["evaluation_batch_size"] or 2 * size  # as the job would evaluate
     else:
         raise ConfigError(
             f"expected a number of processes to which the {wanted} x {size} images that the job takes at once can be "

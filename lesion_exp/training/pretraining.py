@@ -30,7 +30,7 @@ from lesion_exp.training.results import end_in_words
 from lesion_exp.training.run_context import JobResult, RunContext
 from lesion_exp.training.seen_before import with_inherited
 from lesion_exp.training.started_run import say_findings, started_run, store_of_first_rank
-from lesion_exp.training.together import once_a_node, watched
+from lesion_exp.training.together import once_a_node, prepare_layout, watched
 from lesion_exp.training.tracked import job_choices
 from lesion_exp.training.trainer import best_checkpoint, build_trainer, keep_profile
 from lesion_exp.training.watched_metrics import watched_by
@@ -52,8 +52,18 @@ class _Fitted:
     pruned: bool
 
 
-def run_pretraining(job: Job, context: RunContext, config: Mapping[str, Any], peers: Peers | None = None) -> JobResult:
-    """Runs the pretraining `job` in this process, which may be one rank of several; `config` is that for these."""
+def run_pretraining(
+    job: Job, context: RunContext, asked: Mapping[str, Any], config: Mapping[str, Any], peers: Peers | None = None
+) -> JobResult:
+    """Runs the pretraining `job` in this process, which may be one rank of several.
+
+    Args:
+        job: the job of the run.
+        context: what the caller adds to the run.
+        asked: the config of the processes that the job asks for, see `as_begun`.
+        config: that of the processes of the run, see `on_processes`.
+        peers: the processes that a starter began.
+    """
     store = store_of_first_rank(config)
     split, inherited = once_a_node(peers, lambda: split_data(config, load_data(config))), None
     if store is not None or peers is None:  # other machines may not see the runs
@@ -61,6 +71,7 @@ def run_pretraining(job: Job, context: RunContext, config: Mapping[str, Any], pe
     findings = say_findings(split, inherited, check_pretraining(config, split))
     with Stage("preparing the network"):
         built = build_pretraining(config, split)
+    prepare_layout(asked, config, built.task, built.datamodule)
     with (
         started_run(store, job, context, findings, built.task, built.datamodule) as (run, live_dir),
         watched(peers, run),

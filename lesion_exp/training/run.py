@@ -59,7 +59,7 @@ from lesion_exp.training.check_training import check_training
 from lesion_exp.training.checkpoint import LAST, copy_best_checkpoint, read_by_first
 from lesion_exp.training.data import TABLE_KEYS, SplitData, is_pretraining
 from lesion_exp.training.frozen_features import cached_features
-from lesion_exp.training.layout import on_processes
+from lesion_exp.training.layout import as_begun, on_processes
 from lesion_exp.training.lineage import with_lineage
 from lesion_exp.training.part_evaluation import (
     EvaluatedPart,
@@ -114,16 +114,25 @@ def train(job: Job, context: RunContext = NO_CONTEXT) -> JobResult:
 
     Raises:
         UserError: config or data cannot be used; nothing was trained.
+        PeerLost: another process was lost; the run is KILLED.
         Exception: the error that ended the training; its run in the store is FAILED and contains the traceback.
     """
-    check_job(job)
+    check_job(job, here=False)
     any_number = context.continues is not None or may_start_again()
-    devices, nodes = num_devices_and_nodes(job.config["trainer"])
+    asked = as_begun(job.config, context)
+    devices, nodes = context.processes or num_devices_and_nodes(asked["trainer"])
     group = join_group(devices, nodes, any_number=any_number)
+    per_node = devices if group is None or not any_number else group.check_even()
+    if group is not None and context.processes is not None:
+        group.check_chosen(context.processes)
+    processes = context.processes
+    if group is not None and context.continues is not None:
+        processes = (per_node, group.world_size // per_node)
+    check_here(on_processes(asked, processes)["trainer"])
     if group is not None:
         # Lightning read the environment when it was imported
         rank_zero_only.rank = group.rank  # type: ignore[attr-defined]
-        with met(group, group.check_even() if any_number else devices) as peers:
+        with met(group, per_node) as peers:
             return _train_together(job, context, group, peers)
     return _train_alone(job, context)
 
@@ -131,9 +140,12 @@ def train(job: Job, context: RunContext = NO_CONTEXT) -> JobResult:
 def follow() -> JobResult:
     """Runs, in a process that torchrun or srun started beside a first one, the job that the first one runs.
 
+    The result names no run; it is the same where the first process has found nothing to train.
+
     Raises:
         UserError: see `train`.
-        PeerLost: another process was lost, or the first one has nothing to train.
+        PeerLost: another process was lost, or the first one ended before they met.
+        Exception: see `train`.
     """
     group = join_group(1, 1, any_number=True)
     assert group is not None, "a starter began this process"
@@ -153,7 +165,7 @@ def dismiss() -> None:
 
 def _train_alone(job: Job, context: RunContext) -> JobResult:
     """Runs `job` where no starter has begun other processes; this one starts those that are needed."""
-    devices, nodes = context.processes or num_devices_and_nodes(job.config["trainer"])
+    devices, nodes = context.processes or num_devices_and_nodes(as_begun(job.config, context)["trainer"])
     if devices * nodes > 1:
         return _train_in_processes(job, context)
     rank_zero_only.rank = 0  # type: ignore[attr-defined]
@@ -198,17 +210,27 @@ def check_job(job: Job, here: bool = True) -> None:
     check_added_metrics(job.config)
     check_watched(job.config)
     if here:
-        check_devices(job.config["trainer"])
-        check_trainer(job.config["trainer"])
+        check_here(job.config["trainer"])
     check_optimisation(job.config)
     job.check_files()
 
 
+def check_here(node: Mapping[str, Any]) -> None:
+    """Checks that this machine has the devices that `node` (the node `trainer`) asks for, and Lightning its values.
+
+    Raises:
+        ConfigError: see `check_devices` and `check_trainer`.
+    """
+    check_devices(node)
+    check_trainer(node)
+
+
 def run_job(job: Job, context: RunContext, peers: Peers | None = None) -> JobResult:
     """Runs `job` in this process, which may be one rank of several; `peers` are those that a starter began."""
-    config = on_processes(job.config, context.processes)
+    asked = as_begun(job.config, context)
+    config = on_processes(asked, context.processes)
     if is_pretraining(config):
-        return run_pretraining(job, context, config, peers)
+        return run_pretraining(job, context, asked, config, peers)
     store = store_of_first_rank(config)
     split, inherited = split_of(config, peers), None
     if store is not None or peers is None:  # other machines may not see the runs
@@ -218,7 +240,7 @@ def run_job(job: Job, context: RunContext, peers: Peers | None = None) -> JobRes
     findings = say_findings(split, inherited, check_training(config, split))
     with Stage("preparing the network"):
         built = build(config, split)
-    prepare_layout(job, config, built)
+    prepare_layout(asked, config, built.classifier, built.datamodule)
     with (
         started_run(store, job, context, findings, built.classifier, built.datamodule) as (run, live_dir),
         watched(peers, run),
@@ -299,6 +321,7 @@ def _fit_and_predict(
 
 
 def _finish(job: Job, split: SplitData, run: TrackedRun, trained: _Trained, network: Backbone) -> JobResult:
+    assert "val" in trained.parts, "the process that keeps the run has evaluated it: it is the first of all ranks"
     with Stage("saving results, figures and the network"):
         for part, evaluated in trained.parts.items():
             log_evaluation(run, part, evaluated)  # type: ignore[arg-type]

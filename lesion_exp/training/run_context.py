@@ -33,6 +33,10 @@ class RunContext:
     """The folder of `PruningCallback`, through which a search prunes the run."""
     processes: tuple[int, int] | None = None
     """Processes on each machine, and machines, on which a run goes on; None: as many as the job asks for."""
+    begun_devices: int | None = None
+    """The devices of each machine that the run had when it began; they count where the job says `auto`."""
+    found: Mapping[str, str] = field(default_factory=dict)
+    """The values `batch_size` and `lr` that Lightning's tuners found before the run stopped."""
 
     def write(self, path: Path) -> None:
         """Writes the context to a file for another process."""

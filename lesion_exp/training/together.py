@@ -17,16 +17,17 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from lesion_exp.config.freeze import Job, read_job
 from lesion_exp.config.project import Project
+from lesion_exp.data.datamodule import LesionDataModule
 from lesion_exp.errors import ConfigError
-from lesion_exp.process.peers import PeerLost, Peers
+from lesion_exp.process.peers import RUN, PeerLost, Peers
+from lesion_exp.task import NetworkTask
 from lesion_exp.tracking.embedded import DEAD_AFTER_SECONDS
 from lesion_exp.tracking.find import find_run
 from lesion_exp.tracking.heartbeat import HEARTBEAT_SECONDS, mark_dead_runs
 from lesion_exp.tracking.run import TrackedRun
 from lesion_exp.tracking.stored_run import Run
-from lesion_exp.training.build import Built
 from lesion_exp.training.checkpoint import resume_context
-from lesion_exp.training.data import SplitData
+from lesion_exp.training.data import SplitData, is_pretraining
 from lesion_exp.training.layout import in_words, keeps_batches
 from lesion_exp.training.run_context import RunContext
 from lesion_exp.training.trainer import num_processes
@@ -36,8 +37,6 @@ log = logging.getLogger(__name__)
 
 JOB: Final = "job"
 """What the first process tells the others: the job, or nothing if there is none."""
-_RUN: Final = "run"
-"""What the first process keeps for those that torchrun starts in the place of lost ones: the id of the run."""
 
 
 def shared_job(job: Job | None, peers: Peers) -> Job | None:
@@ -79,7 +78,7 @@ def shared_context(job: Job, context: RunContext, peers: Peers) -> RunContext:
     """
 
     def text() -> str:
-        known = peers.remembered(_RUN) if context.continues is None else None
+        known = peers.remembered(RUN) if context.continues is None else None
         if known is None:
             return context.to_json()
         run = closed_run(Project.from_config(job.config).opened(), known)
@@ -149,7 +148,7 @@ def watched(peers: Peers | None, run: TrackedRun | None) -> Iterator[None]:
         yield
         return
     if run is not None:
-        peers.remember(_RUN, run.run_id)
+        peers.remember(RUN, run.run_id)
     try:
         with peers.told_of_loss():
             yield
@@ -160,32 +159,40 @@ def watched(peers: Peers | None, run: TrackedRun | None) -> Iterator[None]:
         raise
 
 
-def prepare_layout(job: Job, config: Mapping[str, Any], built: Built) -> None:
-    """Prepares the network for the batches of other processes than the job asks for, and says what will differ.
+def prepare_layout(
+    asked: Mapping[str, Any], config: Mapping[str, Any], task: NetworkTask, datamodule: LesionDataModule
+) -> None:
+    """Prepares the task for the batches of other processes than the job asks for, and says what will differ.
+
+    Args:
+        asked: the config of the processes that the job asks for.
+        config: that of the processes of the run.
+        task: what trains; a pretraining or a classifier.
+        datamodule: its data.
 
     Raises:
         ConfigError: an epoch is shorter than a step, and cannot be dealt to so many processes.
     """
-    wanted, num_here = (num_processes(one["trainer"]) for one in (job.config, config))
-    if config is job.config:
+    wanted, num_here = (num_processes(one["trainer"]) for one in (asked, config))
+    if wanted == num_here:
         return
-    log.warning("%s", in_words(job.config, config))
-    if keeps_batches(job.config, num_here):
-        built.classifier.job_processes = wanted
+    log.warning("%s", in_words(asked, config))
+    if keeps_batches(asked, num_here):
+        task.job_processes = wanted
         return
-    images = built.datamodule.images_per_epoch()
-    if images < wanted * int(job.config["loader"]["batch_size"]) and images % wanted != images % num_here:
+    images = datamodule.images_per_epoch()
+    if images < wanted * int(asked["loader"]["batch_size"]) and images % wanted != images % num_here:
         raise ConfigError(
             f"expected the {wanted} processes that the job asks for, since its epochs of {images} images are shorter "
             f"than a step and cannot be dealt to {num_here} in the same way; start {wanted}"
         )
-    parts = list(built.classifier.backbone.modules())
+    parts = list(task.modules())  # those of a method of pretraining, too
     found = {
         "batch normalisation": any(isinstance(part, _BatchNorm) for part in parts)
-        and not job.config["trainer"].get("sync_batchnorm"),
+        and not asked["trainer"].get("sync_batchnorm"),
         "dropout": any(isinstance(part, _DropoutNd) and part.p for part in parts),
-        "mixing": built.classifier.mix is not None,
-        "weights of classes": job.config["loss"].get("class_weights") not in (None, "none"),
+        "mixing": getattr(task, "mix", None) is not None,
+        "weights of classes": not is_pretraining(asked) and asked["loss"].get("class_weights") not in (None, "none"),
     }
     names = [name for name, is_used in found.items() if is_used]
     if names:
@@ -194,5 +201,5 @@ def prepare_layout(job: Job, config: Mapping[str, Any], built: Built) -> None:
             "not be those of the processes that the job asks for",
             " and ".join(names),
             config["loader"]["batch_size"],
-            job.config["loader"]["batch_size"],
+            asked["loader"]["batch_size"],
         )

@@ -24,8 +24,9 @@ from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.stored_run import Run, download_artifact
 from lesion_exp.trained_runs.trained_run import check_trains, trained_run
 from lesion_exp.training.check_training import training_length
-from lesion_exp.training.checkpoint import LAST, best_file_name, newest_checkpoint, resume_context
+from lesion_exp.training.checkpoint import LAST, best_file_name, found_by_tuners, newest_checkpoint, resume_context
 from lesion_exp.training.data import SplitData, is_pretraining, load_data, split_data
+from lesion_exp.training.layout import FINDERS, with_found
 from lesion_exp.training.run import train
 from lesion_exp.training.run_context import JobResult, RunContext
 from lesion_exp.training.tracked import check_same_data
@@ -37,8 +38,9 @@ EXTENDS_TAG: Final = "extends"
 def resume(run: Run, project: Project, data_root: Path | None = None, num_processes: int | None = None) -> JobResult:
     """Trains the rest of `run` and evaluates it.
 
-    Without a checkpoint, training starts at the first step. On a CPU the final weights are bit for bit those of a run
-    that was never stopped.
+    Without a checkpoint, training starts at the first step. On a CPU, and with as many processes as before, the final
+    weights are bit for bit those of a run that was never stopped. With another number of processes each step has the
+    same images, and the weights agree to rounding at best, see `lesion_exp.training.layout`.
 
     Args:
         run: a run that stopped.
@@ -48,8 +50,10 @@ def resume(run: Run, project: Project, data_root: Path | None = None, num_proces
             the job asks for, or as torchrun or srun have started.
 
     Raises:
-        ConfigError: the run has finished, is still running, or trains nothing.
+        ConfigError: the run has finished, is still running, or trains nothing; or its steps cannot be dealt to so many
+            processes, or a starter began another number of them.
         DataError: its data have changed.
+        PeerLost: another process was lost.
     """
     check_trains(run)
     if run.status == "FINISHED":
@@ -120,13 +124,9 @@ def with_length(job: Job, changes: Mapping[str, int]) -> Job:
 
 def with_found_values(job: Job, run: Run) -> Job:
     """`job` with the values that Lightning's tuners found in `run`, so that they do not run again."""
-    config = copy.deepcopy(job.config)
-    overrides = job.overrides
-    for finder, node, name in (("find_batch_size", "loader", "batch_size"), ("find_lr", "optimizer", "lr")):
-        found = run.params.get(f"found.{name}")
-        if config["trainer"][finder] and found is not None:
-            config["trainer"][finder] = False
-            config[node][name] = int(float(found)) if name == "batch_size" else float(found)
+    config, overrides = dict(with_found(job.config, found_by_tuners(run))), job.overrides
+    for finder, node, name in FINDERS:
+        if config["trainer"][finder] != job.config["trainer"][finder]:
             overrides = (*overrides, f"trainer.{finder}=false", f"{node}.{name}={config[node][name]}")
     return replace(job, config=config, overrides=overrides)
 

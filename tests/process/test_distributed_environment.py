@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from lesion_exp.cli import main
 from lesion_exp.errors import ConfigError
 from lesion_exp.process.distributed_environment import (
     RANK_VARIABLES,
@@ -29,6 +30,11 @@ SRUN = {
 """The second of two tasks that srun started within a batch script on one machine."""
 BATCH = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "2", "SLURM_PROCID": "0", "SLURM_LOCALID": "0", "ENVIRONMENT": "BATCH"}
 """A batch script itself, which is no task."""
+ALONE = {
+    **TORCHRUN, "WORLD_SIZE": "1", "RANK": "0", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1",
+    "TORCHELASTIC_RUN_ID": "none", "TORCHELASTIC_USE_AGENT_STORE": "True",
+}  # fmt: skip
+"""The only process of `torchrun --nproc-per-node=1`."""
 MPIRUN = {"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "0"}
 
 
@@ -88,7 +94,7 @@ def test_a_group_that_contradicts_the_job_is_refused(environment, variables, num
     ("variables", "local_rank", "node"),
     [
         ({**TORCHRUN, "WORLD_SIZE": "6", "RANK": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "3"}, "1", "1"),
-        ({**TORCHRUN, "WORLD_SIZE": "1", "RANK": "0", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}, "0", "0"),
+        (ALONE, "0", "0"),
         ({**SRUN, "SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "3", "SLURM_NNODES": "2"}, "1", "1"),
     ],
 )
@@ -96,6 +102,49 @@ def test_a_run_that_goes_on_may_have_another_number_of_processes(environment, va
     environment(variables)
     assert join_group(2, 1, any_number=True) is not None
     assert (os.environ["LOCAL_RANK"], os.environ["NODE_RANK"]) == (local_rank, node)
+
+
+def test_the_one_task_that_slurm_gives_a_command_is_no_group_to_go_on_with(environment):
+    environment({**SRUN, "SLURM_NTASKS": "1", "SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"})
+    assert join_group(2, 1, any_number=True) is None  # it starts the two processes of its job itself
+
+
+def test_one_process_of_torchrun_is_kept_for_a_run_that_goes_on_and_no_child_sees_its_store(environment):
+    environment(ALONE)
+    ignore_leftovers(keep_one=True)
+    assert set(ALONE) <= set(os.environ)
+    assert "TORCHELASTIC_USE_AGENT_STORE" not in environment_without_rank()
+    assert join_group(1, 1, any_number=True) is None  # a job of one process needs no group
+    assert not set(ALONE) & set(os.environ)
+    environment({**ALONE, "TORCHELASTIC_RUN_ID": ""})
+    os.environ.pop("TORCHELASTIC_RUN_ID")
+    ignore_leftovers(keep_one=True)  # no torchrun started it
+    assert not set(ALONE) & set(os.environ)
+
+
+@pytest.mark.parametrize(("verb", "joins"), [("resume", True), ("train", True), ("audit", False)])
+def test_verbs_that_train_see_the_one_process_of_torchrun(environment, monkeypatch, tmp_path, verb, joins):
+    environment({**ALONE, "TORCHELASTIC_USE_AGENT_STORE": "False"})
+    seen = []
+
+    def look(*_, **__):
+        seen.append("TORCHELASTIC_RUN_ID" in os.environ)
+        raise ConfigError("seen")
+
+    monkeypatch.setattr("lesion_exp.command.arguments.compose_config", look)
+    monkeypatch.chdir(tmp_path)
+    words = {"resume": ["run=latest"], "train": [], "audit": []}[verb]
+    assert main([verb, *words]) == 2
+    assert seen == [joins]
+
+
+@pytest.mark.parametrize("processes", [(2, 1), (1, 2), (6, 1)])
+def test_devices_that_contradict_the_starter_are_refused(environment, processes):
+    environment({**TORCHRUN, "WORLD_SIZE": "6", "RANK": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "3"})
+    group = join_group(*processes, any_number=True)
+    with pytest.raises(ConfigError, match=r"got 3 process.es. on each of 2 machine.s. .*leave trainer.devices out"):
+        group.check_chosen(processes)
+    group.check_chosen((3, 2))
 
 
 @pytest.mark.parametrize(

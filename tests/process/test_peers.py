@@ -7,8 +7,17 @@ import pytest
 
 from lesion_exp.errors import ConfigError
 from lesion_exp.process import peers as module
-from lesion_exp.process.distributed_environment import RankGroup
+from lesion_exp.process.distributed_environment import RANK_VARIABLES, TASK_VARIABLES, RankGroup
 from lesion_exp.process.peers import PeerLost, Peers
+
+TORCHRUN = {
+    "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1",
+}  # fmt: skip
+SRUN = {
+    "SLURM_JOB_ID": "7", "SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "0", "SLURM_LOCALID": "0",
+    "SLURM_NNODES": "1",
+}  # fmt: skip
+"""The first of two tasks that srun started on one machine."""
 
 
 @pytest.fixture
@@ -103,8 +112,8 @@ def test_a_process_that_does_not_come_is_named(store, monkeypatch):
 
 @pytest.fixture
 def quick(monkeypatch):
-    """Signs of life are given and missed within seconds; how processes would be ended is noted in a list."""
-    monkeypatch.setattr(module, "SIGN_SECONDS", 0.1)
+    """Heartbeats are given and missed within seconds; how processes would be ended is noted in a list."""
+    monkeypatch.setattr(module, "HEARTBEAT_SECONDS", 0.1)
     monkeypatch.setattr(module, "SILENT_SECONDS", 3.0)
     monkeypatch.setattr(module, "DOUBTED_SECONDS", 1.5)
     monkeypatch.setattr(module, "CLOSING_SECONDS", 0.2)
@@ -117,7 +126,7 @@ def quick(monkeypatch):
 def test_a_process_that_falls_silent_is_named_by_all_others(store, quick, caplog):
     found = met(store, 3)
     together([peer.watch for peer in found])
-    found[1]._left.set()  # it gives no more signs, and has not said that it is done
+    found[1]._left.set()  # it gives no more heartbeats, and has not said that it is done
 
     def waits(peer):
         with peer.told_of_loss():
@@ -127,7 +136,7 @@ def test_a_process_that_falls_silent_is_named_by_all_others(store, quick, caplog
         assert isinstance(error, PeerLost)
         (note,) = error.__notes__
         assert note.startswith("rank 1 (process")
-        assert "has given no sign of life for" in note
+        assert "has given no heartbeat for" in note
         assert "resume run=RUN" in note
     time.sleep(1.5)
     assert quick == []  # they end by themselves
@@ -174,6 +183,137 @@ def test_those_that_are_done_are_not_missed(store, quick):
     time.sleep(3.5)
     assert found[0]._verdict is None
     found[0].leave()
+
+
+def test_the_last_word_of_a_process_that_is_done_stays(store, quick, monkeypatch):
+    monkeypatch.setattr(module, "CLOSING_SECONDS", 3.0)
+    found = met(store, 3)
+    together([peer.watch for peer in found])
+    slow, ready = threading.Event(), threading.Event()
+    original = found[1]._store
+
+    class Slow:
+        """A store that writes a heartbeat late: the process says meanwhile that it is done."""
+
+        def set(self, key, text):
+            if threading.current_thread() is found[1]._heart:
+                ready.set()
+                slow.wait(5)
+            original.set(key, text)
+
+        def __getattr__(self, name):
+            return getattr(original, name)
+
+    found[1]._store = Slow()
+    assert ready.wait(5)
+    leaving = threading.Thread(target=found[1].leave)
+    leaving.start()
+    time.sleep(0.2)
+    slow.set()
+    leaving.join(5)
+    assert original.get("beat/1") == b"done"
+    found[2].leave()
+    found[0].leave()
+    time.sleep(0.3)
+    assert original.get("beat/0") == b"done"
+
+
+def test_an_error_is_told_once_where_blocks_lie_in_each_other(store, quick):
+    found = met(store)
+    together([peer.watch for peer in found])
+    begin = time.monotonic()
+    with (
+        pytest.raises(RuntimeError, match="broken pipe"),
+        found[0].told_of_loss(),
+        found[0].told_of_loss(),
+    ):
+        raise RuntimeError("broken pipe of a loader")
+    assert time.monotonic() - begin < 2 * 1.8  # it has waited for a verdict once: 1.5 s and three heartbeats
+    for peer in found:
+        peer._left.set()
+
+
+@pytest.mark.parametrize(
+    ("text", "may_be"),
+    [
+        ("Connection closed by peer [10.0.0.2]:1234", True),
+        ("[gloo/transport/tcp/unbound_buffer.cc:81] Timed out waiting 1800000ms for recv operation to complete", True),
+        ("NCCL error in: ProcessGroupNCCL.cpp", True),
+        ("The client socket has failed to connect", True),
+        ("DataLoader timed out after 5 seconds", False),
+        ("the images are not distributed evenly", False),
+    ],
+)
+def test_errors_of_a_connection_are_told_from_others(text, may_be):
+    assert module._is_of_connection(RuntimeError(text)) == may_be
+    assert not module._is_of_connection(ConfigError(text))
+
+
+def test_the_first_process_does_not_name_itself_as_the_one_that_is_away(store):
+    first, second = met(store)
+    assert first._place_of_store() == "the store at here"
+    assert second._place_of_store().startswith("rank 0 (process")
+
+
+@pytest.fixture
+def unranked(monkeypatch):
+    """No process has begun this one; what a test sets and the code changes is undone."""
+    for name in (*RANK_VARIABLES, *TASK_VARIABLES):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    return monkeypatch
+
+
+def test_a_first_process_that_ends_early_does_not_let_the_others_wait(store, quick, unranked):
+    """Under srun nothing but `RankGroup.enter` sets the variables of the meeting."""
+    unranked.setenv("MASTER_PORT", str(store.port + 1))
+    for name, text in SRUN.items():
+        unranked.setenv(name, text)
+    unranked.setattr(module, "_HAVE_MET", [])
+    told = []
+
+    def follows():
+        from torch.distributed import TCPStore
+
+        time.sleep(0.5)
+        client = TCPStore("127.0.0.1", store.port + 1, world_size=2, is_master=False)
+        second = Peers(client, RankGroup("", 2, 1, 1, "127.0.0.1", store.port + 1), 2, "here")
+        second.meet()
+        second.watch()
+        try:
+            with second.told_of_loss():
+                second.tell("job", str)
+        except PeerLost as error:
+            told.extend(error.__notes__)
+        second.leave()
+
+    other = threading.Thread(target=follows)
+    other.start()
+    with pytest.raises(ConfigError, match="no such run"), module.leading():
+        raise ConfigError("no such run")
+    other.join(10)
+    assert "was ended by ConfigError: no such run" in told[0]
+
+
+def test_a_user_who_ends_the_first_process_does_not_wait_for_the_others(store, quick, unranked):
+    unranked.setenv("MASTER_PORT", str(store.port + 1))
+    for name, text in SRUN.items():
+        unranked.setenv(name, text)
+    unranked.setattr(module, "_HAVE_MET", [])
+    begin = time.monotonic()
+    with pytest.raises(KeyboardInterrupt), module.leading():
+        raise KeyboardInterrupt
+    assert time.monotonic() - begin < 30
+
+
+def test_processes_that_torchrun_starts_again_know_the_run(store, unranked):
+    for name, text in {**TORCHRUN, "RANK": "0", "LOCAL_RANK": "0", "MASTER_PORT": str(store.port)}.items():
+        unranked.setenv(name, text)
+    assert module.begun_before() is None  # torchrun keeps no store
+    unranked.setenv("TORCHELASTIC_USE_AGENT_STORE", "True")
+    assert module.begun_before() is None
+    met(store)[0].remember(module.RUN, "abc")
+    assert module.begun_before() == "abc"
 
 
 def test_an_error_that_has_nothing_to_do_with_the_others_stays_what_it_is(store, quick):

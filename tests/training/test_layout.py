@@ -13,7 +13,9 @@ from lesion_exp.backbone.backbone import without_running
 from lesion_exp.data.batches import TrainingBatches, shard
 from lesion_exp.errors import ConfigError
 from lesion_exp.sampler.shuffle import Shuffle
-from lesion_exp.training.layout import keeps_batches, on_processes
+from lesion_exp.training.layout import as_begun, keeps_batches, on_processes
+from lesion_exp.training.run_context import NO_CONTEXT, RunContext
+from lesion_exp.training.trainer import num_devices_and_nodes
 
 
 def config(devices=2, nodes=1, batch_size=4, accumulate=1, **trainer):
@@ -75,9 +77,43 @@ def test_fewer_processes_get_whole_batches_and_more_get_parts():
     more = on_processes(config(2, 1, 8), (4, 1))
     assert (more["trainer"]["accumulate_grad_batches"], more["loader"]["batch_size"]) == (1, 4)
     assert more["loader"]["evaluation_batch_size"] == 16  # as with the batches of the job
-    assert on_processes(config(2, 2), (4, 1)) == config(2, 2)
+    assert fewer["loader"]["evaluation_batch_size"] is None  # it is part of the key of cached features
     assert on_processes(config(2), None) == config(2)
     assert on_processes(config(2), (1, 1))["trainer"]["strategy"] == "auto"
+
+
+@pytest.mark.parametrize(
+    ("job", "processes"), [((2, 1), (1, 2)), ((4, 1), (2, 2)), ((2, 2), (4, 1)), ((1, 1), (1, 1)), ((2, 2), (2, 2))]
+)
+def test_as_many_processes_on_other_machines_get_the_ranks_of_these_machines(job, processes):
+    before = config(*job, batch_size=3, accumulate=2, limit_train_batches=5)
+    changed = on_processes(before, processes)
+    assert num_devices_and_nodes(changed["trainer"]) == processes
+    others = {**before["trainer"], "devices": processes[0], "num_nodes": processes[1]}
+    assert changed == {**before, "trainer": others}  # nothing but the shape differs
+    assert (changed is before) == (job == processes)
+
+
+def test_devices_that_are_auto_are_those_with_which_the_run_began():
+    job = config("auto", accelerator="cpu")  # resolved anew, it would be one process
+    begun = as_begun(job, RunContext(begun_devices=4))
+    assert on_processes(begun, (1, 1))["trainer"]["accumulate_grad_batches"] == 4
+    assert on_processes(begun, (8, 1))["loader"]["batch_size"] == 2
+    assert job["trainer"]["devices"] == "auto"
+    assert as_begun(job, NO_CONTEXT) is job
+    assert as_begun(job, RunContext(begun_devices=1)) is job  # what it is on this machine as well
+    assert as_begun(config(2), RunContext(begun_devices=4)) == config(2)  # the job says how many
+
+
+def test_what_the_tuners_found_is_dealt_to_other_processes():
+    job = {**config(1, find_batch_size=True, find_lr=True), "optimizer": {"lr": 0.1}}
+    begun = as_begun(job, RunContext(found={"batch_size": "64.0", "lr": "0.02"}))
+    changed = on_processes(begun, (2, 1))
+    assert (changed["loader"]["batch_size"], changed["optimizer"]["lr"]) == (32, 0.02)
+    assert not changed["trainer"]["find_batch_size"]
+    assert not changed["trainer"]["find_lr"]
+    fixed = {**config(1, find_batch_size=False, find_lr=False), "optimizer": {"lr": 0.1}}
+    assert as_begun(fixed, RunContext(found={"batch_size": "64.0"})) is fixed
 
 
 def test_images_that_are_compared_stay_together():

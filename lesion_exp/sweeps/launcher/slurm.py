@@ -58,6 +58,9 @@ class CellTask:
     runs again finds the cell queued and continues from its checkpoint.
     """
 
+    nodes: int = 1
+    """Number of nodes of the cell; tasks that an earlier version pickled have no such attribute of their own."""
+
     def __init__(self, folder: Path, variables: Mapping[str, str], without: Sequence[str], nodes: int = 1) -> None:
         self.folder, self.variables, self.without = folder, dict(variables), tuple(without)
         self.nodes = nodes
