@@ -56,8 +56,10 @@ CONFORMAL: Final = ("lac", "aps")
 CLEANED: Final = ("caches", "live", "sweeps")
 """What `clean` removes, by the word that asks for it."""
 RANKINGS: Final = ("entropy", "margin", "coreset")
-RULES: Final = ("sensitivity_90", "sensitivity_95", "specificity_90", "specificity_95", "youden")
 """Strategies of active learning: how the images that should be labelled next are chosen."""
+RULES: Final = ("sensitivity_90", "sensitivity_95", "specificity_90", "specificity_95", "youden")
+"""Rules by which an evaluation finds a threshold on validation: the sensitivity or specificity in percent that it has
+there at least, or the greatest sum of both (Youden's index)."""
 CHALLENGES: Final = ("isic2018", "isic2019", "isic2020", "isic2024", "milk10k")
 """The ISIC challenges whose csv layouts are read and written."""
 PREDICTED_VALUES: Final = ("probabilities", "logits", "labels")

@@ -80,6 +80,16 @@ def check_output(output: Path, *, is_folder: bool = False) -> None:
             raise ConfigError(f"expected an output that can be written, but {each} is read-only; set another output=")
 
 
+def check_file(path: Path, what: str) -> None:
+    """Checks that there is a file at `path`; `what` says for messages what it contains.
+
+    Raises:
+        DataError: there is none.
+    """
+    if not path.is_file():
+        raise DataError(f"expected a file with {what}, but there is none at {path}; correct the path")
+
+
 def is_full(error: BaseException) -> bool:
     """Whether `error` says that a disk, or the user's quota on it, is full."""
     return isinstance(error, OSError) and error.errno in _NO_ROOM

@@ -20,6 +20,8 @@ DOWNSAMPLED: Final = "_downsampled"
 NAME_SUFFIXES: Final = frozenset({*IMAGE_SUFFIXES, ".dcm"})
 """Endings of files that are not part of an image's name."""
 
+_SEVERAL: Final = -2
+
 
 def clean_name(name: object) -> str:
     """Returns `name` as a text in the Unicode normal form NFC, without outer blanks, with slashes between folders."""
@@ -53,27 +55,58 @@ class ImageIds:
 
     Args:
         ids: the ids of the images; an id may occur in several rows.
-        paths: whether a name that means none of them may be a path to the only image whose id ends with the same last
-            part. It must not be an image that another name means.
+        paths: whether a name that means none of them may be a path to the only image of which one of both, the name
+            and the id, is the end of the other: `train/nv/1.jpg` is `nv/1` or `1`, and `1.jpg` is `nv/1`, but
+            `train/mel/1.jpg` is not `nv/1`. Of several ids at the end of a name, the longest counts. The image must
+            not be one that another name means.
+        sources: the data set of each image. Ids may begin with it (`ham10000/ISIC_1`, in a combination of data sets),
+            and paths need not name it.
     """
 
-    def __init__(self, ids: Iterable[object], *, paths: bool = False) -> None:
+    def __init__(self, ids: Iterable[object], *, paths: bool = False, sources: Iterable[object] | None = None) -> None:
         own = pd.Series([clean_name(name) for name in ids], dtype=object)
         own = own[~own.duplicated()]
-        kinds: list[Callable[[str], str]] = [clean_name, without_suffix, image_key, *([_last_part] if paths else [])]
+        kinds: list[Callable[[str], str]] = [clean_name, without_suffix, image_key]
         self._kinds = [(kind, _rows_by(own.map(kind))) for kind in kinds]
+        self._by_key: dict[str, int] = {}
+        self._by_end: dict[str, int] = {}
+        """Key of an id, and each of its ends -> its row, `_SEVERAL` if several ids have it."""
+        if paths:
+            prefixes = None if sources is None else [f"{clean_name(name).casefold()}/" for name in sources]
+            for row, name in zip(own.index.tolist(), own, strict=True):
+                key = image_key(name)
+                key = key if prefixes is None else key.removeprefix(prefixes[row])
+                self._by_key[key] = row if key not in self._by_key else _SEVERAL
+                for end in _ends(key):
+                    self._by_end[end] = row if end not in self._by_end else _SEVERAL
 
     def rows(self, names: Iterable[object]) -> npt.NDArray[np.int64]:
         """Returns the first row of the image of each of `names`, int64 (N,); -1 for names of none of the images."""
+        found = self._found(names)
+        return np.where(found == _SEVERAL, -1, found)
+
+    def unclear(self, names: Iterable[object]) -> list[str]:
+        """Returns those of `names` that may be paths to several of the images."""
+        given = list(names)
+        return [str(given[place]) for place in np.flatnonzero(self._found(given) == _SEVERAL)]
+
+    def _found(self, names: Iterable[object]) -> npt.NDArray[np.int64]:
         codes, different = pd.factorize(pd.Series([clean_name(name) for name in names], dtype=object))
         found = np.full(len(different), -1, dtype=np.int64)
         for kind, row_of in self._kinds:
             rest = np.flatnonzero(found < 0)
             rows = pd.Series([kind(name) for name in different[rest]], dtype=object).map(row_of)
-            if kind is _last_part:
-                rows = rows.where(~rows.isin(found[found >= 0]))
             found[rest] = rows.fillna(-1).to_numpy(np.int64)
+        if self._by_end:
+            rest = np.flatnonzero(found < 0)
+            by_path = np.array([self._row_of_path(image_key(name)) for name in different[rest]], dtype=np.int64)
+            found[rest] = np.where(np.isin(by_path, found[found >= 0]), -1, by_path)
         return found[codes]
+
+    def _row_of_path(self, key: str) -> int:
+        if key in self._by_end:
+            return self._by_end[key]
+        return next((self._by_key[end] for end in _ends(key) if end in self._by_key), -1)
 
 
 def _rows_by(keys: pd.Series) -> pd.Series:
@@ -82,5 +115,7 @@ def _rows_by(keys: pd.Series) -> pd.Series:
     return pd.Series(unique.index, index=unique.to_numpy(), dtype=np.int64)
 
 
-def _last_part(name: str) -> str:
-    return image_key(name).rpartition("/")[2]
+def _ends(key: str) -> list[str]:
+    """Returns `key` and what follows each of its slashes, the longest first."""
+    parts = key.split("/")
+    return ["/".join(parts[begin:]) for begin in range(len(parts))]

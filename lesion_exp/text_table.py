@@ -28,7 +28,7 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import csv as arrow_csv
 
-from lesion_exp.errors import ConfigError, DataError, first_cases
+from lesion_exp.errors import ConfigError, DataError, check_file, first_cases
 from lesion_exp.file_kind import known_kind
 from lesion_exp.image_file import read_bytes
 
@@ -61,6 +61,9 @@ MOST_COLUMNS: Final = 10_000
 """Greatest number of columns of a table. The widest published table, with the pixels of 28 x 28 images, has 2,353."""
 _NUMBER: Final = r"[+-]?(?:(?:0|[1-9]\d{0,14})(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,2})?"
 """A number that can be written back unchanged. 007 and ids of 20 digits are texts."""
+
+_DECIMAL_COMMA: Final = r"[+-]?\d*,\d+(?:[eE][+-]?\d+)?"
+"""A number as spreadsheet programs write it in much of Europe."""
 
 
 def escaped(text: str) -> str:
@@ -163,8 +166,7 @@ def read_table(path: Path, what: str) -> pd.DataFrame:
         DataError: there is no such file, it cannot be read, or it has no row.
     """
     path = path.expanduser()
-    if not path.is_file():
-        raise DataError(f"expected a file with {what}, but there is none at {path}; correct the path")
+    check_file(path, what)
     if path.suffix.lower() != ".parquet":
         found = read_csv(str(path))
     else:
@@ -198,6 +200,15 @@ def typed(column: pd.Series) -> pd.Series:
         truth = (lowered == "true").astype(bool)
         return truth if len(truth) == len(words) else truth.astype(object).reindex(words.index, fill_value=None)
     return words
+
+
+def as_numbers(values: pd.Series) -> pd.Series:
+    """Returns the numbers in `values`, NaN for other cells. The decimal mark is a comma if no cell has a point."""
+    if values.dtype.kind not in "biuf":
+        texts = values.astype(str)
+        if not texts.str.contains(".", regex=False).any():
+            values = texts.where(~texts.str.fullmatch(_DECIMAL_COMMA), texts.str.replace(",", ".", regex=False))
+    return pd.to_numeric(values, errors="coerce")
 
 
 def _numbers(words: pd.Series) -> pd.Series:

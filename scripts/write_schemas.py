@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import sys
 
-from lesion_exp.config.json_schema import document, document_names, in_lines, published
-from lesion_exp.config.shipped_conf import conf_dir
+from lesion_exp.config.json_schema import document, in_lines, published
+from lesion_exp.config.shipped_conf import conf_dir, document_names
 
 
 def main() -> int:

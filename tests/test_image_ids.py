@@ -31,5 +31,31 @@ def test_a_path_is_the_only_image_of_its_last_part_unless_another_name_means_tha
     assert ids.rows(["x/2", "b/2.jpg"]).tolist() == [-1, 2]
 
 
+@pytest.mark.parametrize(
+    ("ids", "name", "row"),
+    [
+        (["nv/1", "mel/2"], "train/mel/1.jpg", -1),  # another image of this name, which is not among them
+        (["nv/1", "mel/2"], "train/nv/1.jpg", 0),
+        (["nv/1", "mel/1"], "train/MEL/1.jpg", 1),
+        (["nv/1", "mel/2"], "1.jpg", 0),
+        (["train/nv/1", "mel/2"], "nv/1.jpg", 0),
+        (["a/nv/1", "b/nv/1", "1"], "nv/1.jpg", -1),
+        (["1", "nv/1"], "x/nv/1.png", 1),
+        (["1", "nv/1"], "x/mel/1.png", 0),
+        (["v/1", "2"], "nv/1", -1),
+    ],
+)
+def test_of_a_path_and_an_id_one_is_the_end_of_the_other(ids, name, row):
+    assert ImageIds(ids, paths=True).rows([name]).tolist() == [row]
+
+
+def test_a_path_need_not_name_the_data_set_with_which_an_id_begins():
+    ids = ["ham10000/ISIC_1", "ph2/IMD_1", "ph2/ISIC_2", "clinic/ISIC_2"]
+    found = ImageIds(ids, paths=True, sources=[name.partition("/")[0] for name in ids])
+    names = ["train/ISIC_1.jpg", "ISIC_1", "x/ham10000/ISIC_1.png", "x/ISIC_2.jpg", "ph2/imd_1", "y/IMD_1"]
+    assert found.rows(names).tolist() == [0, 0, 0, -1, 1, -1]
+    assert found.unclear(names) == ["x/ISIC_2.jpg"]
+
+
 def test_ids_of_several_rows_are_found_in_the_first_and_missing_names_nowhere():
     assert ImageIds(["a", "a", "b"]).rows(["a.jpg", None, float("nan"), "b"]).tolist() == [0, -1, -1, 2]

@@ -27,4 +27,10 @@ def test_the_workflows_run_what_continuous_integration_runs_on_each_python():
     classifiers = tomllib.loads((PROJECT / "pyproject.toml").read_text("utf-8"))["project"]["classifiers"]
     named = [text.rpartition(" ")[2] for text in classifiers if "Python :: 3." in text]
     assert job["strategy"]["matrix"]["python"] == named
+    config = tomllib.loads((PROJECT / "pyproject.toml").read_text("utf-8"))
+    assert {"tests", ".github", ".ci"} <= set(config["tool"]["hatch"]["build"]["targets"]["sdist"]["include"])
+    publish = files["publish"]["jobs"]
+    assert publish[publish["publish"]["needs"][0]]["uses"] == "./.github/workflows/ci.yml"
+    assert publish["publish"]["needs"] == ["ci", "build"]
+    assert "workflow_call" in files["ci"][True]  # YAML reads the key on as a truth value
     assert files["publish"]["jobs"]["publish"]["permissions"] == {"id-token": "write"}

@@ -19,9 +19,9 @@ from lesion_exp.command.verbs import FLAGS, VERB_FLAGS, VERBS, Verb
 from lesion_exp.config.shipped_conf import (
     conf_dir,
     default_options,
+    document_names,
     documented_keys,
     find_root,
-    group_names,
     option_names,
 )
 from lesion_exp.errors import ConfigError, nearest
@@ -122,7 +122,7 @@ def _names(verb: Verb, given: Sequence[str], folder: Path) -> list[str]:
     if verb.name == "completion":
         return list(SCRIPTS)
     if verb.name == "schema":
-        return ["preset", "config", *(group.replace("/", ".") for group in group_names([conf_dir()]))]
+        return document_names([conf_dir(), *_config_dirs(given)])
     if verb.name == "sweep":
         return [*_OF_SWEEPS] if len(given) == 1 else ["latest", *_sweep_ids(folder)]
     words = [pattern.split(" ")[0] for pattern, _ in verb.words if "=" not in pattern]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lesion_exp.command.arguments import Arguments
-from lesion_exp.config.shipped_conf import conf_dir
+from lesion_exp.config.shipped_conf import PRESET, conf_dir, document_names
 from lesion_exp.errors import ConfigError, told_if_full
 from lesion_exp.option import folder, option
 
@@ -33,7 +33,7 @@ def schema(arguments: Arguments) -> int:
             f"expected one name of a schema, or output=DIR for all, got {' '.join(arguments.names)}; leave one out"
         )
     from lesion_exp.config.compose import config_folders
-    from lesion_exp.config.json_schema import PRESET, SUFFIX, document, document_names, in_lines, published
+    from lesion_exp.config.json_schema import SUFFIX, document, in_lines, published
 
     folders = config_folders(arguments.config_dirs)
     names = document_names(folders)

@@ -18,19 +18,19 @@ from lesion_exp.config.json_types import DEFINITION_OF_REFERENCE, Schema
 from lesion_exp.config.option_tree import DEFAULTS, SELF, load_yaml, shared_keys, summary_of
 from lesion_exp.config.registered import METRICS, TARGET, registered_options
 from lesion_exp.config.shipped_conf import (
+    CONFIG,
+    PRESET,
+    PRESET_GROUPS,
     PRIVATE_OPTION,
     comments_of_file,
     conf_dir,
     default_options,
-    group_names,
+    document_names,
     option_names,
 )
 from lesion_exp.errors import ConfigError
 
 DRAFT: Final = "https://json-schema.org/draft/2020-12/schema"
-PRESET, CONFIG = "preset", "config"
-PRESET_GROUPS: Final = ("experiment", "debug")
-"""Groups whose options set keys of all groups."""
 SUFFIX: Final = ".schema.json"
 
 
@@ -45,12 +45,6 @@ def in_lines(schema: Schema) -> str:
 def published(name: str) -> Path:
     """The file of the schema `name` of the shipped options, which is part of the package."""
     return Path(__file__).parent.parent / "schemas" / f"{name}{SUFFIX}"
-
-
-def document_names(folders: Sequence[Path]) -> list[str]:
-    """The names of the schemas: `preset`, `config` and each config group with dots instead of slashes."""
-    groups = [group.replace("/", ".") for group in group_names(folders) if group not in PRESET_GROUPS]
-    return [PRESET, CONFIG, *groups]
 
 
 def document(name: str, folders: Sequence[Path]) -> Schema:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from omegaconf import OmegaConf
+import yaml
+from omegaconf import MISSING, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from lesion_exp.config.shipped_conf import PRIVATE_OPTION, comments_of_file, option_names
+from lesion_exp.config.shipped_conf import PRIVATE_OPTION, comments_of_file, group_names, option_names
+from lesion_exp.errors import ConfigError, nearest
 
 SELF: Final = "_self_"
 DEFAULTS: Final = "defaults"
+_HERE: Final = "_here_"
 _ENTRY: Final = re.compile(r"^(override )?(?P<root>/?)(?P<group>[\w/]+)(@(?P<place>[\w.]+))?$")
 
 
@@ -44,26 +48,74 @@ def read_option(group: str, option: str, folders: Sequence[Path]) -> OptionTree:
     """The keys of an option of `group`, those that it inherits included; `base` is read like one.
 
     `folders` are searched from the last to the first one, as for a command.
+
+    Raises:
+        ConfigError: a file cannot be parsed, or its list of defaults names an option that does not exist.
     """
+    return _read(group, option, folders, ())
+
+
+def _read(group: str, option: str, folders: Sequence[Path], within: tuple[tuple[str, str], ...]) -> OptionTree:
+    """`read_option` of an option that those of `within`, groups and options, build on."""
     path = option_file(group, option, folders)
     content = load_yaml(path)
     tree = OptionTree(summary=summary_of(path))
-    inherited = content.pop(DEFAULTS, [])
+    inherited = content.pop(DEFAULTS, None) or []
+    if not isinstance(inherited, list):
+        raise ConfigError(f"expected a list in {path}, defaults, got {inherited!r}; write - {inherited}")
     own = OptionTree(content, comments_of_file(path), tree.summary)
     for entry in [*inherited, *([] if SELF in inherited else [SELF])]:
         if entry == SELF:
             tree = tree.merged(own)
-        elif isinstance(entry, str):
-            tree = tree.merged(OptionTree(**{**vars(read_option(group, entry, folders)), "summary": ""}))
-        else:
-            [(key, value)] = entry.items()
-            match = _ENTRY.match(str(key))
-            if match is None or value is None:
-                continue
-            other = match["group"] if match["root"] else f"{group}/{match['group']}"
-            place = match["place"] or other.removeprefix(f"{group}/").replace("/", ".")
-            tree = tree.merged(OptionTree(**{**vars(read_option(other, str(value), folders)), "summary": ""}), place)
+            continue
+        for other, name, place in _chosen(entry, group, path):
+            _check_default(entry, other, name, path, folders, (*within, (group, option)))
+            found = _read(other, name, folders, (*within, (group, option)))
+            tree = tree.merged(OptionTree(found.values, found.comments), place)
     return tree
+
+
+def _chosen(entry: object, group: str, path: Path) -> Iterator[tuple[str, str, str]]:
+    """The group, option and place below the keys of `group` of each option that an entry of a list of defaults names.
+
+    Entries whose option is null, or is known only when a config is composed, name none.
+
+    Raises:
+        ConfigError: it is no entry of such a list.
+    """
+    if isinstance(entry, str):
+        name, at, place = entry.partition("@")
+        parent, slash, option = name.rpartition("/")
+        entry = {f"{parent}{at}{place}" if slash else f"/{group}@{place or _HERE}": option}
+    if not isinstance(entry, Mapping) or len(entry) != 1:
+        raise ConfigError(
+            f"expected an option, or one group with its option, as each entry of defaults in {path}, got {entry!r}; "
+            f"for example - base, or - /loss@aux: focal"
+        )
+    [(key, value)] = entry.items()
+    match = _ENTRY.match(str(key))
+    if match is None or value is None:
+        return
+    other = match["group"] if match["root"] else f"{group}/{match['group']}"
+    place = match["place"] or other.removeprefix(f"{group}/").replace("/", ".")
+    for option in value if isinstance(value, list) else [value]:
+        if "${" not in str(option) and option != MISSING:
+            yield other, str(option).removesuffix(".yaml"), "" if place == _HERE else place
+
+
+def _check_default(
+    entry: object, group: str, option: str, path: Path, folders: Sequence[Path], within: Collection[tuple[str, str]]
+) -> None:
+    """Checks that `entry` of the defaults in `path` names an option that exists and does not build on itself."""
+    if (group, option) in within:
+        raise ConfigError(
+            f"expected other options than itself in {path}, defaults, got {entry!r}, which builds on this file; take "
+            f"it out"
+        )
+    if not option_file(group, option, folders).is_file():
+        known = option_names(group, folders)
+        hint = nearest(option, known) if known else nearest(group, group_names(folders))
+        raise ConfigError(f"expected an option of {group} in {path}, defaults, got {entry!r}; {hint}")
 
 
 def read_group(group: str, folders: Sequence[Path]) -> dict[str, OptionTree]:
@@ -84,8 +136,15 @@ def option_file(group: str, option: str, folders: Sequence[Path]) -> Path:
 
 
 def load_yaml(path: Path) -> dict[str, Any]:
-    """The content of a YAML file as OmegaConf reads it, references unresolved; empty if there is none."""
-    loaded = OmegaConf.to_container(OmegaConf.create(path.read_text("utf-8") or "{}"), resolve=False)
+    """The content of a YAML file as OmegaConf reads it, references unresolved; empty if it has no keys.
+
+    Raises:
+        ConfigError: the file cannot be parsed.
+    """
+    try:
+        loaded = OmegaConf.to_container(OmegaConf.create(path.read_text("utf-8") or "{}"), resolve=False)
+    except (yaml.YAMLError, UnicodeDecodeError, OmegaConfBaseException) as error:
+        raise ConfigError(f"expected YAML in {path}, but it cannot be parsed: {error}; correct the file") from error
     return {str(key): value for key, value in loaded.items()} if isinstance(loaded, Mapping) else {}
 
 

@@ -58,6 +58,7 @@ TEXTS: Final = (
     "trainer.monitor",
 )
 """Keys, and nodes of keys, that hold text: 007, 1.10 and 12e4567 are not numbers there."""
+_BRACKETS: Final = {"[": "]", "{": "}", "(": ")"}
 _NUMBERS: Final = (OverrideLexer.INT, OverrideLexer.FLOAT, OverrideLexer.BOOL)
 OPEN_NODES: Final = ("tags", "trainer", "search.space", "metrics")
 """Nodes to which users add keys: any to `tags` and `metrics`, arguments of Lightning's Trainer to `trainer`."""
@@ -85,6 +86,11 @@ def parse_overrides(overrides: Sequence[str], options: OptionNames | None = None
         parsed: list[Override] = TextParser.create(options).parse_overrides(list(overrides))  # type: ignore[arg-type]
     except HydraException as error:
         wrong = _unreadable(overrides)
+        if closed := _with_closed_brackets(wrong):
+            raise ConfigError(
+                f"expected overrides in Hydra's grammar, got {wrong}, in which a bracket is not closed; close it: "
+                f"{closed}"
+            ) from error
         raise ConfigError(
             f"expected overrides in Hydra's grammar, got {wrong}; quote a value that holds blanks, commas, brackets, "
             f"parentheses, colons or backslashes, and once more for the shell: {_with_quotes(wrong)}"
@@ -95,26 +101,54 @@ def parse_overrides(overrides: Sequence[str], options: OptionNames | None = None
 def _with_quotes(text: str) -> str:
     """The override `text` with its value quoted, as it can be typed; an example where quotes alone are no remedy."""
     key, _, value = text.partition("=")
-    for mark, quote in (('"', Quote.double), ("'", Quote.single)):
-        if mark not in value:
-            repaired = f"{key}={QuotedString(value, quote).with_quotes()}"
-            try:
-                TextParser.create().parse_overrides([repaired])
-            except HydraException:
-                break
-            return shell_words([repaired])
+    quoted_value = _quoted_value(value)
+    if quoted_value is not None and _can_be_parsed(f"{key}={quoted_value}"):
+        return shell_words([f"{key}={quoted_value}"])
     return "'dataset.filter=\"age > 0\"'"
+
+
+def _with_closed_brackets(text: str) -> str | None:
+    """The override `text`, whose value begins with a bracket, with the missing ones at its end, as it can be typed.
+
+    None if no bracket is missing, or if these are no remedy. A value of `TAGS` is text, whatever its brackets.
+    """
+    key, _, value = text.partition("=")
+    missing = _missing_brackets(value)
+    if not value.startswith(tuple(_BRACKETS)) or not missing or key.lstrip("+").startswith(f"{TAGS}."):
+        return None
+    closed = f"{value}{missing}"
+    candidates = (closed, _quoted_value(closed)) if value.startswith("(") else (closed,)
+    return next((shell_words([word]) for each in candidates if each and _can_be_parsed(word := f"{key}={each}")), None)
+
+
+def _missing_brackets(value: str) -> str:
+    """The brackets that close those which are open at the end of `value`; none if they are closed in another order."""
+    missing: list[str] = []
+    for sign in re.sub(r"'[^']*'|\"[^\"]*\"", "", value):
+        if sign in _BRACKETS:
+            missing.append(_BRACKETS[sign])
+        elif sign in _BRACKETS.values() and (not missing or missing.pop() != sign):
+            return ""
+    return "".join(reversed(missing))
+
+
+def _quoted_value(value: str) -> str | None:
+    """`value` in quotes that do not occur in it; None if both kinds do."""
+    kinds = (('"', Quote.double), ("'", Quote.single))
+    return next((QuotedString(value, quote).with_quotes() for mark, quote in kinds if mark not in value), None)
+
+
+def _can_be_parsed(text: str) -> bool:
+    try:
+        TextParser.create().parse_overrides([text])
+    except HydraException:
+        return False
+    return True
 
 
 def _unreadable(overrides: Sequence[str]) -> str:
     """The first override that cannot be parsed by itself."""
-    parser = TextParser.create()
-    for text in overrides:
-        try:
-            parser.parse_overrides([text])
-        except HydraException:
-            return text
-    return " ".join(overrides)
+    return next((text for text in overrides if not _can_be_parsed(text)), " ".join(overrides))
 
 
 class TextParser(OverridesParser):

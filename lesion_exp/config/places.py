@@ -19,8 +19,8 @@ _FILES: Final = {
 }
 _NO_FILE: Final = ("none", "imagenet", HUB, RUN)
 """How values of `backbone.weights` begin that name no file."""
-_SEVERAL: Final = re.compile(r"[,()\[\]{}'\"$]")
-"""Signs of values that only Hydra can read: several values, functions, references."""
+_SEVERAL: Final = re.compile(r"[,()\[\]{}'\"$\\]")
+"""Signs of values that only Hydra can read: several values, functions, references, escaped characters."""
 
 
 def check_given_weights(overrides: Iterable[str]) -> None:

@@ -15,6 +15,12 @@ PRIVATE_OPTION: Final = "base"
 """Name of the file with the keys that the options of a group share; it is no option itself."""
 SWEEP_GROUPS: Final = ("launcher", "search")
 """Groups that configure a sweep; they are not part of any job."""
+PRESET_GROUPS: Final = ("experiment", "debug")
+"""Groups whose options set keys of all groups."""
+PRESET: Final = "preset"
+"""The schema of options of `PRESET_GROUPS`."""
+CONFIG: Final = "config"
+"""The schema of a `config.yaml`."""
 _DEFAULT_LINE: Final = re.compile(r"^\s+-\s+(?P<group>[\w/]+):\s*(?P<option>[\w-]+)\s*(#\s*(?P<comment>.*))?$")
 _KEY_LINE: Final = re.compile(r"^(?P<indent> *)(?P<key>\w+):\s*(?P<value>.*?)\s*(?:(?<!\S)#\s*(?P<comment>.*))?$")
 _GLOBAL_PACKAGE: Final = "# @package _global_"
@@ -45,6 +51,12 @@ def group_names(folders: Iterable[Path]) -> list[str]:
         path.parent.relative_to(folder).as_posix() for folder in folders for path in sorted(folder.rglob("*.yaml"))
     }
     return sorted(names - {"."})
+
+
+def document_names(folders: Iterable[Path]) -> list[str]:
+    """The names of the schemas: `preset`, `config` and each config group with dots instead of slashes."""
+    groups = [group.replace("/", ".") for group in group_names(folders) if group not in PRESET_GROUPS]
+    return [PRESET, CONFIG, *groups]
 
 
 def option_names(group: str, folders: Iterable[Path]) -> list[str]:

@@ -22,6 +22,7 @@ from lesion_exp.dataset.table import (
     PREDICTED,
     STANDARD_COLUMNS,
     DatasetInfo,
+    as_label,
     config_texts,
     map_labels,
     named_columns,
@@ -215,7 +216,7 @@ def _parts(values: pd.Series, where: str) -> pd.Series:
 def _with_labels(frame: pd.DataFrame, labels: Mapping[str, str | None] | None) -> pd.DataFrame:
     found = [str(name) for name in frame["label"].dropna().unique()]
     if labels is None:
-        known = {name: " ".join(name.lower().split()) for name in found if name.lower() not in _NO_LABEL}
+        known = {name: as_label(name) for name in found if name.lower() not in _NO_LABEL}
     else:
         known = named_labels(labels, found)
     return map_labels(frame.rename(columns={"label": "found_label"}), "found_label", known, names=False).drop(

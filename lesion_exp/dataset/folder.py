@@ -18,7 +18,7 @@ from lesion_exp.dataset.image_files import Choice, choose_one, images_among
 from lesion_exp.dataset.image_names import is_image, suffix_of
 from lesion_exp.dataset.path_patterns import as_override, pattern_for
 from lesion_exp.dataset.source_files import SourceFiles, is_document, other_files
-from lesion_exp.dataset.table import OFFICIAL_PARTS, DatasetInfo, map_labels, named_labels, standardize
+from lesion_exp.dataset.table import OFFICIAL_PARTS, DatasetInfo, as_label, map_labels, named_labels, standardize
 from lesion_exp.errors import ConfigError, DataError, first_cases
 
 ARRAYS: Final = frozenset({".npy", ".npz", ".mat", ".h5", ".hdf5"})
@@ -72,7 +72,7 @@ def read_folder(
     _warn_of_empty_folders(found, files)
     rows = _rows(found, files)
     names = list(dict.fromkeys(row["folder"] for row in rows))
-    known = {name: " ".join(name.lower().split()) for name in names} if labels is None else named_labels(labels, names)
+    known = {name: as_label(name) for name in names} if labels is None else named_labels(labels, names)
     frame = map_labels(pd.DataFrame(rows), "folder", known, names=labels is None)
     frame.loc[frame["folder"] == NO_FOLDER, "label"] = None
     if lesion_pattern is not None:

@@ -206,10 +206,10 @@ def map_labels(frame: pd.DataFrame, column: str, codes: Mapping[str, str], *, na
         names: whether a label that `codes` does not have may be a name of one of the classes in `codes` (`Melanoma`:
             mel), or of a diagnosis that belongs to one of them (`Actinic keratoses`: akiec). The log says which.
     """
-    lowered = {_as_label(key): code for key, code in codes.items()}
+    lowered = {as_label(key): code for key, code in codes.items()}
     raw = _stripped(frame[column])
     short = _without_decimals(raw)
-    mapping = {name: lowered.get(_as_label(name)) or lowered.get(whole) for name, whole in zip(raw, short, strict=True)}
+    mapping = {name: lowered.get(as_label(name)) or lowered.get(whole) for name, whole in zip(raw, short, strict=True)}
     for name in [name for name, code in mapping.items() if code is None and names]:
         code = taxonomy.map_label(known, set(codes.values())) if (known := taxonomy.code_of(name)) else None
         if code is not None:
@@ -233,13 +233,14 @@ def named_labels(labels: Mapping[str, str | None], found: Sequence[str]) -> dict
         for key, code in zip(keys, labels.values(), strict=True)
         if code is not None
     }
-    absent = sorted({key.lower() for key in keys} - {name.lower() for name in found})
+    absent = sorted({as_label(key) for key in keys} - {as_label(name) for name in found})
     if absent:
         log.warning("dataset.labels names labels that the data set does not have: %s", ", ".join(map(repr, absent)))
     return known
 
 
-def _as_label(name: str) -> str:
+def as_label(name: str) -> str:
+    """Returns `name` in lower case and the Unicode normal form NFC, with single blanks, as labels are compared."""
     return " ".join(normal_text(name).lower().split())
 
 

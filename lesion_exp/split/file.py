@@ -38,7 +38,7 @@ class File:
         Raises:
             DataError: the file or a column is missing, a part is unknown, or some image is missing or named twice.
         """
-        named = read_table(self.path, "the parts, named by split.path,")
+        named = read_table(self.path, "the parts at split.path")
         key = next((key for key in KEYS if key in named), None)
         if key is None or "split" not in named:
             raise DataError(

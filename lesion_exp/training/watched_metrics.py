@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, Final, Literal, NamedTuple
 
 from lesion_exp.errors import ConfigError, did_you_mean
-from lesion_exp.evaluation.registry import LOSS, METRICS, PROBED, is_added, mode_of, shown_in
+from lesion_exp.evaluation.registry import AUROC_MACRO, LOSS, METRICS, PROBED, is_added, mode_of, shown_in
 
 _RECALL: Final = "val/recall/"
 _STAGES: Final = ("validation", "valid", "val")
@@ -44,10 +44,11 @@ def watched_by(config: Mapping[str, Any]) -> Watched:
 def check_watched(config: Mapping[str, Any], classes: Collection[str] | None = None) -> None:
     """Checks that the job `config` watches metrics that its epochs have, in the right direction.
 
-    `classes` are those of the data set; without them the recall of any class is accepted.
+    `classes` are those of the validation part; without them the recall of any class is accepted.
 
     Raises:
-        ConfigError: a metric does not exist, or is watched in the wrong direction.
+        ConfigError: a metric does not exist, is not defined for the validation part, or is watched in the wrong
+            direction.
     """
     scheduler, stopping, added = config["scheduler"], config["trainer"]["early_stopping"], config["metrics"]
     pretrains = config.get("pretrain") is not None
@@ -78,7 +79,7 @@ def check_metric(
     `pretrains` has those of its probe instead.
 
     Raises:
-        ConfigError: there is no such metric.
+        ConfigError: there is no such metric, or it is not defined for the images of `classes`.
     """
     text = str(name)
     if pretrains:
@@ -91,6 +92,12 @@ def check_metric(
         return
     losses = ["val/loss"] if only_validation else ["train/loss", "val/loss"]
     known = [*losses, *(f"val/{metric}" for metric in (*shown_in("epoch"), *added))]
+    if text == f"val/{AUROC_MACRO}" and classes is not None and len(classes) < 2:
+        raise ConfigError(
+            f"expected validation images of at least two classes for {key}={text}, since an area under the ROC curve "
+            f"ranks the images of one class against those of others, got images of {', '.join(classes) or 'none'} "
+            f"alone; set {key}=val/balanced_accuracy, or choose a split whose validation part has further classes"
+        )
     if text in known or (classes is None and text.startswith(_RECALL) and text != _RECALL):
         return
     recalls = [f"{_RECALL}{class_name}" for class_name in classes or ()]

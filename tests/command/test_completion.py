@@ -11,7 +11,7 @@ import pytest
 from lesion_exp.cli import main
 from lesion_exp.command.completion import LINE, SCRIPTS, candidates
 from lesion_exp.command.verbs import VERBS
-from lesion_exp.config.shipped_conf import conf_dir, option_names
+from lesion_exp.config.shipped_conf import conf_dir, document_names, option_names
 
 
 @pytest.fixture
@@ -73,6 +73,13 @@ def folder(tmp_path):
 def test_the_words_that_may_stand_there_are_offered(folder, line, expected):
     found = [word.removeprefix("run=").removeprefix("sweep=") for word in candidates(line, folder)]
     assert found == expected
+
+
+def test_every_schema_is_offered_and_no_other(folder):
+    assert candidates("lesion-exp schema ", folder) == [*document_names([conf_dir()]), "output="]
+    (folder / "my conf" / "my_group").mkdir(parents=True)
+    (folder / "my conf" / "my_group" / "one.yaml").write_text("a: 1\n")
+    assert candidates(f"lesion-exp schema --config-dir '{folder / 'my conf'}' my", folder) == ["my_group"]
 
 
 def test_all_verbs_groups_and_options_are_offered(folder):

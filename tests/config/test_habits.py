@@ -108,6 +108,30 @@ def test_the_hint_at_quotes_shows_the_key_and_value_that_were_typed(argument, re
     assert parse_overrides([typed])[0].value() == argument.partition("=")[2]
 
 
+@pytest.mark.parametrize(
+    ("argument", "remedy", "value"),
+    [
+        ("trainer.devices=[0,1", "trainer.devices=[0,1]", [0, 1]),
+        ("dataset.labels={a: mel", "dataset.labels={a: mel}", {"a": "mel"}),
+        ("search.space={seed: [1,2", "search.space={seed: [1,2]}", {"seed": [1, 2]}),
+        ("dataset.filter=(age > 0", 'dataset.filter="(age > 0)"', "(age > 0)"),
+        ("dataset.labels={a: 'm]'", "dataset.labels={a: 'm]'}", {"a": "m]"}),
+    ],
+)
+def test_a_bracket_that_is_not_closed_is_closed(argument, remedy, value):
+    with pytest.raises(ConfigError, match="in which a bracket is not closed; close it: ") as caught:
+        parse_overrides(["seed=1", argument])
+    [typed] = shlex.split(str(caught.value).partition("close it: ")[2])
+    assert typed == remedy
+    assert parse_overrides([typed])[0].value() == value
+
+
+@pytest.mark.parametrize("argument", ["tags.note=[draft", "dataset.labels={a: mel]", "dataset.labels={a:, b"])
+def test_where_closing_brackets_is_no_remedy_none_is_closed(argument):
+    with pytest.raises(ConfigError, match="; quote a value that holds"):
+        parse_overrides([argument])
+
+
 def test_where_quotes_are_no_remedy_the_hint_shows_an_example():
     with pytest.raises(ConfigError, match=r"once more for the shell: 'dataset.filter=\"age > 0\"'"):
         parse_overrides(["a b=(1"])

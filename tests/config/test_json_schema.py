@@ -9,9 +9,9 @@ import pytest
 from jsonschema import Draft7Validator, Draft202012Validator
 
 from lesion_exp.config.compose import compose
-from lesion_exp.config.json_schema import PRESET_GROUPS, document, document_names, in_lines, published
+from lesion_exp.config.json_schema import document, in_lines, published
 from lesion_exp.config.option_tree import load_yaml
-from lesion_exp.config.shipped_conf import conf_dir, default_options, option_names
+from lesion_exp.config.shipped_conf import PRESET_GROUPS, conf_dir, default_options, document_names, option_names
 from lesion_exp.errors import ConfigError
 from tests.config.typos import KINDS, all_typos
 

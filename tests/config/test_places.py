@@ -77,4 +77,5 @@ def test_given_weights_that_are_not_there_are_refused(tmp_path: Path, monkeypatc
         check_given_weights(["seed=1", "+backbone.weights=nowhere.pt"])
     (tmp_path / "nowhere.pt").touch()
     check_given_weights(["backbone.weights=nowhere.pt", "backbone.weights=none", "backbone.weights=imagenet:V2"])
+    check_given_weights([r"backbone.weights=my\ file.pt"])  # Hydra reads a blank
     check_given_weights(["backbone.weights=run:latest", "backbone.weights=a.pt,b.pt", "backbone.weights=${oc.env:W}"])

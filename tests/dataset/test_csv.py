@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from lesion_exp.dataset.csv import read_csv
+from lesion_exp.dataset.table import named_labels
 from lesion_exp.errors import ConfigError, DataError
 
 
@@ -153,7 +154,13 @@ def test_numbers_are_labels_and_absent_labels_are_said(tmp_path: Path, caplog: p
     (tmp_path / "t.csv").write_text("image_id,label\na,0\nb,1\nc,\n")
     table = read_csv(str(tmp_path), "t.csv", labels={0: "benign", 1: "malignant", 2: "other", 3: None})  # type: ignore[dict-item]
     assert table["label"].tolist() == ["benign", "malignant", None]
-    assert "dataset.labels names labels that the table does not have: '2', '3'" in caplog.text
+    assert "dataset.labels names labels that the data set does not have: '2', '3'" in caplog.text
+
+
+def test_labels_in_another_unicode_form_or_with_further_blanks_are_not_absent(caplog: pytest.LogCaptureFixture) -> None:
+    composed, decomposed = "N\u00e6vus bl\u00e9u", "N\u00e6vus  ble\u0301u"  # as macOS names folders
+    assert named_labels({composed: "nv", "Naevus": "nv"}, [decomposed]) == {composed: "nv", "Naevus": "nv"}
+    assert caplog.text.count("does not have: 'naevus'") == 1
 
 
 def test_a_label_na_is_a_class_only_where_the_config_says_so(tmp_path: Path) -> None:

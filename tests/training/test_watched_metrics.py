@@ -34,6 +34,21 @@ def test_a_recall_is_one_of_the_classes_once_they_are_known():
         check_metric("key", "val/recall/melanoma", ("mel", "nv"))
 
 
+def test_an_area_under_the_roc_curve_needs_two_classes_in_the_validation_part():
+    check_watched(watching(monitor="val/auroc_macro"))
+    check_watched(watching(monitor="val/auroc_macro"), ["mel", "nv"])
+    for changed, key in (
+        ({"monitor": "val/auroc_macro"}, "trainer.monitor"),
+        ({"stopping": {"patience": 3, "monitor": "val/auroc_macro"}}, "trainer.early_stopping.monitor"),
+        ({"scheduler": {"monitor": "val/auroc_macro", "mode": "max"}}, "scheduler.monitor"),
+    ):
+        said = (
+            f"at least two classes for {key}=val/auroc_macro.*got images of nv alone; set {key}=val/balanced_accuracy"
+        )
+        with pytest.raises(ConfigError, match=said):
+            check_watched(watching(**changed), ["nv"])
+
+
 def test_the_training_loss_is_not_a_metric_of_validation():
     check_metric("key", "train/loss")
     with pytest.raises(ConfigError, match=r"expected key to be a metric of an epoch \(val/loss"):

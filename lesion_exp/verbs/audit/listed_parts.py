@@ -40,6 +40,11 @@ class ListedParts:
     """Where the parts come from, in words."""
 
 
+def ids_of(table: pd.DataFrame) -> ImageIds:
+    """Returns the ids of the images of a data set's table, of which people may write paths."""
+    return ImageIds(table["image_id"], paths=True, sources=table["source"])
+
+
 def column_of(ids: ImageIds, frame: pd.DataFrame, where: str) -> tuple[str, IntArray]:
     """Returns the name of the column of `frame` that names images, and the rows of these images (see `ImageIds`).
 
@@ -66,7 +71,7 @@ def parts_of_table(table: pd.DataFrame, path: Path) -> ListedParts:
         DataError: the file cannot be read, or does not have these columns.
     """
     frame = read_table(path, "the parts of the split")
-    column, rows = column_of(ImageIds(table["image_id"], paths=True), frame, str(path))
+    column, rows = column_of(ids_of(table), frame, str(path))
     words = {str(name): frame[name].map(_part_of, na_action="ignore") for name in frame if name != column}
     columns = [name for name, parts in words.items() if parts.any() and (parts.notna() == frame[name].notna()).all()]
     chosen = "split" if "split" in columns else columns[0] if len(columns) == 1 else None
@@ -97,7 +102,7 @@ def parts_of_lists(table: pd.DataFrame, lists: Mapping[str, Sequence[Path]]) -> 
     Raises:
         DataError: a file or folder cannot be read, or names no image of the data set.
     """
-    ids, frames, sources = ImageIds(table["image_id"], paths=True), [], []
+    ids, frames, sources = ids_of(table), [], []
     for part, paths in lists.items():
         for path in paths:
             frame = _images_below(path) if path.is_dir() else _listed_images(path, ids)

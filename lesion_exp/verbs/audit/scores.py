@@ -17,9 +17,8 @@ from lesion_exp.evaluation.metrics import metric_names, weighted_metrics
 from lesion_exp.evaluation.predictions import PREFIX, FloatArray, has_labels_only, predictions_table
 from lesion_exp.evaluation.registry import AUROC_MACRO
 from lesion_exp.evaluation.weighted import Weighted, difference
-from lesion_exp.image_ids import ImageIds
-from lesion_exp.text_table import read_table
-from lesion_exp.verbs.audit.listed_parts import column_of
+from lesion_exp.text_table import as_numbers, read_table
+from lesion_exp.verbs.audit.listed_parts import column_of, ids_of
 
 METRICS: Final = ("accuracy", "balanced_accuracy", "f1_macro", AUROC_MACRO)
 PREDICTION: Final = "prediction"
@@ -141,9 +140,9 @@ def _joined(table: pd.DataFrame, predicted: pd.DataFrame, source: str) -> _Predi
         if "image_id" in predicted
         else predicted.drop(columns=[*columns, PREDICTION], errors="ignore")
     )
-    images = table.drop_duplicates("image_id")["image_id"]
-    _, rows = column_of(ImageIds(images, paths=True), names, source)
-    named = pd.Series(images.to_numpy()[rows]).where(rows >= 0)
+    images = table.drop_duplicates("image_id")
+    _, rows = column_of(ids_of(images), names, source)
+    named = pd.Series(images["image_id"].to_numpy()[rows]).where(rows >= 0)
     is_test = named.isin(test["image_id"])
     if not is_test.any():
         raise DataError(
@@ -194,7 +193,7 @@ def _of_columns(
         )
     classes = tuple(sorted(column_of_class))
     cells = predicted[[column_of_class[name] for name in classes]]
-    probs = cells.apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
+    probs = cells.apply(as_numbers).to_numpy(np.float64)
     bad = ~np.isfinite(probs).all(axis=1)
     if bad.any():
         rows = [f"row {number + 2}" for number in predicted.index[bad]]

@@ -16,7 +16,7 @@ from lesion_exp.evaluation.challenge_format import BENIGN, MALIGNANT, TARGET, Ch
 from lesion_exp.evaluation.class_mapping import class_of
 from lesion_exp.evaluation.predictions import SUM_TOLERANCE, FloatArray
 from lesion_exp.image_ids import clean_name, image_key
-from lesion_exp.text_table import read_table
+from lesion_exp.text_table import as_numbers, read_table
 from lesion_exp.verbs.evaluate.import_request import ID_COLUMNS, MAPPABLE, ImportRequest
 
 _IDS: Final = (
@@ -26,10 +26,6 @@ _IDS: Final = (
 """Names of columns with ids, the most certain first; case and blanks are ignored."""
 _PREDICTED: Final = ("prediction", "predicted", "pred", "predicted_label", "predicted_class", "pred_label", "y_pred")
 _PREFIX: Final = re.compile(r"^(?:p|prob|probs|probability|proba|pred|score|logit|logits)[_ .]", re.IGNORECASE)
-
-
-_DECIMAL_COMMA: Final = r"[+-]?\d*,\d+(?:[eE][+-]?\d+)?"
-"""A number as spreadsheet programs write it in much of Europe."""
 
 
 @dataclass(frozen=True)
@@ -189,16 +185,7 @@ def _chosen_columns(given: Mapping[str, str], known: Collection[str]) -> dict[st
 
 def _is_numeric(values: pd.Series) -> bool:
     """Whether most cells are numbers, so that a column `malignant` of remarks is no class."""
-    return bool(_as_numbers(values).notna().mean() > 0.5)
-
-
-def _as_numbers(values: pd.Series) -> pd.Series:
-    """The numbers in `values`, and NaN for other cells. The decimal mark is a comma if no cell has a point."""
-    if values.dtype.kind not in "biuf":
-        texts = values.astype(str)
-        if not texts.str.contains(".", regex=False).any():
-            values = texts.where(~texts.str.fullmatch(_DECIMAL_COMMA), texts.str.replace(",", ".", regex=False))
-    return pd.to_numeric(values, errors="coerce")
+    return bool(as_numbers(values).notna().mean() > 0.5)
 
 
 def _label_column(frame: pd.DataFrame, request: ImportRequest, file: str) -> str:
@@ -232,7 +219,7 @@ def part_of(value: object, file: str) -> str:
 
 def _numbers(frame: pd.DataFrame, columns: Sequence[str], names: Sequence[str], file: str) -> FloatArray:
     cells = frame[list(columns)]
-    numbers = cells.apply(_as_numbers)
+    numbers = cells.apply(as_numbers)
     values: FloatArray = np.asarray(numbers.to_numpy(), dtype=np.float64)
     bad = ~np.isfinite(values)
     if bad.any():

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
 from typing import Any, Final
 
 import numpy as np
@@ -16,14 +14,13 @@ import pandas as pd
 
 from lesion_exp import taxonomy
 from lesion_exp.config.project import Project
-from lesion_exp.dataset.joins import NameIndex
 from lesion_exp.errors import ConfigError, DataError, did_you_mean, first_cases
 from lesion_exp.evaluation.class_mapping import GIVEN_LABEL, class_of, map_classes
 from lesion_exp.evaluation.evaluation_result import EvaluationResult, evaluate_table
 from lesion_exp.evaluation.posthoc import PosthocModels, fit_on_validation
 from lesion_exp.evaluation.predictions import LABELS_ONLY, IntArray, has_labels_only, is_unknown, predictions_table
 from lesion_exp.evaluation.registry import only_metrics
-from lesion_exp.image_ids import clean_name, image_key
+from lesion_exp.image_ids import ImageIds, image_key
 from lesion_exp.progress import Stage
 from lesion_exp.split import PARTS
 from lesion_exp.tracking import artifacts
@@ -158,7 +155,7 @@ def _match(given: GivenPredictions, truth: TrueClasses, request: ImportRequest) 
     if given.of_lesions:
         table = _one_a_lesion(table, truth.source)
     key = "lesion_id" if given.of_lesions and "lesion_id" in table and table["lesion_id"].notna().any() else "image_id"
-    places = _places(table[key], given.ids)
+    places = _places(table, key, given.ids)
     if given.parts:
         of_file = np.array([*given.parts, ""], dtype=object)[places]  # the last for images without a prediction
         if truth.classes:
@@ -250,33 +247,27 @@ def _one_a_lesion(table: pd.DataFrame, source: str) -> pd.DataFrame:
     return table
 
 
-def _places(names: pd.Series, ids: Sequence[str]) -> IntArray:
-    """For each name the place of its id among `ids`, -1 where there is none.
+def _places(table: pd.DataFrame, key: str, ids: Sequence[str]) -> IntArray:
+    """For the name in the column `key` of each row the place of its id among `ids`, -1 where there is none.
 
-    A name and an id that are no match may still be the same file in some folder, if no other file is called so.
+    An id may be a path to the image, and a name one to the file of the id, see `ImageIds`.
 
     Raises:
-        DataError: several names have the same id, or a name fits several ids.
+        DataError: an id fits several names, or several ids fit a name.
     """
-    index = NameIndex(ids)
-    found = [index.positions(name) for name in names]
-    rest = [place for place, each in enumerate(found) if not each]
-    if rest:
-        used = {position for each in found for position in each}
-        bare = [position for position in range(len(ids)) if position not in used]
-        of_files = NameIndex(PurePosixPath(ids[position]).name for position in bare)
-        for place in rest:
-            last = PurePosixPath(clean_name(names.iloc[place])).name
-            found[place] = [bare[position] for position in of_files.positions(last)]
-    unclear = [str(name) for name, each in zip(names, found, strict=True) if len(each) > 1]
-    counts = Counter(each[0] for each in found if each)
-    shared = [ids[place] for place, number in counts.items() if number > 1]
+    known = ImageIds(table[key], paths=True, sources=table.get("source"))
+    rows = known.rows(ids)
+    given = pd.Series(rows[rows >= 0])
+    shared = table[key].iloc[given[given.duplicated()].unique()].astype(str).tolist()
+    unclear = known.unclear(ids)
     if unclear or shared:
         raise DataError(
             f"expected one prediction for each image, but {len(unclear) + len(shared):,} names fit several:\n"
             f"{first_cases([*unclear, *shared])}\nname images and ids alike, for example by the whole path"
         )
-    return np.array([each[0] if each else -1 for each in found], dtype=np.int64)
+    places = np.full(len(table), -1, dtype=np.int64)
+    places[rows[rows >= 0]] = np.flatnonzero(rows >= 0)
+    return places
 
 
 def _probabilities(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from lesion_exp.choices import PREDICTED_VALUES, UNMATCHED
-from lesion_exp.errors import ConfigError, DataError
+from lesion_exp.errors import ConfigError, check_file
 from lesion_exp.option import REQUIRED, Kind, NamePairs, Truth, check_options, choice, file, option
 
 ID_COLUMNS: Final = ("image_id", "lesion_id")
@@ -82,16 +82,6 @@ class ImportRequest:
         Raises:
             DataError: one is not.
         """
-        check_there(self.predictions, "predictions")
+        check_file(self.predictions.expanduser(), "predictions")
         if self.truth is not None:
-            check_there(self.truth, "true classes")
-
-
-def check_there(path: Path, what: str) -> None:
-    """Checks that there is a file at `path`; `what` says for messages what it contains.
-
-    Raises:
-        DataError: there is none.
-    """
-    if not path.expanduser().is_file():
-        raise DataError(f"expected a file with {what}, but there is none at {path.expanduser()}; correct the path")
+            check_file(self.truth.expanduser(), "true classes")

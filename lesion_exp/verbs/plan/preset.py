@@ -7,6 +7,8 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from omegaconf import OmegaConf
+
 from lesion_exp.verbs.plan.candidate import Choice
 
 WIDTH: Final = 118
@@ -61,9 +63,8 @@ def _scalar(value: Any) -> str:
 
 
 def _is_read_otherwise(text: str) -> bool:
-    import yaml
-
-    return bool(yaml.safe_load(text) != text)
+    """Whether Hydra reads `text` without quotes as another value, as it does numbers (`1e5`), `no` and `null`."""
+    return bool(OmegaConf.to_container(OmegaConf.create(f"[{text}]")) != [text])
 
 
 def _line(text: str, reason: str) -> str:

@@ -47,7 +47,7 @@ def _chosen(request: PredictionRequest, output: Path) -> dict[str, Path]:
 
 
 def _is_of_stopped(path: Path, output: Path) -> bool:
-    """Whether a prediction into `output` that was stopped wrote `path`: after its plans, which remain until its end."""
+    """Whether a prediction into `output` that was stopped wrote `path`: after its plans, whose time is its begin."""
     folder = folder_of(output)
     plans = [*folder.glob(PLAN_FILE), *folder.glob(DONE_FILE), *folder.glob(f"*/{PLAN_FILE}")]
     return bool(plans) and all(path.stat().st_mtime_ns >= plan.stat().st_mtime_ns for plan in plans)

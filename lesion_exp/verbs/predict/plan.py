@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -73,12 +74,20 @@ class PredictionPlan:
         }
 
     def write(self, folder: Path, images: pd.DataFrame) -> None:
-        """Freezes the plan and its images in `folder`. The plan is written last; a folder without it holds no plan."""
+        """Freezes the plan and its images in `folder`. The plan is written last; a folder without it holds no plan.
+
+        A plan that replaces another one keeps its time, the time at which the prediction was begun: what is newer may
+        be a file that the prediction wrote before it was stopped.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         columns = {str(name): values.where(values.notna(), None).tolist() for name, values in images.items()}
         (folder / IMAGES_FILE).write_text(json.dumps(columns), encoding="utf-8")
-        (folder / f"{PLAN_FILE}.part").write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
-        (folder / f"{PLAN_FILE}.part").replace(folder / PLAN_FILE)
+        partial, plan = folder / f"{PLAN_FILE}.part", folder / PLAN_FILE
+        partial.write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
+        if plan.is_file():
+            began = plan.stat().st_mtime_ns
+            os.utime(partial, ns=(began, began))
+        partial.replace(plan)
 
     @classmethod
     def read(cls, folder: Path, name: str = PLAN_FILE) -> PredictionPlan:

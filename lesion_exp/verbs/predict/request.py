@@ -170,11 +170,6 @@ class PredictionRequest:
                 "expected thresholds= or pseudo_labels=, got both; the key threshold= says from which probability on "
                 "an image gets a pseudo-label"
             )
-        if self.features is not None and self.features.exists() and not self.force:
-            raise ConfigError(
-                f"expected a new file for output_features, but {self.features} exists; name another one, or use "
-                f"force=true to replace it"
-            )
         if self.threshold is not None and self.target_precision is not None:
             raise ConfigError("expected threshold= or target_precision=, got both; leave one out")
         if self.heat_maps is not None and self.source is not None and _lies_below(self.heat_maps, self.source):

@@ -9,7 +9,7 @@ IDS = ["ISIC_1", "ISIC_2", "ISIC_3", "ISIC_4", "ISIC_5"]
 
 @pytest.fixture
 def table():
-    return pd.DataFrame({"image_id": IDS, "row_id": IDS, "label": "nv"})
+    return pd.DataFrame({"image_id": IDS, "row_id": IDS, "label": "nv", "source": "made"})
 
 
 @pytest.fixture
@@ -62,6 +62,22 @@ def test_lists_have_a_header_or_none_and_may_be_several(table, written, tmp_path
     assert parts_in(listed) == dict(zip(IDS, ["train", "train", "train", "test", "test"], strict=True))
     assert listed.not_found == ("ISIC_9",)
     assert listed.left_out == 0
+
+
+def test_a_list_may_name_an_image_of_another_folder_that_the_data_set_does_not_have(written):
+    ids = ["nv/1", "mel/2", "mel/3"]
+    table = pd.DataFrame({"image_id": ids, "row_id": ids, "label": "nv", "source": "made"})
+    listed = parts_of_lists(
+        table, {"train": [written("a.txt", "train/mel/1.jpg\ntrain/mel/2.jpg\n")], "test": [written("b.txt", "nv/1\n")]}
+    )
+    assert parts_in(listed) == {"mel/2": "train", "nv/1": "test"}
+    assert listed.not_found == ("train/mel/1.jpg",)
+
+
+def test_lists_of_a_combination_need_not_name_the_data_set(written):
+    table = pd.DataFrame({"image_id": ["ph2/1", "ham/2"], "row_id": ["ph2/1", "ham/2"], "source": ["ph2", "ham"]})
+    lists = {"train": [written("a.txt", "x/1.jpg\n")], "test": [written("b.txt", "y/2.jpg\n")]}
+    assert parts_in(parts_of_lists(table, lists)) == {"ph2/1": "train", "ham/2": "test"}
 
 
 def test_an_image_in_two_parts_has_a_row_in_each_and_is_counted(table, written):

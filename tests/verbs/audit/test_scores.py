@@ -66,6 +66,15 @@ def test_images_without_a_prediction_and_classes_without_untouched_images_are_co
     assert found.absent_classes == ("mel",)
 
 
+def test_decimal_commas_are_read(test_part):
+    touched = pd.Series(np.arange(60) % 30 < 10, index=test_part.index)
+    table = predicted(test_part, np.arange(60) % 3 > 0)
+    commas = table.assign(**{name: table[name].map(lambda value: f"{value:.2f}".replace(".", ","))
+                             for name in ("p_mel", "p_nv")})  # fmt: skip
+    one, other = (scores(test_part, touched, each, "a file", 20, 0) for each in (table, commas))
+    assert one.metrics == other.metrics
+
+
 def test_nothing_touched_has_no_difference(test_part):
     nothing = pd.Series(False, index=test_part.index)
     found = scores(test_part, nothing, predicted(test_part, np.ones(60, bool)), "a file", 50, 0)

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import yaml
+from omegaconf import OmegaConf
 
 import lesion_exp
 from lesion_exp.cli import main
@@ -154,8 +155,11 @@ def test_a_set_without_lesions_and_metadata_gets_a_plan(project):
 
 
 def test_texts_that_yaml_reads_otherwise_are_quoted():
-    values = ["no", "1e3", "x: y", "a # b", "last:4", "plain", "", "ä", None, True, 0.1, [1, "no"], {"a": "b c"}]
+    numbers = ["1e3", "1e5", "1_0", "1:30", "nan", "0x1F"]
+    others = ["no", "a:", "x: y", "a # b", "last:4", "plain", "", "ä", None, True, 0.1, [1, "no"], {"a": "b c"}]
+    values = [*numbers, *others]
     text = preset_text(["title"], [Choice(f"node.k{i}", value, "why") for i, value in enumerate(values)])
+    assert list(OmegaConf.create(text)["node"].values()) == values
     assert list(yaml.safe_load(text)["node"].values()) == values
 
 

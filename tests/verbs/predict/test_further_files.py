@@ -10,7 +10,8 @@ from lesion_exp.verbs.predict.request import PredictionRequest
 
 def request_of(tmp_path, pseudo=None, **options):
     path = None if pseudo is None else tmp_path / pseudo
-    return PredictionRequest(source=str(tmp_path), output=tmp_path / "new.csv", pseudo_labels=path, **options)
+    options = {"source": str(tmp_path), **options}
+    return PredictionRequest(output=tmp_path / "new.csv", pseudo_labels=path, **options)
 
 
 @pytest.mark.parametrize(
@@ -29,11 +30,13 @@ def test_two_files_of_a_prediction_are_not_the_same(tmp_path, monkeypatch, pseud
     check_further_files(request_of(tmp_path, "others.csv", **options))
 
 
-@pytest.mark.parametrize(("name", "key"), [("pseudo.csv", "pseudo_labels"), ("new_isic2018.csv", "format")])
+@pytest.mark.parametrize(
+    ("name", "key"), [("pseudo.csv", "pseudo_labels"), ("new_isic2018.csv", "format"), ("f.npz", "output_features")]
+)
 @pytest.mark.parametrize("plan", ["plan.json", "done.json", "of_a_member/plan.json"])
 def test_only_what_a_stopped_prediction_wrote_itself_is_written_again(tmp_path, name, key, plan):
-    asked = request_of(tmp_path, "pseudo.csv", challenge="isic2018")
     (tmp_path / name).touch()
+    asked = request_of(tmp_path, "pseudo.csv", challenge="isic2018", features=tmp_path / "f.npz")
     with pytest.raises(ConfigError, match=f"expected a new file for {key}.*force=true"):
         check_further_files(asked)
     check_further_files(request_of(tmp_path, "pseudo.csv", challenge="isic2018", force=True))
@@ -45,3 +48,10 @@ def test_only_what_a_stopped_prediction_wrote_itself_is_written_again(tmp_path, 
         check_further_files(asked)
     os.utime(tmp_path / name, (2_000_000_001, 2_000_000_001))
     check_further_files(asked)
+
+
+def test_features_in_the_home_folder_are_not_replaced_unasked(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "f.npz").touch()
+    with pytest.raises(ConfigError, match=f"expected a new file for output_features, but {tmp_path}/f.npz exists"):
+        check_further_files(request_of(tmp_path, features=Path("~/f.npz")))

@@ -1,3 +1,4 @@
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -138,6 +139,19 @@ def test_a_fault_of_the_preparation_is_that_images_own(plan_for, photographs, tm
     predict_plan(folder)
     table = results_of(plan, folder).join()
     assert table["error"].str.contains("MemoryError: too large").all()
+
+
+def test_a_plan_that_is_written_again_keeps_the_time_at_which_the_prediction_was_begun(plan_for, photographs, tmp_path):
+    images = images_of(str(photographs))
+    begun, folder = plan_for(images, tmp_path / "a.csv")
+    file = folder / "plan.json"
+    os.utime(file, ns=(1_000_000_000_000_000_001, 1_000_000_000_000_000_001))
+    replace(begun, num_workers=5, devices=2).write(folder, images)
+    assert PredictionPlan.read(folder).devices == 2
+    assert file.stat().st_mtime_ns == 1_000_000_000_000_000_001
+    results_of(begun, folder).clear()
+    begun.write(folder, images)
+    assert file.stat().st_mtime_ns > 1_000_000_000_000_000_001
 
 
 def test_only_the_same_prediction_is_gone_on_with(plan_for, photographs, tmp_path):
