@@ -155,12 +155,13 @@ def read_csv(locator: str, encoding: str = AUTO) -> pd.DataFrame:
     return pd.DataFrame(columns, index=body.index)
 
 
-def read_table(path: Path, what: str) -> pd.DataFrame:
+def read_table(path: Path, what: str, *, header_alone: bool = False) -> pd.DataFrame:
     """Reads the delimited text, as `read_csv` does, or the parquet file at `path`.
 
     Args:
         path: the file; its ending `.parquet` says that it is one.
         what: what the table contains, for messages.
+        header_alone: whether the table may have no row, since its header may be one.
 
     Raises:
         DataError: there is no such file, it cannot be read, or it has no row.
@@ -176,7 +177,7 @@ def read_table(path: Path, what: str) -> pd.DataFrame:
             raise DataError(
                 f"expected a table with {what} at {path}, but it cannot be read: {error}; name a csv, or save it again"
             ) from error
-    if found.empty:
+    if found.empty and not header_alone:
         raise DataError(f"expected {what} at {path}, got a header without any row; name a file that has rows")
     return found
 

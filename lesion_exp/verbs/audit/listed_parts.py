@@ -147,10 +147,10 @@ def _joined(table: pd.DataFrame, listed: pd.DataFrame, sources: Sequence[str]) -
 
 def _listed_images(path: Path, ids: ImageIds) -> pd.DataFrame:
     """Returns the table at `path`, with its header as the first row if that names an image: a list without a header."""
-    frame = read_table(path, "the images of a part")
+    frame = read_table(path, "the images of a part", header_alone=True)
     header = [str(name) for name in frame]
     if (ids.rows(header) < 0).all():
-        return frame
+        return read_table(path, "the images of a part") if frame.empty else frame  # the former raises
     first = pd.DataFrame([header], columns=frame.columns)
     return pd.concat([first, frame], ignore_index=True)
 
