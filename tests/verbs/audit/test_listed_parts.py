@@ -68,7 +68,7 @@ def test_a_list_may_name_an_image_of_another_folder_that_the_data_set_does_not_h
     ids = ["nv/1", "mel/2", "mel/3"]
     table = pd.DataFrame({"image_id": ids, "row_id": ids, "label": "nv", "source": "made"})
     listed = parts_of_lists(
-        table, {"train": [written("a.txt", "train/mel/1.jpg\ntrain/mel/2.jpg\n")], "test": [written("b.txt", "nv/1\n")]}
+        table, {"train": [written("a.txt", "train/mel/2.jpg\ntrain/mel/1.jpg\n")], "test": [written("b.txt", "nv/1\n")]}
     )
     assert parts_in(listed) == {"mel/2": "train", "nv/1": "test"}
     assert listed.not_found == ("train/mel/1.jpg",)
