@@ -14,6 +14,20 @@ FOLDER: Final = "reference/config"
 NOTE: Final = "<!-- Written by `make reference` from conf/; do not edit this page. -->"
 PRESETS: Final = ("experiment", "debug")
 """Groups whose options set keys of all groups; their files are shown whole."""
+_MORE_ABOUT: Final = {
+    "augmentation/mix": "whether and how the images of a batch are mixed",
+    "augmentation/transform": "a transform that a command or a recipe adds to the augmentation",
+    "explanation": "settings of the methods of `lesion-exp explain`, typed as METHOD.KEY=VALUE",
+    "paths": "the folders that commands write to",
+}
+"""What the groups choose that have no comment in conf/config.yaml."""
+_HOW_SET: Final = {
+    "explanation": "`method=METHOD` of `lesion-exp explain` chooses one or more; `METHOD.KEY=VALUE` sets a key.",
+    "augmentation/transform": "The first line of each option shows how to add it. Its keys are set at that place.",
+}
+"""How options are chosen and keys are typed in the groups where `GROUP=OPTION` and `GROUP.KEY=VALUE` do not apply."""
+_PLACE: Final = re.compile(r"^#.*\+[\w/]+@([\w.]+)=\w+", re.MULTILINE)
+"""The place in the config of an option that has none by its group."""
 _GROUP_COMMENT: Final = re.compile(r"^\s+-\s+([\w/]+):\s*[\w-]+\s*#\s*(.*)$")
 
 
@@ -50,11 +64,12 @@ def _index(conf: Path, groups: list[str]) -> str:
     lines = [
         "# Config", "", NOTE, "",
         "`GROUP=OPTION` chooses an option of a group, `GROUP.KEY=VALUE` sets a key. Each group has a page",
-        "with its options and keys.", "",
+        "with its options and keys, as they are typed.", "",
         "| group | what it chooses | default |", "|---|---|---|",
     ]  # fmt: skip
+    about |= _MORE_ABOUT
     lines += [
-        f"| [`{group}`]({_file(group)}) | {cell(about.get(group, ''))} | {_code(defaults.get(group) or '')} |"
+        f"| [`{group}`]({_file(group)}) | {cell(about[group])} | {_code(defaults.get(group) or '')} |"
         for group in groups
     ]
     return "\n".join([*lines, "", "## Keys without a group", "", *table(keys_of_file(conf / "config.yaml"))])
@@ -65,6 +80,8 @@ def _group(conf: Path, group: str) -> str:
     default = default_options(conf).get(group)
     if default:
         lines += [f"The default is `{group}={default}`.", ""]
+    if group in _HOW_SET:
+        lines += [_HOW_SET[group], ""]
     shared = conf / group / f"{PRIVATE_OPTION}.yaml"
     if shared.is_file():
         lines += ["## Keys of every option", "", *_heading(shared), *table(keys_of_file(shared), f"{group}.")]
@@ -77,10 +94,20 @@ def _group(conf: Path, group: str) -> str:
 
 def _option(path: Path, group: str) -> list[str]:
     keys = keys_of_file(path)
-    prefix = "" if path.read_text("utf-8").startswith("# @package _global_") else f"{group.replace('/', '.')}."
     target = keys.get("_target_", ("", ""))[0]
     made = [f"Made by `{target}`.", ""] if target else []
-    return [*made, *table(keys, prefix)]
+    return [*made, *table(keys, _prefix(path, group))]
+
+
+def _prefix(path: Path, group: str) -> str:
+    """What stands before the keys of an option where they are typed."""
+    text = path.read_text("utf-8")
+    if text.startswith("# @package _global_"):
+        return ""
+    if group == "explanation":
+        return f"{path.stem}."
+    place = _PLACE.search(text) if group == "augmentation/transform" else None
+    return f"{place[1] if place else group.replace('/', '.')}."
 
 
 def _whole(path: Path) -> list[str]:

@@ -41,7 +41,7 @@ def _facts(option: str) -> list[str]:
             f"- **Citation:** {info.citation}", "",
         ]  # fmt: skip
         if info.published_counts:
-            lines += ["Images (cases, where a row is a case) of each class, as published:", ""]
+            lines += ["Images (cases, where a row is a case) of each class, as published, with the default keys:", ""]
             lines += [f"| {' | '.join(f'`{name}`' for name in info.published_counts)} | all |"]
             lines += ["|" + "---|" * (len(info.published_counts) + 1)]
             counts = [*info.published_counts.values(), sum(info.published_counts.values())]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from lesion_exp.command.help import keys_of_config, meaning_of
-from lesion_exp.command.verbs import VERBS, Verb
+from lesion_exp.command.verbs import FLAGS, VERBS, Verb
 from lesion_exp.option import Choice, Option
 
 PAGE: Final = "reference/verbs.md"
@@ -15,13 +15,13 @@ _INTRODUCTION: Final = """\
 <!-- Written by `make reference` from the declarations of the verbs; do not edit this page. -->
 
 Each verb also takes the groups and keys of the config that `lesion-exp VERB --help` lists; [Config](config/index.md)
-explains all of them.
+explains all of them. The [flags](#flags) are listed at the end of this page.
 """
 
 
 def pages() -> dict[str, str]:
-    """The page by its path below docs/: the summary of each verb, and a table of its keys."""
-    return {PAGE: "\n".join([_INTRODUCTION, *(line for verb in VERBS.values() for line in _section(verb))])}
+    """The page by its path below docs/: the summary of each verb, a table of its keys, and the flags."""
+    return {PAGE: "\n".join([_INTRODUCTION, *(line for verb in VERBS.values() for line in _section(verb)), *_flags()])}
 
 
 def _section(verb: Verb) -> list[str]:
@@ -37,6 +37,16 @@ def _section(verb: Verb) -> list[str]:
         f"| `{key}` | {_cell(value)} | {_code(default)} | {_cell(meaning)} |" for key, value, default, meaning in rows
     ]
     return [*heading, *table, ""]
+
+
+def _flags() -> list[str]:
+    rows = []
+    for flag, meaning in FLAGS.items():
+        takers = [f"`{verb.name}`" for verb in VERBS.values() if flag in verb.flags]
+        rows.append(
+            f"| `{flag}` | {_cell(meaning).replace('_target_', '`_target_`')} | {', '.join(takers) or 'all verbs'} |"
+        )
+    return ["## Flags", "", "| flag | meaning | verbs |", "|---|---|---|", *rows, ""]
 
 
 def _row(option: Option) -> tuple[str, str, str, str]:

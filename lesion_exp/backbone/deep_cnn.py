@@ -1,4 +1,4 @@
-"""The network of about 26 million parameters that a popular notebook trains on HAM10000."""
+"""The network of about 27 million parameters that a popular notebook trains on HAM10000."""
 
 from __future__ import annotations
 

@@ -239,7 +239,7 @@ VERBS: Final = {
             "lesion_exp.command.evaluate:evaluate",
             (
                 "lesion-exp evaluate run=latest tta=flips8",
-                "lesion-exp evaluate run=[3f2a91c0,77de02b4] ensemble=mean --json",
+                "lesion-exp evaluate 'run=[3f2a91c0,77de02b4]' ensemble=mean --json",
             ),
             ("dataset", "evaluation"),
             options=("command.evaluate:EvaluateOptions",),
@@ -381,7 +381,7 @@ VERBS: Final = {
             "lesion_exp.command.table:table",
             (
                 "lesion-exp table sweep=latest rows=backbone columns=loss metric=test/balanced_accuracy format=latex",
-                "lesion-exp table sweep=latest rows=[backbone,loss] metric=[val/accuracy,val/f1_macro] output=all.md",
+                "lesion-exp table sweep=latest rows=backbone,loss metric=val/accuracy,val/f1_macro output=all.md",
             ),
             options=("command.table:TableOptions",),
             work="making the table",
@@ -393,7 +393,7 @@ VERBS: Final = {
             "lesion_exp.command.figures:figures",
             (
                 "lesion-exp figures run=latest format=pdf",
-                "lesion-exp figures run=3f2a91c0 format=[svg,png] output=paper/figures",
+                "lesion-exp figures run=3f2a91c0 format=svg,png output=paper/figures",
             ),
             options=("command.chosen_run:ChosenRun", "command.figures:FiguresOptions"),
             flags=("--json",),
