@@ -1,3 +1,6 @@
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -5,12 +8,15 @@ import torch
 
 from lesion_exp.errors import ConfigError, DataError
 from lesion_exp.model.checkpoint_file import is_whole, weights_hash
+from lesion_exp.process.distributed_environment import environment_without_rank
 from lesion_exp.task import LesionClassifier
 from lesion_exp.tracking.find import find_run
 from lesion_exp.tracking.lightning_logger import TrackingLogger
-from lesion_exp.tracking.stored_run import artifact_names, download_artifact
+from lesion_exp.tracking.stored_run import artifact_names, download_artifact, read_predictions
 from lesion_exp.training import started_run, tracked
+from lesion_exp.training.build import make_datamodule
 from lesion_exp.training.checkpoint import BEFORE_LAST, LAST, newest_checkpoint
+from lesion_exp.training.data import load_data, split_data
 from lesion_exp.training.run import train
 from lesion_exp.verbs.resume import resume
 from tests.killed import killed
@@ -142,6 +148,62 @@ def test_a_killed_process_leaves_a_run_that_goes_on(tiny_job, tmp_path):
     result = resumed(job, run.run_id)
     reference = train(job)
     assert outcome(job, result.run_id) == outcome(job, reference.run_id)
+
+
+@pytest.mark.slow
+def test_a_run_of_two_processes_goes_on_in_one_with_the_same_images(tiny_job, tmp_path, monkeypatch):
+    job = tiny_job(
+        "trainer=ddp_cpu", "trainer.devices=2", "trainer.max_epochs=12", "loader.batch_size=8",
+        "tracking.log_images=false", "tracking.log_model=false", root=tmp_path,
+    )  # fmt: skip
+    run = ended_after_an_epoch(job, tmp_path)
+    loops = torch.load(newest_checkpoint(run.live_dir), weights_only=True)["loops"]
+    done = loops["fit_loop"]["epoch_progress"]["total"]["completed"]
+    assert 1 <= done < 12
+    seen: dict[int, list[int]] = {}
+    original = LesionClassifier.training_step
+
+    def recording(self, batch, *arguments):
+        seen.setdefault(self.current_epoch, []).append(batch["index"].tolist())
+        return original(self, batch, *arguments)
+
+    monkeypatch.setattr(LesionClassifier, "training_step", recording)
+    assert resume(run, job.project, num_processes=1).run_id == run.run_id
+    split = split_data(job.config, load_data(job.config))
+    data = make_datamodule(job.config, split)
+    assert set(seen) == set(range(done, 12))
+    for epoch, batches in seen.items():
+        of_ranks = [data._training_batches((rank, 2)).batches(epoch) for rank in range(2)]
+        wanted = [sorted(map(data_id(data), first + second)) for first, second in zip(*of_ranks, strict=True)]
+        found = [sorted(map(data_id(data), batches[at] + batches[at + 1])) for at in range(0, len(batches), 2)]
+        assert found == wanted
+    ended = find_run(run.store, run.run_id)
+    assert ended.status == "FINISHED"
+    for part in ("val", "test"):
+        ids = read_predictions(ended, part)["image_id"]
+        assert sorted(ids) == sorted(split.table.loc[split.table["split"] == part, "image_id"])
+    assert is_whole(download_artifact(ended, "checkpoints/best.ckpt"))
+
+
+def data_id(data):
+    """The image of a position of the training part."""
+    return data.parts["train"]["image_id"].tolist().__getitem__
+
+
+def ended_after_an_epoch(job, root):
+    """The run of `job` in the project at `root`, ended by SIGTERM after its first epoch."""
+    job.write(root / "job.yaml")
+    command = [sys.executable, "-m", "lesion_exp", "train", "job=job.yaml"]
+    environment = environment_without_rank()
+    with subprocess.Popen(command, cwd=root, stderr=subprocess.DEVNULL, env=environment) as process:
+        while not list((root / "mlruns" / "live").glob(f"*/{LAST}")):
+            assert process.poll() is None, "the run ended before it could be stopped"
+            time.sleep(0.02)
+        process.terminate()
+        process.wait(timeout=120)
+    run = find_run(job.project.store, "latest")
+    assert run.status == "KILLED"
+    return run
 
 
 @pytest.mark.slow
