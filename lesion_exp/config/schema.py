@@ -141,6 +141,8 @@ ANY_KIND: Final = frozenset(
     }
 )
 """Keys whose default does not tell which types they take."""
+_NUMBER_OR_TEXT: Final = frozenset({"loss.pos_weight"})
+"""Those of them that take a number or a word."""
 
 
 def check_values(config: Mapping[str, Any], reference: Mapping[str, Any]) -> None:
@@ -220,6 +222,8 @@ def _leaves(node: Any, prefix: str) -> Iterator[tuple[str, Any]]:
 
 
 def _check_kind(key: str, value: Any, default: Any) -> None:
+    if key in _NUMBER_OR_TEXT and (isinstance(value, bool) or not isinstance(value, int | float | str)):
+        raise ConfigError(f"expected {key} to be a number or a text, got {value!r}; for example {key}={default}")
     if (
         key in ANY_KIND
         or value is None

@@ -11,6 +11,7 @@ import pytest
 
 from lesion_exp.command.verbs import VERBS
 from lesion_exp.tracking.run_writer import RunWriter
+from lesion_exp.tracking.store import open_store
 from tests.untrained_run import _validation, untrained_run
 
 HEAVY = ("torch", "torchvision", "pytorch_lightning", "torchmetrics", "albumentations")
@@ -20,9 +21,9 @@ TABLES = {
 """Verbs that compute from kept tables."""
 NETWORKS = {
     "train", "resume", "reproduce", "predict", "explain", "shortcuts", "export", "serve", "leakage", "plan", "preview",
-    "doctor",
+    "doctor", "schema",
 }  # fmt: skip
-"""Verbs that use a network, or look at how one would run."""
+"""Verbs that use a network, look at how one would run, or read the signatures of all options."""
 IMAGES = {"prepare", "audit"}
 """Verbs that read images, which may search for copies."""
 STORE = {"register", "sync", "ui", "clean"}
@@ -73,13 +74,19 @@ def imported(root, *commands):
 def test_verbs_on_kept_tables_do_not_import_torch(project):
     root, run_id = project
     draws = "evaluation.bootstrap_draws=100"
+    made, messages = imported(root, f"import predictions=theirs.csv truth=truth.csv name=theirs {draws}")
+    assert list(made.values()) == [(0, [])], messages
+    store = open_store(None, root)
+    (theirs,) = store.client.search_runs(
+        [one.experiment_id for one in store.client.search_experiments()], "attributes.run_name = 'theirs'"
+    )
+    other = theirs.info.run_id
     answers, messages = imported(
         root,
         "completion bash",
-        f"import predictions=theirs.csv truth=truth.csv name=theirs {draws}",
         f"evaluate run={run_id} {draws}",
-        f"evaluate run=[{run_id},latest] ensemble=mean {draws}",
-        f"compare {run_id} latest {draws}",
+        f"evaluate run=[{run_id},{other}] ensemble=mean {draws}",
+        f"compare {run_id} {other} {draws}",
         f"report run={run_id}",
         f"figures run={run_id} format=svg output=figures",
         f"bundle export run={run_id} output=run.zip",
