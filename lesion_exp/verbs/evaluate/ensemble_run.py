@@ -143,8 +143,9 @@ def _start(members: Sequence[TrainedRun], options: Mapping[str, Any], leaky: boo
     store = runs[0].store
     experiment = store.client.get_experiment(runs[0].experiment_id).name
     links = [f"- [{run.run_id[:8]}](#/experiments/{run.experiment_id}/runs/{run.run_id}) {run.name}" for run in runs]
+    known = {tag: {run.tags[tag] for run in runs if run.tags.get(tag)} for tag in _SHARED_TAGS}
     tags = {
-        **{tag: runs[0].tags[tag] for tag in _SHARED_TAGS if len({run.tags.get(tag, "") for run in runs} - {""}) == 1},
+        **{tag: values.pop() for tag, values in known.items() if len(values) == 1},
         "kind": SOUP if method == SOUP else KIND,
         "ensemble": method,
         **_members_tag(members),
