@@ -277,12 +277,10 @@ def same(nodes: TwoNodes, per_node: int, seconds: float) -> dict[str, object]:
     trial = Trial(nodes, per_node, *SMALL_CNN, "trainer.max_epochs=3")
     codes = trial.finish(trial.start("train", "job=job.yaml"), seconds)
     together = {"codes": codes, **trial.facts()}
-    audits = {node: nodes.log(node).count("auditing the split") for node in NODES}
     alone = trial.train_alone(seconds)
     return {
         "two_machines": shown(together),
         "one_machine": shown(alone),
-        "audits": audits,
         "stores": {node: len(list((nodes.folder / node).glob("data_cache/store_*/meta.json"))) for node in NODES},
         "mlflow": {node: (nodes.folder / node / "mlruns" / "mlflow.db").exists() for node in NODES},
         "largest_difference": difference(together, alone),

@@ -117,7 +117,8 @@ def test_the_task_of_a_node_starts_its_processes_by_torchrun():
 @pytest.mark.slow
 def test_a_cell_on_two_nodes_is_one_run(planned):
     given = ("trainer=ddp_cpu", "trainer.devices=1", "trainer.num_nodes=2", "trainer.max_epochs=1", "launcher=slurm")
-    cell = planned("seed=1,2", *given).cells()[0]
+    sweep = planned("seed=1,2", *given)
+    cell = sweep.cells()[0]
     call = "import sys, pathlib; from lesion_exp.sweeps.launcher.slurm import CellTask, ENGINE_VARIABLES\n"
     call += f"sys.exit(CellTask(pathlib.Path({str(cell.folder)!r}), {{}}, ENGINE_VARIABLES, 2)())"
     job = {**ON_TWO_NODES, "SLURM_STEP_NODELIST": "localhost,localhost", "SLURM_JOB_ID": str(os.getpid())}
@@ -127,7 +128,7 @@ def test_a_cell_on_two_nodes_is_one_run(planned):
     ]
     assert [task.wait(timeout=600) for task in tasks] == [0, 0], (cell.folder / "log.txt").read_text()
     assert (cell.state().status, cell.state().attempts) == ("finished", 1)
-    runs = [run for run in runs_where(cell.job().project.store, "") if run.tags.get("sweep_cell") == "0000"]
+    runs = runs_where(cell.job().project.store, f"tags.sweep_id = '{sweep.facts.sweep_id}'")
     assert [run.status for run in runs] == ["FINISHED"]
 
 
