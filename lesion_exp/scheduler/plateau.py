@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from lesion_exp.errors import ConfigError
-from lesion_exp.evaluation.registry import LOSS, entry_of, mode_of
 from lesion_exp.scheduler.schedule import Schedule
+
+_LOSS: Final = "val/loss"
 
 
 def plateau(
@@ -33,7 +34,8 @@ def plateau(
         total_steps: optimizer steps of the whole training; the schedule does not depend on it.
         steps_per_epoch: optimizer steps in an epoch; the schedule does not depend on it.
         monitor: name of the metric; None is `val/loss` (a job names `trainer.monitor` instead, if that is given).
-        mode: `min` if lower values are better (losses), else `max`; `auto` is what the metric's entry says.
+        mode: `min` if lower values are better (losses), else `max`. `auto` is `min` for `val/loss`; of other metrics
+            a job has replaced it by what the metric's entry says.
         factor: factor of the learning rate at each reduction, in (0, 1).
         patience: number of checks without improvement before a reduction.
         threshold: smallest relative change that counts as an improvement.
@@ -41,16 +43,16 @@ def plateau(
         min_lr: lower bound of the learning rate.
 
     Raises:
-        ConfigError: a value is out of range, or `mode` is `auto` and the metric has no entry.
+        ConfigError: a value is out of range, or `mode` is `auto` for another metric than `val/loss`.
     """
     del total_steps, steps_per_epoch
-    monitor = f"val/{LOSS}" if monitor is None else monitor
+    monitor = _LOSS if monitor is None else monitor
     if mode == "auto":
-        if entry_of(monitor) is None:
+        if monitor != _LOSS:
             raise ConfigError(
-                f"expected scheduler.mode=min or max, because {monitor} does not say which of its values are better"
+                f"expected scheduler.mode=min or max for {monitor}, got auto; say which values are better"
             )
-        mode = mode_of(monitor)
+        mode = "min"
     if not 0 < factor < 1:
         raise ConfigError(f"expected scheduler.factor in (0, 1), got {factor}; 0.5 halves the learning rate")
     for key, value in (("patience", patience), ("threshold", threshold), ("cooldown", cooldown), ("min_lr", min_lr)):
