@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from lesion_exp.config.instantiate import resolve_target
 from lesion_exp.config.registered import TARGET
+from lesion_exp.errors import ConfigError
 from lesion_exp.evaluation.registry import LOSS, PROBE_METRIC, WATCHED_METRIC, entry_of, mode_of
 
 AUTO: Final = "auto"
@@ -26,10 +27,17 @@ def resolve_watched(config: dict[str, Any]) -> None:
     neither says which values are better; the check of the job then names the metric.
 
     Raises:
-        ConfigError: the class of an added metric is not registered.
+        ConfigError: a `monitor` is not the name of a metric, or the class of an added metric is not registered.
     """
     trainer, scheduler = config["trainer"], config["scheduler"]
     stopping = trainer["early_stopping"]
+    for key, node in (("trainer", trainer), ("trainer.early_stopping", stopping), ("scheduler", scheduler)):
+        value = node.get("monitor")
+        if value is not None and not isinstance(value, str):
+            raise ConfigError(
+                f"expected {key}.monitor to be the name of a metric, got {value!r}; for example "
+                f"{key}.monitor=val/auroc_macro"
+            )
     given, usual = trainer["monitor"], usual_monitor(config)
     trainer["monitor"] = usual if given is None else given
     if stopping["monitor"] is None:

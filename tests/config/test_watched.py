@@ -1,6 +1,7 @@
 import pytest
 
 from lesion_exp.config.compose import compose
+from lesion_exp.errors import ConfigError
 
 
 @pytest.fixture
@@ -39,3 +40,9 @@ def test_a_pretraining_watches_its_probe(watched):
 
 def test_a_direction_that_is_not_known_stays_open(watched):
     assert watched("trainer.early_stopping.monitor=val/nothing")[1] == ("val/nothing", "auto")
+
+
+@pytest.mark.parametrize("key", ["trainer.monitor", "trainer.early_stopping.monitor", "scheduler.monitor"])
+def test_only_a_name_can_be_watched(watched, key):
+    with pytest.raises(ConfigError, match=f"expected {key} to be the name of a metric"):
+        watched("scheduler=plateau", f"{key}={{wrong:1}}")

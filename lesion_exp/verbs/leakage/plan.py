@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from lesion_exp.choices import WAYS_TO_SPLIT
+from lesion_exp.config import places
 from lesion_exp.config.compose import compose
 from lesion_exp.config.freeze import freeze
 from lesion_exp.config.instantiate import instantiate
-from lesion_exp.config.places import check_places
 from lesion_exp.errors import ConfigError
 from lesion_exp.sweeps.ledger import Sweep, find_sweep, sweeps_in
 from lesion_exp.sweeps.plan import SweepPlan, check_cell, plan_sweep
@@ -98,7 +98,7 @@ def plan_meter(
     composed = compose(fixed, config_dirs=config_dirs, root=root, in_sweep=True)
     config = composed.config
     _check_budget(config["trainer"])
-    check_places(config)
+    places.check_places(config)
     check_cell(freeze(composed), (), composed.launcher)  # finds mistakes before data are read
     batches = _batches_of_all(config)
     plan = plan_sweep(
