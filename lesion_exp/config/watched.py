@@ -36,7 +36,7 @@ def resolve_watched(config: dict[str, Any]) -> None:
         if value is not None and not isinstance(value, str):
             raise ConfigError(
                 f"expected {key}.monitor to be the name of a metric, got {value!r}; for example "
-                f"{key}.monitor=val/auroc_macro"
+                f"{key}.monitor={WATCHED_METRIC}"
             )
     given, usual = trainer["monitor"], usual_monitor(config)
     trainer["monitor"] = usual if given is None else given

@@ -91,7 +91,7 @@ class TrainingProgress(ProgressBar):
             self._stage.reach(batch_idx + 1, rate)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Logs the times of the epoch and shows its line."""
+        """Logs the times of the epoch and shows its line, which stands once in the run's log in any case."""
         seconds = time.perf_counter() - self._epoch_started
         measured = {"time/epoch_seconds": seconds}
         if self._step_seconds:
@@ -100,8 +100,9 @@ class TrainingProgress(ProgressBar):
         for logger in trainer.loggers:
             logger.log_metrics(measured, step=last_step(trainer))
         line = self._line(trainer, pl_module.mean_loss(), measured)
-        if self._shown:
+        if self._shown and log.isEnabledFor(logging.INFO):
             log.info("%s", line)
+            return
         for logger in trainer.loggers:
             if isinstance(logger, TrackingLogger):
                 logger.write_log(line)

@@ -1,5 +1,6 @@
 import hashlib
 import json
+import logging
 
 import mlflow
 import pandas as pd
@@ -81,6 +82,15 @@ def test_the_best_epoch_is_that_of_the_metric_that_is_monitored(tiny_job):
     log = download_artifact(run, "log.txt").read_text("utf-8")
     ends = [line for line in log.splitlines() if "train/loss" in line]
     assert [line.count("val/loss") for line in ends] == [1, 1, 1, 1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("level", [logging.INFO, logging.WARNING])
+def test_the_log_of_a_run_has_one_line_an_epoch_whatever_is_shown(tiny_job, caplog, level):
+    caplog.set_level(level, "lesion_exp")
+    job = tiny_job(*QUIET)
+    log = download_artifact(run_of(job, train(job).run_id), "log.txt").read_text("utf-8")
+    assert log.count("train/loss") == 2
 
 
 @pytest.mark.slow
