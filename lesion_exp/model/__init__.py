@@ -1,1 +1,1 @@
-"""Trained networks: with what they need of an image, their calibration and their files; the one predictor."""
+"""Trained networks with their preprocessing, calibration and files; the one predictor."""

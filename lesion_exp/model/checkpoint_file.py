@@ -73,7 +73,7 @@ def run_of_checkpoint(path: Path) -> str:
     card = read_checkpoint(path).get("lesion_exp")
     run_id = card.get("run_id") if isinstance(card, dict) else None
     if not isinstance(run_id, str):
-        raise DataError(f"expected a checkpoint that names its run, but {path} does not; name the run by its id")
+        raise DataError(f"expected a checkpoint that names its run, but {path} does not; name the run: run=ID")
     return run_id
 
 
@@ -102,17 +102,21 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], Card]:
     """Reads the weights and the card that `write_weights` wrote.
 
     Raises:
-        DataError: the file is damaged, or none that `write_weights` wrote.
+        DataError: the file is damaged, or `write_weights` did not write it.
     """
     try:
         with safe_open(str(path), framework="pt") as file:
             text = (file.metadata() or {}).get(CARD_KEY)
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
     except (OSError, SafetensorError) as error:
-        raise DataError(f"expected weights of lesion-exp train in safetensors at {path}, but: {error}") from error
+        raise DataError(
+            f"expected weights of lesion-exp train in safetensors at {path}, but the file cannot be read: {error}; "
+            f"take checkpoints/best.safetensors of a run"
+        ) from error
     if text is None:
         raise DataError(
-            f"expected safetensors with the card of a network of lesion-exp train at {path}, got weights without one"
+            f"expected safetensors with the card of a network of lesion-exp train at {path}, got weights without a "
+            f"card; take checkpoints/best.safetensors of a run"
         )
     card: Card = json.loads(text)
     return weights, card

@@ -38,7 +38,7 @@ def make_network(
 ) -> Backbone:
     """Builds the network that `config` (of a whole job) describes, in the memory layout that it asks for.
 
-    With `classes`, the head of initial weights that was trained for others is left out.
+    If `classes` is given, the head of initial weights that were trained for other classes is left out.
     """
     sample = sample_options(config)
     width = encoder.width if encoder else 0
@@ -150,12 +150,12 @@ def solves_exactly(node: Mapping[str, Any]) -> bool:
 
 
 def remembers(node: Mapping[str, Any]) -> bool:
-    """Whether the head of `node` (the key `backbone` of a job) remembers training images; no weight is trained."""
+    """Whether the head of `node` (the key `backbone` of a job) stores training images, so that no weight is trained."""
     return bool(node.get("head") == "knn")
 
 
 def learning_rate(node: Mapping[str, Any]) -> float:
-    """The learning rate of `node` (the key `optimizer` of a job); 0 of an optimizer that has none."""
+    """The learning rate of `node` (the key `optimizer` of a job); 0 for an optimizer that has none."""
     return float(node.get("lr", 0.0))
 
 
@@ -182,7 +182,7 @@ def make_optimizer(node: Mapping[str, Any], *, fuse: bool) -> Callable[[Paramete
 def make_schedule(node: Mapping[str, Any]) -> Callable[[Optimizer, float, int], Schedule]:
     """Returns a function that builds the schedule that `node` describes.
 
-    Its arguments are the optimizer, the number of all steps and that of the steps of an epoch.
+    Its arguments are the optimizer, the total number of steps and the number of steps in an epoch.
     """
 
     def make(optimizer: Optimizer, total_steps: float, steps_per_epoch: int) -> Schedule:

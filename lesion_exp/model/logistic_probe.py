@@ -29,7 +29,7 @@ class LogisticProbe(Probe):
     """
 
     def on_train_start(self) -> None:
-        """The path begins at zero, whatever the seed."""
+        """Sets the weights of the head to zero, where the path begins with every seed."""
         super().on_train_start()
         if self.global_step == 0:
             with torch.no_grad():
@@ -67,7 +67,7 @@ class LogisticProbe(Probe):
         if num_epochs > 1 and epoch in (0, num_epochs - 1):
             key, factor = ("weakest", 0.01) if epoch else ("strongest", 100)
             log.warning(
-                "the best penalty is the last of the path at one end: optimizer.%s=%.3g looks further",
+                "the best penalty is at the end of the path; set optimizer.%s=%.3g to search beyond it",
                 key,
                 getattr(path, key) * factor,
             )

@@ -65,7 +65,8 @@ class ServedModel:
         check_choice("calibration", method, METHODS)
         kept = self.restored.card["calibration"]
         if method not in kept:
-            raise ConfigError(f"expected calibration=none, got {method}: this model contains no calibration")
+            names = " or ".join(["none", *sorted(kept)])
+            raise ConfigError(f"expected calibration={names}, which this model contains, got {method}")
         return read_calibrator(kept[method])
 
     def _check(self, predictor: Predictor, table: pd.DataFrame) -> None:
@@ -73,7 +74,7 @@ class ServedModel:
         if lacking or table.empty or not set(_INPUTS) & set(table):
             wanted = ", ".join(lacking) or "image (paths) or content (encoded files)"
             raise DataError(
-                f"expected a row an image with the columns {wanted}, got {len(table)} rows of "
+                f"expected a row for each image, with the columns {wanted}, got {len(table)} rows with the columns "
                 f"{', '.join(map(str, table.columns))}"
             )
 
@@ -119,8 +120,12 @@ def _sample(predictor: Predictor, row: Mapping[str, Any], name: str) -> Sample |
 
 
 def _encoded(content: object) -> bytes:
-    if not isinstance(content, bytes | bytearray | memoryview) or len(content) > MAX_BYTES:
-        raise DataError(f"expected content to be an encoded image of at most {MAX_BYTES:,} bytes; in JSON as base64")
+    is_binary = isinstance(content, bytes | bytearray | memoryview)
+    if not is_binary or len(content) > MAX_BYTES:
+        found = f"{len(content):,} bytes" if is_binary else type(content).__name__
+        raise DataError(
+            f"expected content to be an encoded image of at most {MAX_BYTES:,} bytes (in JSON as base64), got {found}"
+        )
     return bytes(content)
 
 

@@ -79,7 +79,9 @@ def has_model(run: Run) -> bool:
 
 
 def signature(card: Card) -> ModelSignature:
-    """MLflow's signature: `image` (a path) or `content` (an encoded file) and further columns in, a table out."""
+    """MLflow's signature of a network.
+    The input is a table with `image` (a path) or `content` (an encoded file) and further columns, the output a table.
+    """
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
 

@@ -70,9 +70,9 @@ def preprocessing(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def pretrained(node: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The weights that training began with, by the name of their file, and what they were trained with; None: random.
+    """The weights that training began with, by the name of their file, and what they were trained with.
 
-    `node` is the key `backbone` of a job.
+    `node` is the key `backbone` of a job. Returns None if the weights were random.
     """
     weights = str(node.get("weights", "none"))
     if weights == "none":
@@ -82,9 +82,9 @@ def pretrained(node: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def teacher(node: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The run from whose probabilities the network learned, and the hash of its weights; None: of labels alone.
+    """The run from whose probabilities the network learned, and the hash of its weights.
 
-    `node` is the key `loss` of a job.
+    `node` is the key `loss` of a job. Returns None if the network learned from labels alone.
     """
     if not node.get("teacher_weights"):
         return None

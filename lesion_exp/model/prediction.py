@@ -67,20 +67,20 @@ class PartProgress(Callback):
         self._stage: Stage | None = None
 
     def on_validation_start(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Opens a stage below the epoch's."""
+        """Shows the progress of a validation below that of the epoch."""
         counts = trainer.num_val_batches
         self._begin(trainer, "validating:", sum(counts), "batches", announced=False)
 
     def on_validation_batch_end(self, *_: Any) -> None:
-        """Counts a batch."""
+        """Counts a batch as done."""
         self._advance(1)
 
     def on_validation_end(self, *_: Any) -> None:
-        """Goes back to the epoch."""
+        """Shows the progress of the epoch again."""
         self._end()
 
     def on_predict_start(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Opens a stage."""
+        """Shows the progress of a prediction."""
         loader: Any = trainer.predict_dataloaders
         self._begin(trainer, "predicting", len(loader.dataset), "images", announced=True)
 
@@ -89,11 +89,11 @@ class PartProgress(Callback):
         self._advance(len(outputs[0]) * trainer.world_size)
 
     def on_predict_end(self, *_: Any) -> None:
-        """Closes the stage."""
+        """Ends the progress of the prediction."""
         self._end()
 
     def on_exception(self, *_: Any) -> None:
-        """Closes what is open, so that the message is not drawn over."""
+        """Ends what is shown, so that the message of the error stays readable."""
         self._end()
 
     def _begin(self, trainer: pl.Trainer, name: str, total: float, unit: str, *, announced: bool) -> None:

@@ -43,7 +43,7 @@ class Predicted(NamedTuple):
     features: npt.NDArray[np.float32] | None
     """Inputs of the head, float32 (N, F), NaN for images with an error; None unless asked for."""
     logits: npt.NDArray[np.float32] | None = None
-    """Its outputs, float32 (N, C), before calibration, likewise."""
+    """Outputs of the head, float32 (N, C), before calibration, NaN for images with an error; None unless asked for."""
 
 
 class Predictor:
@@ -53,7 +53,7 @@ class Predictor:
         restored: the network.
         calibrator: applied to the probabilities; None leaves them uncalibrated.
         top: number of the most probable classes that get a column each.
-        with_features: whether to return inputs and outputs of the head; of several views their means.
+        with_features: whether to return inputs and outputs of the head; with several views, their means.
         thresholds: of classes, see `decided`.
 
     Raises:
@@ -117,7 +117,9 @@ class Predictor:
         """
         lacking = [name for name in self.needed_columns if metadata is None or name not in metadata]
         if lacking:
-            raise DataError(f"expected {', '.join(lacking)} of each image, which this network reads, too, got none")
+            raise DataError(
+                f"expected {', '.join(lacking)} of each image, which this network needs besides the pixels, got none"
+            )
         samples: list[Sample | str] = []
         for number, content in enumerate(encoded):
             try:
@@ -193,7 +195,7 @@ def predicted_table(
     top: int,
     thresholds: Mapping[str, float] | None = None,
 ) -> pd.DataFrame:
-    """The table of `Predicted`.
+    """Returns the field `table` of `Predicted`.
 
     Args:
         names: of the images.

@@ -23,7 +23,7 @@ MOST_LEFT_OUT: Final = 2048
 
 
 class Probe(LesionClassifier):
-    """What both probes do alike: a batch is the whole epoch, and Lightning takes no step itself."""
+    """The base of both probes: a batch is the whole epoch, and the probe takes the steps instead of Lightning."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -39,7 +39,7 @@ class Probe(LesionClassifier):
         return self.loss.weights if isinstance(self.loss, CrossEntropy) else None
 
     def take_step(self, closure: Callable[[], Any]) -> None:
-        """A step of the optimizer that Lightning counts. It goes past the scaler of 16-mixed, which lacks gradients."""
+        """Takes a step of the optimizer, which Lightning counts; the scaler of 16-mixed would need gradients."""
         optimizer: Any = self.optimizers()
         optimizer._on_before_step()
         optimizer.optimizer.step(closure)
@@ -66,12 +66,12 @@ class NeighbourProbe(Probe):
     """
 
     def on_train_start(self) -> None:
-        """Says what is not read."""
+        """Logs which settings have no effect."""
         super().on_train_start()
         if self.trainer.is_global_zero:
             log.info(
-                "backbone.head=knn trains no weights: its memory is whole after one epoch, and optimizer, scheduler "
-                "and the number of epochs change nothing"
+                "backbone.head=knn trains no weights: the head has stored all training images after one epoch; "
+                "optimizer, scheduler and trainer.max_epochs have no effect"
             )
 
     def training_step(self, batch: Sample, batch_idx: int) -> Tensor:
@@ -88,13 +88,13 @@ class NeighbourProbe(Probe):
         self.trainer.should_stop = True
 
     def on_train_end(self) -> None:
-        """Says how much the head remembers, and that it is part of the network's files."""
+        """Logs how many features the head has stored, and that they are part of the network's files."""
         head = self.backbone.head
         assert isinstance(head, KNNHead), "the config has backbone.head=knn"
         if self.trainer.is_global_zero:
             log.info(
-                "the head remembers %s training images by %s features each: %.1f MB in each file of the network, which "
-                "holds what was computed of these images, though not the images",
+                "the head has stored %s training images as %s features each: each file of the network contains these "
+                "features (%.1f MB), but not the images",
                 f"{len(head.memory):,}",
                 f"{head.in_features:,}",
                 head.megabytes(),
@@ -102,7 +102,7 @@ class NeighbourProbe(Probe):
             self.log_found(memory_images=len(head.memory), memory_megabytes=round(head.megabytes(), 1))
 
     def configure_optimizers(self) -> Any:
-        """An optimizer that does what its closure says: Lightning counts its step, and saves a checkpoint after it."""
+        """An optimizer that only calls its closure: Lightning counts its steps, and saves a checkpoint after each."""
         head = self.backbone.head
         assert isinstance(head, KNNHead), "the config has backbone.head=knn"
         return _ByItsClosure([head.class_weights])
@@ -114,5 +114,5 @@ class _ByItsClosure(Optimizer):
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Calls `closure`."""
-        assert closure is not None, "a step needs what it does"
+        assert closure is not None, "a step needs a closure"
         return closure()

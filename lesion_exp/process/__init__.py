@@ -1,1 +1,1 @@
-"""The processes of a command: how they start, talk, end, and know that they are one of several."""
+"""The processes of a command: how they start, communicate and end, and how they know their rank."""

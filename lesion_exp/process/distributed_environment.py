@@ -65,9 +65,9 @@ class RankGroup:
         fits = self.world_size == wanted and self.rank < wanted and self.local_rank == self.rank % num_devices
         if not fits:
             raise ConfigError(
-                f"expected to be one of the {job} that the job asks for, but the environment says {self.text}. Start "
+                f"expected to be one of the {job} that the job asks for, but the environment says {self.text}; start "
                 f"{wanted}, or set trainer=ddp or ddp_cpu with trainer.devices={max(self.world_size // num_nodes, 1)}; "
-                f"if no starter began this process, say: unset {' '.join(self.names())}"
+                f"if neither torchrun nor srun started this process, type: unset {' '.join(self.names())}"
             )
         self._check_address()
 
@@ -80,7 +80,7 @@ class RankGroup:
         size = self.local_size
         if size is None or self.world_size % size or self.local_rank != self.rank % size:
             raise ConfigError(
-                f"expected as many processes on each machine, which are numbered machine by machine, got {self.text}; "
+                f"expected the same number of processes on each machine, numbered machine by machine, got {self.text}; "
                 f"give torchrun --nproc-per-node, or srun --ntasks-per-node and --distribution=block"
             )
         self._check_address()
@@ -96,9 +96,9 @@ class RankGroup:
         started = (size, self.world_size // size)
         if started != processes:
             raise ConfigError(
-                f"expected the {processes[0] * processes[1]} on one machine of trainer.devices={processes[0]}, got "
-                f"{started[0]} process(es) on each of {started[1]} machine(s) from the starter ({self.text}); leave "
-                f"trainer.devices out, since the run goes on with all processes that were started"
+                f"expected trainer.devices={processes[0]}, that is {processes[0] * processes[1]} process(es) on one "
+                f"machine, got {started[0]} process(es) on each of {started[1]} machine(s) from the starter "
+                f"({self.text}); leave trainer.devices out, since the run goes on with all processes that were started"
             )
 
     def _check_address(self) -> None:
@@ -106,8 +106,8 @@ class RankGroup:
             size = self.local_size or self.world_size
             raise ConfigError(
                 f"expected torchrun or srun as the starter of {self.world_size} processes, got {self.text}, which "
-                f"gives no address to meet at; start one process, which starts the others, or: torchrun "
-                f"--nproc-per-node={size} -m lesion_exp train ..."
+                f"gives no address at which the processes meet; start one process, which starts the others, or type: "
+                f"torchrun --nproc-per-node={size} -m lesion_exp train ..."
             )
 
     def names(self) -> list[str]:
@@ -152,14 +152,14 @@ def join_group(num_devices: int, num_nodes: int, *, any_number: bool = False) ->
         return group
     if num_nodes > 1:
         raise ConfigError(
-            f"expected torchrun or srun to start the processes of trainer.num_nodes={num_nodes}, but nothing started "
-            f"this one as one of them; on each machine: torchrun --nnodes={num_nodes} --nproc-per-node={num_devices} "
+            f"expected torchrun or srun to start the processes of trainer.num_nodes={num_nodes}, but this process was "
+            f"started without them; type on each machine: torchrun --nnodes={num_nodes} --nproc-per-node={num_devices} "
             f"--rdzv-backend=c10d --rdzv-endpoint=HOST:29500 -m lesion_exp {'resume' if any_number else 'train'} ..."
-            f"{'; resume trainer.devices=N goes on with N processes of this machine' if any_number else ''}"
+            f"{'; trainer.devices=N resumes the run with N processes on this machine' if any_number else ''}"
         )
     tasks = os.environ.get("SLURM_NTASKS")
     if num_devices > 1 and tasks is not None:
-        log.warning("SLURM_NTASKS=%s does not count here: this process starts the job's %d itself", tasks, num_devices)
+        log.warning("SLURM_NTASKS=%s is ignored: this process starts the job's %d processes itself", tasks, num_devices)
     ignore_leftovers()
     return None
 

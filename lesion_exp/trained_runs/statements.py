@@ -36,7 +36,7 @@ def headline(facts: RunSummary) -> str | None:
         (False, "val"): "of the validation part, on which the best epoch was chosen",
     }[facts.is_leaky, facts.part or "val"]
     if facts.is_imported:
-        seen = "of which it is not known whether they were trained on"
+        seen = "of which it is not known whether the network was trained on them"
     elif SEEN_TAG in facts.run.tags and not facts.is_leaky:
         seen = seen.replace("never seen in training", "not seen in this training, but in part before it")
     interval = "" if value.low is None else f" (95% interval {number(value.low)} to {number(value.high)})"
@@ -79,8 +79,8 @@ def warnings_of(facts: RunSummary) -> list[str]:
     found += [f"{few[:1].upper()}{few[1:]}."] if few else []
     reads = run.tags.get(READS_TAG, "")
     if reads.isdecimal() and int(reads) > 1:
-        found.append(f"This was read number {reads} of this test part by runs of the store: the more often it is "
-                     f"read to choose between runs, the more optimistic its results are.")  # fmt: skip
+        found.append(f"Runs of the store had read this test part {reads} times, this run included. The more often a "
+                     f"test part is read to choose between runs, the more optimistic its results are.")  # fmt: skip
     if run.tags.get("git_dirty") == "true":
         kept = "are stored with the run" if PATCH in facts.kept.names else "are not stored"
         found.append(f"The code had uncommitted changes; those of tracked files {kept}.")
@@ -91,10 +91,11 @@ def evaluation_notes(facts: RunSummary) -> str:
     """How the intervals were computed, and how often the test part had been read."""
     how = facts.evaluation_file("metrics").get("interval") or facts.key("evaluation.bootstrap_draws")
     basis = how if isinstance(how, str) else f"95%, {how or 'an unknown number of'} bootstrap draws of lesions"
-    words = f"Intervals: {basis}; values without one were stored without."
+    words = f"Intervals: {basis}; values that are shown without an interval were stored without one."
     reads = facts.run.tags.get(READS_TAG)
     if facts.part == "test":
-        words += f" This was read number {reads} of this test part by runs of its store." if reads else (
+        times = "once" if reads == "1" else f"{reads} times"
+        words += f" Runs of its store had read this test part {times}, this run included." if reads else (
             " How often this test part had been read before is not stored.")  # fmt: skip
     else:
         words += " The test part was not read by this run."

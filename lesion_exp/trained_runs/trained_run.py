@@ -148,7 +148,7 @@ class TrainedRun:
         return self.network().predict(split.table[split.table["split"] == part], split.loaded.store)
 
     def lacks_predictions(self, part: Literal["val", "test"]) -> bool:
-        """Whether it is a run without a network, such as of imported predictions, that has no predictions of a part."""
+        """Whether the run has no network, such as one of imported predictions, and no predictions of `part`."""
         return self.job is None and self.run.fetch(artifacts.predictions(part)) is None
 
     def data(self) -> SplitData:
@@ -232,7 +232,7 @@ class TrainedRun:
         if self.run.status != "FINISHED":
             raise ConfigError(
                 f"expected a run that has finished, got {self.run_id} ({self.run.status}); lesion-exp resume "
-                f"run={self.run_id} continues one that stopped, and run=FILE.ckpt uses the weights that it has"
+                f"run={self.run_id} continues a run that stopped, and run=FILE.ckpt uses the weights that it has"
             )
         return config, self.artifact(artifacts.checkpoint(checkpoint))
 
@@ -294,8 +294,8 @@ def check_calibration(calibration: str, checkpoint: WhichWeights) -> None:
     check_choice("calibration", calibration, CHOICES["evaluation.calibration"])
     if calibration != "none" and checkpoint != "best":
         raise ConfigError(
-            f"expected calibration=none with other weights than the run's best, got {calibration}: it was "
-            f"fitted on predictions of the best ones; leave calibration= or the checkpoint out"
+            f"expected calibration=none with other weights than the run's best, got {calibration}, which was "
+            f"fitted on predictions of the best weights; leave calibration= or the checkpoint out"
         )
 
 
@@ -325,7 +325,7 @@ def check_finished(run: Run) -> None:
     if run.status != "FINISHED":
         raise ConfigError(
             f"expected a run that has finished, got {run.run_id} ({run.status}); lesion-exp resume run={run.run_id} "
-            f"continues one that stopped"
+            f"continues a run that stopped"
         )
 
 

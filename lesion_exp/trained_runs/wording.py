@@ -33,17 +33,17 @@ def as_value(found: Any) -> Value | None:
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """`0.621`, or a dash."""
+    """Returns the value with `digits` decimals, such as `0.621`; a dash for None or a value that is not finite."""
     return NONE if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
 
 
 def interval(found: Value | None) -> str:
-    """`0.570 to 0.676`, or a dash."""
+    """Returns the interval as text, such as `0.570 to 0.676`; a dash if there is none."""
     return NONE if found is None or found.low is None else f"{number(found.low)} to {number(found.high)}"
 
 
 def with_interval(found: Value | None) -> str:
-    """`0.621 (0.570 to 0.676)`, the value alone, or a dash."""
+    """Returns the value with its interval, such as `0.621 (0.570 to 0.676)`, the value alone, or a dash for None."""
     if found is None:
         return NONE
     return number(found.value) if found.low is None else f"{number(found.value)} ({interval(found)})"
@@ -60,18 +60,21 @@ def stacked(found: Value | None, said: str = "") -> Markup | str:
 
 
 def counted(count: float, thing: str) -> str:
-    """`1,503 images`, `1 image`; the plural of -s and -x is -es, that of -y is -ies."""
+    """Returns the count with its noun, such as `1,503 images` or `1 image`.
+
+    The plural of a noun on -s or -x ends in -es, that of a noun on -y in -ies.
+    """
     many = f"{thing[:-1]}ies" if thing.endswith("y") else f"{thing}es" if thing.endswith(("s", "x")) else f"{thing}s"
     return f"{count:,.0f} {thing if count == 1 else many}"
 
 
 def percent(share: float) -> str:
-    """`66.9%`."""
+    """Returns the share (0 to 1) in percent, such as `66.9%`; a dash if it is not finite."""
     return NONE if not math.isfinite(share) else f"{100 * share:.1f}%"
 
 
 def listed(words: Sequence[str]) -> str:
-    """`a, b and c`."""
+    """Returns the words as an enumeration, such as `a, b and c`."""
     return " ".join([", ".join(words[:-1]), "and", words[-1]]) if len(words) > 1 else "".join(words)
 
 
@@ -81,7 +84,7 @@ def within(words: str) -> str:
 
 
 def staged_metric_name(name: str) -> str:
-    """`val/balanced_accuracy` as `validation balanced accuracy`."""
+    """Returns a metric's name in words: `val/balanced_accuracy` becomes `validation balanced accuracy`."""
     stage, _, rest = name.partition("/")
     return f"{PARTS.get(stage, stage)} {short_of(rest)}"
 
@@ -92,7 +95,7 @@ def moment(seconds: float) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """`40 s`, `12 min`, `1.5 h`, or a dash."""
+    """Returns a duration as text, such as `40 s`, `12 min` or `1.5 h`; a dash for None."""
     if seconds is None:
         return NONE
     if seconds < 90:

@@ -150,8 +150,8 @@ def test_devices_that_contradict_the_starter_are_refused(environment, processes)
 @pytest.mark.parametrize(
     ("variables", "says"),
     [
-        ({**TORCHRUN, "WORLD_SIZE": "3", "LOCAL_WORLD_SIZE": "2"}, "as many processes on each machine"),
-        (TORCHRUN, "as many processes on each machine"),
+        ({**TORCHRUN, "WORLD_SIZE": "3", "LOCAL_WORLD_SIZE": "2"}, "the same number of processes on each machine"),
+        (TORCHRUN, "the same number of processes on each machine"),
         ({**SRUN, "SLURM_STEP_NUM_TASKS": "3", "SLURM_NNODES": "2"}, "--distribution=block"),
         ({**SRUN, "SLURM_LOCALID": "0"}, "--distribution=block"),
     ],

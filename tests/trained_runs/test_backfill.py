@@ -202,7 +202,7 @@ def test_an_alias_is_a_run_and_moves(project, call, capsys):
     assert find_run(run.store, "study@best-one").run_id == other.run_id
     with own_process.restored():
         assert main(["register", f"run={run.run_id}", "name=second", "alias=best-one"]) == 0
-    assert "run=second@best-one now means it" in capsys.readouterr().err
+    assert "run=second@best-one now names this run" in capsys.readouterr().err
     assert "run=second@best-one" in call("register", "run=best-one", code=2)
     run.store.client.delete_registered_model_alias("second", "best-one")
 

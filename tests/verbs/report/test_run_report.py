@@ -72,7 +72,7 @@ def test_a_page_says_what_the_run_came_to(full_run, page_of):
     worst = table[table["label"] != table["prediction"]]
     worst = worst.iloc[np.argmax(worst[["p_bkl", "p_mel", "p_nv"]].max(axis=1))]
     assert worst["image_id"] in page.text
-    assert "This was read number 3 of this test part by runs of its store." in page.text
+    assert "Runs of its store had read this test part 3 times, this run included." in page.text
     assert "best in epoch 4, 0.700" in page.text
     assert "filter: age > 20 540 -60 270" in page.text
     assert "nv 90 instead of 91" in page.text
@@ -233,7 +233,7 @@ def test_nothing_is_claimed_of_what_imported_predictions_have_seen(full_run, pag
     run = full_run(kind="imported")
     _, page = page_of(run)
     assert f"How well do the imported predictions '{run.name}' distinguish" in page.text
-    assert "lesions of which it is not known whether they were trained on, balanced accuracy was" in page.text
+    assert "lesions of which it is not known whether the network was trained on them, balanced accuracy" in page.text
     assert "never seen in training" not in page.text
     assert "random weights, distinguish" not in page.text
 
