@@ -76,7 +76,8 @@ def try_added_metrics(config: Mapping[str, Any], num_classes: int) -> None:
             value = _alone(metric, probs, torch.arange(num_classes).repeat(4))
         except (TypeError, ValueError, RuntimeError) as error:
             raise ConfigError(
-                f"expected {place} to take probabilities (N, {num_classes}) and labels (N,), {target} says: {error}"
+                f"expected {place} to take probabilities (N, {num_classes}) and labels (N,), but {target} raises: "
+                f"{error}; change its parameters, or choose another class"
             ) from error
         if not isinstance(value, torch.Tensor) or value.numel() != 1:
             is_tensor = isinstance(value, torch.Tensor)
@@ -207,7 +208,10 @@ def _class_of(node: Mapping[str, Any], place: str) -> Any:
 
     found = resolve_target(node[TARGET], place)
     if not (inspect.isclass(found) and issubclass(found, Metric)):
-        raise ConfigError(f"expected a class derived from torchmetrics.Metric in {place}.{TARGET}, got {node[TARGET]}")
+        raise ConfigError(
+            f"expected a class derived from torchmetrics.Metric in {place}.{TARGET}, got {node[TARGET]}; an example is "
+            f"+{place}={_EXAMPLE}"
+        )
     return found
 
 

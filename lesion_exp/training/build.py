@@ -89,7 +89,9 @@ def make_datamodule(config: Mapping[str, Any], split: SplitData) -> LesionDataMo
     encoder = metadata_encoder(config, split.table)
     sample = sample_options(config)
     if pipeline.trains_on_device and not has_gpu(config["trainer"]["accelerator"]):
-        raise ConfigError("expected a GPU for augmentation.device=gpu, got a trainer without; use device=cpu")
+        raise ConfigError(
+            "expected a GPU for augmentation.device=gpu, got a trainer without one; set augmentation.device=cpu"
+        )
     if pipeline.trains_on_device and (sample.mask != "none" or sample.clinical):
         raise ConfigError(
             "expected dataset.mask=none and one view with augmentation.device=gpu, got masks or two views; use "
@@ -141,7 +143,7 @@ def _compile(network: Backbone, mode: bool | str) -> None:
 def check_optimisation(config: Mapping[str, Any], length: TrainingLength | None = None) -> None:
     """Checks that optimizer and schedule accept their parameters, before a run is opened.
 
-    Without a `length`, which depends on the data, some length is assumed for a training that the config limits.
+    Without a `length`, which depends on the data, a length is assumed that agrees with the limits in the config.
 
     Raises:
         ConfigError: a parameter is refused.
@@ -162,7 +164,7 @@ def _some_length(trainer: Mapping[str, Any]) -> TrainingLength:
 
 
 def metadata_encoder(config: Mapping[str, Any], table: pd.DataFrame) -> MetadataEncoder | None:
-    """Fits the encoder of the metadata on the training part of `table`; None if the network takes none."""
+    """Fits the encoder of the metadata on the training part of `table`; None if the network reads no metadata."""
     if config["backbone"].get("metadata", "none") == "none":
         return None
     return MetadataEncoder.fit(table[table["split"] == "train"])

@@ -1,4 +1,4 @@
-"""Builds what pretrains the body of a network without labels, from a job's config and its data."""
+"""Builds the task and the data module that pretrain the body of a network without labels, from a job's config."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ class TrainingProgress(ProgressBar):
             self._stage.reach(batch_idx + 1, rate)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Logs the times of the epoch and shows its line, which stands once in the run's log in any case."""
+        """Logs the times of the epoch and shows a line with its results, which the run's log contains in any case."""
         seconds = time.perf_counter() - self._epoch_started
         measured = {"time/epoch_seconds": seconds}
         if self._step_seconds:
@@ -198,7 +198,7 @@ class MovingAverage(WeightAveraging):
 
     def __init__(self, decay: float) -> None:
         if not 0 < decay < 1:
-            raise ConfigError(f"expected trainer.ema_decay between 0 and 1, got {decay}; 0.999 is usual")
+            raise ConfigError(f"expected trainer.ema_decay between 0 and 1, got {decay}; a usual value is 0.999")
         self.decay = decay
         self._trained: dict[str, Tensor] | None = None
         super().__init__(multi_avg_fn=self._average)

@@ -87,8 +87,8 @@ def check_training(config: Mapping[str, Any], split: SplitData) -> list[str]:
     warnings += _not_read(node)
     if node.get("tune", "full") != "full" and node.get("weights", "none") == "none":
         warnings.append(
-            f"backbone.tune={node['tune']} freezes random weights, because backbone.weights=none; "
-            f"backbone.weights=imagenet or a file gives the frozen layers something to see with"
+            f"backbone.tune={node['tune']} freezes random weights, because backbone.weights=none; set "
+            f"backbone.weights=imagenet, or name a file of weights"
         )
     metadata_width = data.metadata.width if data.metadata else 0
     Trial(config, len(split.classes), metadata_width, min(batch_size, _TRIED_IMAGES)).check()
@@ -127,7 +127,7 @@ def _check_probe(config: Mapping[str, Any], data: LesionDataModule, loss: Loss) 
 
 
 def _check_neighbours(config: Mapping[str, Any], data: LesionDataModule, loss: Loss) -> None:
-    """Checks that a head can remember the training images, and that there are as many as shall vote."""
+    """Checks that a head can store the training images, and that there are more of them than `backbone.knn.k`."""
     missing = [override for override, is_met in _at_once(config, data, loss).items() if not is_met]
     if missing:
         raise ConfigError(
@@ -137,7 +137,7 @@ def _check_neighbours(config: Mapping[str, Any], data: LesionDataModule, loss: L
     k, images = int(config["backbone"]["knn"]["k"]), data.images_per_epoch()
     if k >= images:
         raise ConfigError(
-            f"expected backbone.knn.k below the {images} images that the head remembers, got {k}; set "
+            f"expected backbone.knn.k below {images}, the number of images that the head stores, got {k}; set "
             f"backbone.knn.k={max(images // 4, 1)}"
         )
 
@@ -162,9 +162,9 @@ def _not_read(node: Mapping[str, Any]) -> list[str]:
     shared, usual = shared_options(node), SharedOptions()
     texts = []
     if shared.head != "knn" and shared.knn != usual.knn:
-        texts.append(f"backbone.knn changes nothing with backbone.head={shared.head}; backbone.head=knn reads it")
+        texts.append(f"backbone.knn has no effect with backbone.head={shared.head}; backbone.head=knn reads it")
     if shared.tune != "lora" and shared.lora != usual.lora:
-        texts.append(f"backbone.lora changes nothing with backbone.tune={shared.tune}; backbone.tune=lora reads it")
+        texts.append(f"backbone.lora has no effect with backbone.tune={shared.tune}; backbone.tune=lora reads it")
     return texts
 
 
@@ -215,7 +215,7 @@ def check_validations(
     key = "trainer.overfit_batches" if config["trainer"]["overfit_batches"] else "trainer.limit_val_batches"
     if not _limited(data.num_evaluation_batches("val", ranks), trainer.limit_val_batches, key):
         raise ConfigError(
-            f"expected a training that is validated, since its best epoch is chosen so, got {key}="
+            f"expected a training that is validated, since validation chooses its best epoch, got {key}="
             f"{trainer.limit_val_batches}; set {key}=1 for one batch"
         )
     by_time = getattr(trainer, "_val_check_time_interval", None) is not None
@@ -232,16 +232,16 @@ def check_validations(
     if every is None and batches > length.num_batches and monitor.startswith("val/"):
         raise ConfigError(
             f"expected a validation in each epoch of {length.num_batches} batches for scheduler.monitor={monitor}, got "
-            f"one every {batches}; set trainer.check_val_every_n_epoch={math.ceil(batches / length.num_batches)} and "
-            f"leave out trainer.val_check_interval"
+            f"a validation every {batches} batches; set trainer.check_val_every_n_epoch="
+            f"{math.ceil(batches / length.num_batches)} and leave out trainer.val_check_interval"
         )
     first = batches if every is None else (every - 1) * length.num_batches + batches
     if first > length.total_batches:
         total = int(length.total_batches)
         inside = "" if total >= length.num_batches else f" trainer.val_check_interval={total}"
         raise ConfigError(
-            f"expected a training that is validated at least once, since its best epoch is chosen so, but it ends "
-            f"after {total} batches ({length.num_batches} an epoch) and its first validation would come after "
+            f"expected a training that is validated at least once, since validation chooses its best epoch, but it "
+            f"ends after {total} batches ({length.num_batches} an epoch) and its first validation would come after "
             f"{first}; set trainer.check_val_every_n_epoch=1{inside}, or train for longer"
         )
 
@@ -299,13 +299,13 @@ class Trial:
 
     @property
     def _key(self) -> str:
-        """All that the result follows from."""
+        """Everything on which the result depends."""
         read = {key: self.config[key] for key in ("backbone", "dataset", "image_size")}
         facts = [read, self.num_classes, self.metadata_width, self.batch_size]
         return json.dumps(facts, sort_keys=True, default=str)
 
     def check_now(self) -> None:
-        """Checks as `check` does, each time that it is called."""
+        """Does what `check` does, each time that it is called."""
         size = int(self.config["image_size"])
         reason = self._failure(size)
         if reason is None:

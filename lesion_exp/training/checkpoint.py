@@ -228,7 +228,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 def read_by_first(read: Callable[[], T]) -> T:
-    """What `read` gives the first process, on all of them."""
+    """Returns on every process what `read` returns on the first."""
     if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
         return read()
     given: list[Any] = [None]

@@ -83,7 +83,7 @@ class SplitData:
     leaky: bool
     classes: tuple[str, ...]
     """The classes of the training part. Images of other classes in the test part are marked by `is_unknown`. In a
-    pretraining those of the images with labels, if there are any."""
+    pretraining, the classes are those of the images with labels, if there are any."""
 
     @cached_property
     def statistics(self) -> dict[str, list[float]]:
@@ -110,7 +110,7 @@ def load_data(config: Mapping[str, Any]) -> LoadedData:
         require_any_mask(table, str(config["dataset"]["mask"]))
     with _reading() as progress:
         store = open_or_build(table, request, Project.from_config(config).data_cache, progress)
-    with Stage("looking at what the images hold"):
+    with Stage("reading the contents of the images"):
         loaded = _with_contents(config, table, store, flow, pseudo)
     return _with_copies(config, loaded)
 
@@ -190,7 +190,7 @@ def read_table(
     needs_images: bool = True,
     needs_labels: bool = True,
 ) -> pd.DataFrame:
-    """The table of the data set of `config` (of a whole job), before any image is read; `flow` takes the counts.
+    """The table of the data set of `config` (of a whole job), before any image is read; `flow` records the counts.
 
     The images of `pseudo` follow those that people labelled. Without `needs_images`, rows may have no image file.
     Images without a label are kept in a pretraining, and without `needs_labels`.

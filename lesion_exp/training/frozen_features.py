@@ -70,8 +70,8 @@ def cached_features(config: Mapping[str, Any], built: Built, trainer: pl.Trainer
         log.info("the features of the frozen network were found in %s", folder)
     elif (count := kept_features(folder.parent)[0]) > 1:
         log.info(
-            "%s now holds the features of %d networks or data sets, %.0f MB; delete the folder to free them: runs do "
-            "not need them any more, and new ones compute them again",
+            "%s now holds the features of %d networks or data sets, %.0f MB; delete the folder to free the space: "
+            "finished runs do not need it, and new runs compute their features again",
             folder.parent,
             *(count, kept_features(folder.parent)[1]),
         )
@@ -88,7 +88,7 @@ def _batches(
     left = list(EvaluationBatches(len(images), batch_size, (0, 1)))[done:]
     count = sum(map(len, left))
     if done:
-        log.info("the features of %s images were left by an interrupted run", f"{len(images) - count:,}")
+        log.info("the features of %s images come from a run that was interrupted", f"{len(images) - count:,}")
     loader: DataLoader[Any] = DataLoader(
         images,
         batch_sampler=left,
@@ -120,14 +120,14 @@ def _encoded(
 
 
 def _all_images(data: LesionDataModule) -> LesionDataset:
-    """Every readable image of the store as evaluation shows it; labels play no part."""
+    """Every readable image of the store, prepared as for an evaluation; labels are not used."""
     ids = data.store.image_ids
     table = pd.DataFrame({"image_id": ids[~ids.isin(list(data.store.errors))], "label": data.classes[0]})
     return LesionDataset(table, data.store, data.pipeline, data.classes, data.sample, training=False)
 
 
 def _key(config: Mapping[str, Any], built: Built, trainer: pl.Trainer, batch_size: int) -> str:
-    """Sixteen digits of a hash of everything that the features follow from."""
+    """A hash (16 digits) of everything on which the features depend."""
     data, backbone = built.datamodule, built.classifier.backbone
     pipeline, sample = data.pipeline, data.sample
     node = config["backbone"]

@@ -40,7 +40,7 @@ def with_lineage(config: Mapping[str, Any], split: SplitData) -> SplitData:
     """`split`, whose audit also says whether the teacher or a run of pseudo-labels was trained on its evaluated parts.
 
     Raises:
-        LeakageError: one was, and `split.allow_leakage` is not true.
+        LeakageError: one of them was, and `split.allow_leakage` is not true.
     """
     sources = dict(_sources(config, split.table))
     if not sources:
@@ -49,12 +49,12 @@ def with_lineage(config: Mapping[str, Any], split: SplitData) -> SplitData:
     crossings, warnings = dict(split.audit.crossings), list(split.audit.warnings)
     for kind, run_ids in sources.items():
         runs, unknown = lineage(store, run_ids)
-        warnings += [f"what run {name}, of which this run learns, was trained on is not known here" for name in unknown]
+        warnings += [f"it is not known here on which images run {name} was trained" for name in unknown]
         crossings[kind] = _crossing(runs, split.table)
         chosen_on = _crossing(runs, split.table, seen="val", parts=("test",))
         if chosen_on.count:
             warnings.append(
-                f"{chosen_on.count:,} test images are in the validation part of a run of which this run learns "
+                f"{chosen_on.count:,} test images are in the validation part of a run from which this run learns "
                 f"({', '.join(chosen_on.cases[:3])}): its best epoch was chosen on them"
             )
         warnings += _seen_without_labels(runs, split.table)
@@ -76,9 +76,9 @@ def _seen_without_labels(runs: Sequence[Run], table: pd.DataFrame) -> list[str]:
     if runs:
         seen = pd.concat([seen_by(run) for run in runs], ignore_index=True)
         if words := find_seen(table, seen[seen["use"].isin([IMAGES, PROBED])]).in_words():
-            warnings.append(f"the runs of which this run learns have seen {words}; {TRANSDUCTIVE}")
+            warnings.append(f"the runs from which this run learns have seen {words}; {TRANSDUCTIVE}")
     if any(UNKNOWN_TEXT in run.tags.get(SEEN_TAG, "") for run in runs):
-        warnings.append(f"the runs of which this run learns have seen {UNKNOWN_TEXT}")
+        warnings.append(f"the runs from which this run learns have seen {UNKNOWN_TEXT}")
     return warnings
 
 

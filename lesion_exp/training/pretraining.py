@@ -84,8 +84,8 @@ def run_pretraining(
 
 def _say_what_is_kept(run: TrackedRun, method: str, monitor: str, built: BuiltPretraining) -> None:
     run.set_tags({PRETRAINING_TAG: method})
-    watched = f"the highest {monitor}" if built.datamodule.has_probe else "the last epoch (there is no probe)"
-    log.info("pretraining by %s on %d images; the weights that are kept: %s", method, _num_seen(built), watched)
+    epoch = f"the epoch with the highest {monitor}" if built.datamodule.has_probe else "the last epoch, without a probe"
+    log.info("pretraining by %s on %d images; the run keeps the weights of %s", method, _num_seen(built), epoch)
 
 
 def _num_seen(built: BuiltPretraining) -> int:
@@ -134,7 +134,7 @@ def _finish(job: Job, split: SplitData, run: TrackedRun, fitted: _Fitted, built:
         f"{short_of(name)} {results[f'best/val/{name}']:.3f}" for name in PROBED if f"best/val/{name}" in results
     )
     log.info("%s", f"val: {words}" if words else "the weights of the last epoch are kept")
-    log.info("a classifier starts from these weights: lesion-exp train backbone.weights=run:%s", run.run_id)
+    log.info("lesion-exp train backbone.weights=run:%s trains a classifier from these weights", run.run_id)
     run.finish("FINISHED")
     run.clear_live_dir()
     return JobResult(run.run_id, results, str(run.live_dir), fitted.pruned)

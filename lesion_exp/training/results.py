@@ -142,7 +142,7 @@ def describe_run(
 def end_in_words(trainer: Mapping[str, Any]) -> str:
     """The limits of the training in words: epochs, and the steps or the time that may end it earlier."""
     epochs, steps, time = (trainer.get(key) for key in ("max_epochs", "max_steps", "max_time"))
-    ends = [] if epochs == ENDLESS else [f"{epochs} epochs"]
+    ends = [] if epochs in (None, ENDLESS) else ["1 epoch" if epochs == 1 else f"{epochs} epochs"]
     ends += [] if steps in (None, ENDLESS) else [f"at most {steps} steps"]
     ends += [] if time is None else [f"at most {time} (DD:HH:MM:SS)"]
     return ", ".join(ends) or "trained until early stopping"

@@ -113,7 +113,8 @@ def with_inherited(config: Mapping[str, Any], split: SplitData) -> tuple[SplitDa
     if leaks and not config["split"]["allow_leakage"]:
         assert found.found is not None
         raise LeakageError(
-            f"expected initial weights that know no label of this split's validation and test part, but those of run "
+            f"expected initial weights that were trained on no image of this split's validation and test part, but "
+            f"those of run "
             f"{', '.join(found.found.runs)} have seen {found.in_words}, such as {', '.join(found.found.cases[:3])}; "
             f"use the split that they were trained with (split.seed, dataset.limit and dataset.filter alike), or "
             f"split.allow_leakage=true to train all the same (every result is then tagged leaky)"

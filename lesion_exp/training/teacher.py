@@ -137,7 +137,7 @@ def open_teacher(config: Mapping[str, Any], classes: Sequence[str]) -> Teacher |
     if (found := hash_of_weights(run, TEACHER)) != node[TEACHER_WEIGHTS]:
         raise DataError(
             f"expected a teacher with the weights that the job names ({node[TEACHER_WEIGHTS]}), but run {run.run_id} "
-            f"has others ({found}); bring back that run, or make a new job"
+            f"has others ({found}); restore that run, or start a new run with loss.teacher={run.run_id}"
         )
     names = members_of(run)
     runs = [find_run(run.store, name) for name in names] or [run]
@@ -164,7 +164,7 @@ def _member(run: Run, config: Mapping[str, Any], *, with_parts: bool) -> Member:
     if weights != run.tags.get("weights_hash"):
         raise DataError(
             f"expected the checkpoint of run {run.run_id} with the weights {run.tags.get('weights_hash')}, got "
-            f"{weights}; the file was changed"
+            f"{weights}, since the file was changed; restore it, or name another teacher"
         )
     restored.classifier.eval().requires_grad_(False)
     tested: frozenset[str] = frozenset()
@@ -192,7 +192,7 @@ def _check_views(member: Member, config: Mapping[str, Any]) -> None:
     differing = [key for key in _VIEW_KEYS if own["dataset"][key] != node[key]]
     if differing:
         raise ConfigError(
-            f"expected a teacher that is shown images as the student is, for loss.views=same, got {what} with another "
+            f"expected a teacher that gets the images of the student, for loss.views=same, got {what} with another "
             f"{', '.join(f'dataset.{key}' for key in differing)}; use loss.views=fixed"
         )
 
@@ -293,7 +293,7 @@ def _kept(
     data: LesionDataModule,
     trainer: pl.Trainer,
 ) -> Tensor:
-    """Logarithms of the probabilities of a member for `rows`, float32 (N, C); computed where no run has left them."""
+    """Logarithms of a member's probabilities for `rows`, float32 (N, C), computed unless an earlier run did so."""
     own, table = member.restored.config, split.loaded.table.drop_duplicates("image_id")
     cache, device = Project.from_config(config).data_cache, trainer.strategy.root_device
     request = store_request(own)
@@ -315,7 +315,7 @@ def _kept(
 
 
 def _images(member: Member, table: pd.DataFrame, store: ImageStore) -> LesionDataset:
-    """The images of `table` as the member's evaluation shows them; labels play no part."""
+    """The images of `table`, prepared as for an evaluation of the member; labels are not used."""
     restored = member.restored
     encoded = None if restored.encoder is None else restored.encoder.encode(table)
     bare = pd.DataFrame({"image_id": table["image_id"].to_numpy(), "label": restored.classes[0]})
@@ -349,7 +349,7 @@ def _batches(
 
 
 def _key(member: Member, images: LesionDataset, device: torch.device) -> str:
-    """Sixteen digits of a hash of everything that the probabilities follow from."""
+    """A hash (16 digits) of everything on which the probabilities depend."""
     own = member.restored.config
     facts = {
         "version": [VERSION, torch.__version__],

@@ -126,7 +126,7 @@ def check_same_data(run: Run, split: SplitData) -> None:
     """Checks that data and split are those of `run`; warns of other versions of packages.
 
     Raises:
-        DataError: data or split differ; the message names the parts of the data that do.
+        DataError: data or split differ; the message names the parts of the data that differ.
     """
     for line in version_differences(run.tags):
         log.warning("run %s was made with another %s", run.run_id, line)
@@ -194,7 +194,7 @@ def _unpacked(run: Run, text: str) -> bytes:
 
 @contextmanager
 def log_hint(run: TrackedRun) -> Iterator[None]:
-    """Says the id of `run` at its start, and to an error where its log is and how to go on."""
+    """Logs the id of `run` at its start, and adds notes to an error: where the log is, and how to resume the run."""
     log.info("run %s", run.run_id)
     try:
         yield

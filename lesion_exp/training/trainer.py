@@ -95,7 +95,7 @@ def build_trainer(
     except (MisconfigurationException, ValueError, TypeError, ImportError, RuntimeError) as error:
         hint = "; trainer=cpu trains without a GPU" if accelerator in {"gpu", "cuda"} else ""
         raise ConfigError(
-            f"expected a trainer that can be built on this machine, Lightning says: {error}{hint}"
+            f"expected a trainer that can be built on this machine, but Lightning raises: {error}{hint}"
         ) from error
 
 
@@ -136,7 +136,7 @@ def check_devices(config: Mapping[str, Any]) -> None:
     if found == 0 or wanted > found:
         raise ConfigError(
             f"expected {max(wanted, 1)} GPU(s) for trainer.accelerator={accelerator}, but this machine has "
-            f"{found} that torch can use; trainer=cpu trains without"
+            f"{found} that torch can use; trainer=cpu trains without a GPU"
         )
 
 

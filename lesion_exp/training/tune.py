@@ -38,7 +38,10 @@ def tune(config: Mapping[str, Any], trainer: pl.Trainer, built: Built, run: Trac
     if not (config["find_lr"] or config["find_batch_size"]):
         return
     if trainer.world_size > 1:
-        raise ConfigError("expected one process for trainer.find_lr and find_batch_size; find the values on one device")
+        raise ConfigError(
+            f"expected one process for trainer.find_lr and trainer.find_batch_size, got {trainer.world_size}; find the "
+            f"values with trainer.devices=1, then set optimizer.lr and loader.batch_size"
+        )
     before = _found_before(run)
     if config["find_batch_size"]:
         size = int(before["batch_size"]) if "batch_size" in before else _find_batch_size(trainer, built)

@@ -106,7 +106,7 @@ def check_metric(
     listed = ", ".join([*known, *(recalls or [f"{_RECALL}CLASS"])])
     meant = _by_habit(text, known) or did_you_mean(text, [*known, *recalls])
     if text.startswith("val/") and is_added(text.removeprefix("val/")):
-        meant += f"; one of torchmetrics is added with '+metrics.{text.removeprefix('val/')}={{_target_: CLASS}}'"
+        meant += f"; '+metrics.{text.removeprefix('val/')}={{_target_: CLASS}}' adds a metric of torchmetrics"
     raise ConfigError(f"expected {key} to be a metric of an epoch ({listed}), got {text!r}{meant}")
 
 
@@ -137,7 +137,7 @@ def _mode_of_added(config: Mapping[str, Any], key: str, name: str) -> Literal["m
     if mode is None:
         raise ConfigError(
             f"expected a metric for {key} whose class says whether higher values are better, got {name}, whose "
-            f"class leaves higher_is_better open; derive a class of your own from it that sets it (--trust PACKAGE)"
+            f"class does not set higher_is_better; derive a class that sets it, in a package of yours (--trust PACKAGE)"
         )
     return mode
 

@@ -25,10 +25,10 @@ def test_a_cell_that_cannot_be_trained_is_noticed_before_the_first_begins(projec
 
 def test_cells_whose_weights_knew_labels_of_the_test_part_are_refused_before_the_first_begins(project, monkeypatch):
     def refuse(config, split):
-        raise LeakageError("expected initial weights that know no label")
+        raise LeakageError("expected initial weights that were trained on no image")
 
     monkeypatch.setattr("lesion_exp.training.seen_before.with_inherited", refuse)
-    with pytest.raises(LeakageError, match=r"that know no label[\s\S]*in all 2 cells"):
+    with pytest.raises(LeakageError, match=r"that were trained on no image[\s\S]*in all 2 cells"):
         check(project, "seed=1,2")
 
 

@@ -239,13 +239,13 @@ def test_what_is_watched_is_known_by_its_class(config):
         stopping, schedule = by_all["trainer"]["early_stopping"], by_all["scheduler"]
         assert [(node["monitor"], node["mode"]) for node in (stopping, schedule)] == [(name, mode)] * 2
         assert watched_by(by_all) == (name, mode)
-    with pytest.raises(ConfigError, match=r"trainer\.monitor whose class.*leaves higher_is_better open"):
+    with pytest.raises(ConfigError, match=r"trainer\.monitor whose class.*does not set higher_is_better"):
         check_watched(config(SPECIFICITY, "trainer.monitor=val/spec"))
     with pytest.raises(ConfigError, match=r"val/kappa.*got 'val/kapa'; did you mean 'val/kappa'"):
         check_watched(config(KAPPA, "scheduler=plateau", "scheduler.monitor=val/kapa"))
     with pytest.raises(ConfigError, match=r"expected scheduler\.monitor to be a metric of an epoch.*\+metrics\.kappa="):
         check_watched(config("scheduler=plateau", "scheduler.monitor=val/kappa", "scheduler.mode=max"))
-    with pytest.raises(ConfigError, match="leaves higher_is_better open"):
+    with pytest.raises(ConfigError, match="class does not set higher_is_better"):
         check_watched(config(SPECIFICITY, "scheduler=plateau", "scheduler.monitor=val/spec", "scheduler.mode=max"))
 
 

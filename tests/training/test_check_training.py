@@ -124,8 +124,8 @@ def test_a_part_that_is_needed_must_have_images(checked):
     ("change", "says"),
     [
         ("trainer.accelerator=mps", "an Apple GPU"),
-        ("trainer.strategy=deepspeed", "Lightning says"),
-        ("trainer.max_time=soon", "Lightning says"),
+        ("trainer.strategy=deepspeed", "Lightning raises"),
+        ("trainer.max_time=soon", "Lightning raises"),
         ("trainer.compile=default", "a C\\+\\+ compiler for trainer.compile=default, but there is no no-compiler"),
         ("scheduler=one_cycle scheduler.warmup_fraction=2", "scheduler.warmup_fraction"),
     ],

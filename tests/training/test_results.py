@@ -6,6 +6,7 @@ import pytest
 from lesion_exp.errors import ConfigError
 from lesion_exp.evaluation.intervals import Estimate
 from lesion_exp.training.part_evaluation import check_evaluation, part_results
+from lesion_exp.training.results import end_in_words
 
 
 def config(unit):
@@ -27,3 +28,16 @@ def test_the_log_loss_is_logged_as_loss_with_its_interval():
     assert part_results("test", evaluated) == {
         "test/loss": 0.5, "test/loss_low": 0.4, "test/loss_high": 0.6, "test/ece": 0.1,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("trainer", "words"),
+    [
+        ({"max_epochs": 20}, "20 epochs"),
+        ({"max_epochs": 1, "max_steps": 9}, "1 epoch, at most 9 steps"),
+        ({"max_epochs": None, "max_steps": 9}, "at most 9 steps"),
+        ({"max_epochs": -1, "max_steps": -1}, "trained until early stopping"),
+    ],
+)
+def test_the_end_of_a_training_is_said_in_words(trainer, words):
+    assert end_in_words(trainer) == words
