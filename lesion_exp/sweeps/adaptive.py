@@ -95,7 +95,7 @@ class SearchSession:
             check_cell(job, suggestion, self.sweep.facts.launcher)
             return job
         self.unusable.add(suggestion)
-        log.info("not tried again: %s, which failed as cell %d", " ".join(suggestion), failed)
+        log.info("a combination is not tried again: %s, which failed as cell %d", " ".join(suggestion), failed)
         return None
 
     def _failed_duplicate(self, job_hash: str) -> int | None:

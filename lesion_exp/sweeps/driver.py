@@ -45,7 +45,9 @@ def make_launcher(node: dict[str, Any]) -> Launcher:
     check_installed({"launcher": node})
     launcher = instantiate(node, "launcher")
     if not isinstance(launcher, Launcher):
-        raise ConfigError(f"expected a class derived from Launcher in launcher._target_, got {node['_target_']}")
+        raise ConfigError(
+            f"expected a class derived from Launcher in launcher._target_, got {node['_target_']}; set launcher=local"
+        )
     launcher.check()
     return launcher
 
@@ -61,7 +63,11 @@ def drive(sweep: Sweep, launcher: Launcher, store: Store, again: Collection[str]
     """
     check_installed({"search": dict(sweep.facts.search)})
     if not hold(sweep.lock):
-        raise ConfigError(f"expected a sweep that no process drives, but another process drives {sweep.facts.sweep_id}")
+        name = sweep.facts.sweep_id
+        raise ConfigError(
+            f"expected a sweep that no process runs, but another process runs {name}; lesion-exp sweep status {name} "
+            f"shows its cells, and lesion-exp sweep cancel {name} ends it"
+        )
     with ExitStack() as stack:
         stack.callback(release, sweep.lock)
         stack.callback(launcher.close)
@@ -91,7 +97,9 @@ def conclude(sweep: Sweep, store: Store) -> Summary:
             summary = summarize(parent.sweep)
             parent.update(summary)
             parent.finish(summary)
-            log.info("the run %s of the sweep is finished now; its driver had ended before", parent.run_id)
+            log.info(
+                "the run %s of the sweep is now marked as finished: the process that ran it had ended", parent.run_id
+            )
     finally:
         release(sweep.lock)
     return summary
@@ -117,7 +125,9 @@ class _Driver:
         if any(cell.recorded().attempts for cell in self.sweep.cells()):
             for sentence in changes_since_start(self.sweep, self.store, self.current_data):
                 log.warning(
-                    "%s; the same command with train -m starts a new sweep, which reuses cells that fit", sentence
+                    "%s; lesion-exp train -m with the same overrides starts a new sweep, which reuses the cells that "
+                    "fit",
+                    sentence,
                 )
         for cell in self.sweep.cells():
             status = cell.state().status
@@ -243,7 +253,7 @@ class _Driver:
         rest = f"  {left / 60:.0f} min left" if left is not None and left > 90 else ""
         log.info("cell %d %s  %s%s", cell.number, state.status, values if state.status == "finished" else reason, rest)
         if self.launcher.fail_fast and state.status != "finished":
-            log.warning("launcher.fail_fast: no further cell starts, and running cells are stopped")
+            log.warning("launcher.fail_fast=true: no further cell starts, and running cells are stopped")
             self.ending = True
 
     def _check_orphaned(self) -> None:

@@ -161,7 +161,10 @@ def read_sweep(folder: Path) -> Sweep:
             f"expected the ledger of a sweep in {folder}, but sweep.json cannot be read: {error}"
         ) from error
     if body.get("format") != FORMAT:
-        raise ConfigError(f"expected a ledger of format {FORMAT}, got {body.get('format')} in {folder}")
+        raise ConfigError(
+            f"expected a ledger of format {FORMAT}, got {body.get('format')} in {folder}; use the version of "
+            f"lesion_exp that started the sweep"
+        )
     lists = {key: tuple(body[key]) for key in ("overrides", "fixed", "keys", "space")}
     paths = {name: str(Path(path).expanduser()) for name, path in body["store"]["paths"].items()}
     nodes = {key: _with_current_target(body[key]) for key in ("launcher", "search")}
@@ -189,7 +192,7 @@ def find_sweep(folder: Path, spec: str) -> Sweep:
     if not found:
         raise ConfigError(
             f"expected a sweep in {folder}, but there is none; sweeps lie in the folder of their project, so give the "
-            f"command there, or with paths.root=DIR; lesion-exp train -m seed=1,2 makes one"
+            f"command there, or with paths.root=DIR; lesion-exp train -m seed=1,2 starts a sweep"
         )
     if spec == "latest":
         return found[-1]
@@ -199,7 +202,8 @@ def find_sweep(folder: Path, spec: str) -> Sweep:
     listed = first_cases(_line(sweep) for sweep in (matches or found[::-1]))
     if matches:
         raise ConfigError(
-            f"expected the beginning of one sweep; {spec!r} begins {len(matches)}:\n{listed}\nadd letters"
+            f"expected the beginning of the id of one sweep, but {spec!r} begins {len(matches)} ids:\n{listed}\n"
+            f"give more letters"
         )
     raise ConfigError(
         f"expected the id of a sweep or of its run, the beginning of one (at least {SHORTEST_PREFIX} letters) or "

@@ -235,7 +235,9 @@ def make_search(node: dict[str, object]) -> Search:
     """
     search = instantiate(node, "search")
     if not isinstance(search, Search):
-        raise ConfigError(f"expected a class derived from Search in search._target_, got {node['_target_']}")
+        raise ConfigError(
+            f"expected a class derived from Search in search._target_, got {node['_target_']}; set search=grid"
+        )
     return search
 
 
@@ -258,7 +260,10 @@ def _each_value_once(dimensions: Sequence[Dimension]) -> list[Suggestion]:
 def _refuse_shared(dimensions: Sequence[Dimension]) -> None:
     for key in (dimension.key.lstrip("+") for dimension in dimensions):
         if key.split(".")[0] in SHARED:
-            raise ConfigError(f"expected one value for {key}: it is the same for all cells of a sweep")
+            raise ConfigError(
+                f"expected one value for {key}, which is the same for all cells of a sweep, got several; start a sweep "
+                f"for each value"
+            )
 
 
 def _different(cells: Sequence[tuple[Job, Suggestion]]) -> list[tuple[Job, Suggestion]]:

@@ -116,8 +116,14 @@ def test_the_same_seed_draws_the_same_cells():
     assert random_search().all_cells(found) != random_search(seed=1).all_cells(found)
 
 
-def test_random_stops_where_there_are_no_more_different_cells():
-    assert len(random_search().all_cells(dimensions("loss=focal,soft_f1", "seed=1,2"))) == 4
+def test_random_stops_where_there_are_no_more_different_cells_and_says_so(caplog):
+    found = dimensions("loss=focal,soft_f1", "seed=1,2")
+    assert len(random_search().all_cells(found)) == 4
+    assert "search.num_cells=50 asks for more cells" in caplog.text
+    assert "4 cells are tried" in caplog.text
+    caplog.clear()
+    assert len(random_search(num_cells=4).all_cells(found)) == 4
+    assert not caplog.text
 
 
 @pytest.mark.parametrize("metric", ["test/balanced_accuracy", "train/loss", ["val/loss", "test/loss"]])

@@ -15,7 +15,7 @@ from tests.sweeps.test_optuna import trials
 
 pytestmark = pytest.mark.slow
 FAILS = "optimizer.lr=1e30,1e-3"
-"""With the first rate the loss is no number after a step, and training says so."""
+"""With the first learning rate the loss is NaN after a step, and training fails with a message."""
 
 
 def start(*arguments):

@@ -78,7 +78,7 @@ class Launcher(ABC):
         """Asks every started cell to end; `wait` then returns them."""
 
     def cancel(self, sweep: Sweep) -> bool:
-        """Ends the cells of a sweep that no process drives; returns whether none is certainly left."""
+        """Ends the cells of a sweep that no process drives; returns whether it is certain that no cell runs."""
         return False
 
     @abstractmethod

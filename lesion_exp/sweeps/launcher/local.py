@@ -68,7 +68,10 @@ class LocalLauncher(Launcher):
         """See the base class."""
         gpus = visible_gpus() if self.gpus_per_job else []
         if gpus and len(gpus) < self.gpus_per_job:
-            raise ConfigError(f"expected {self.gpus_per_job} GPUs for launcher.gpus_per_job, but there are {len(gpus)}")
+            raise ConfigError(
+                f"expected {self.gpus_per_job} GPUs for launcher.gpus_per_job, but there are {len(gpus)}; set "
+                f"launcher.gpus_per_job={len(gpus)}"
+            )
         leases: list[tuple[str, ...]] = [()] * self.workers
         if gpus:
             begins = range(0, len(gpus) - self.gpus_per_job + 1, self.gpus_per_job)
@@ -85,7 +88,7 @@ class LocalLauncher(Launcher):
             self.warm_up()
         first = self._answers.get()
         if first is None or "ready" not in first:
-            raise RuntimeError("the process that runs the cells could not start; its messages are above")
+            raise RuntimeError("the process that starts the cells could not start itself; its messages are above")
         self._is_open = True
 
     def start(self, cells: Sequence[Cell]) -> None:
@@ -107,7 +110,7 @@ class LocalLauncher(Launcher):
         except queue.Empty:
             return []
         if answer is None:
-            gone = [Ended(cell, "the process that all cells come from is gone") for cell in self._cells.values()]
+            gone = [Ended(cell, "the process that started all cells has ended") for cell in self._cells.values()]
             self._cells.clear()
             return gone
         self._free.append(self._leases.pop(answer["ended"]))
@@ -141,7 +144,9 @@ class LocalLauncher(Launcher):
         try:
             print(json.dumps(command), file=self._process.stdin, flush=True)
         except BrokenPipeError as error:
-            raise RuntimeError("the process that all cells come from is gone") from error
+            raise RuntimeError(
+                "the process that starts the cells has ended; lesion-exp sweep resume latest continues the sweep"
+            ) from error
 
     def _listen(self) -> None:
         assert self._process is not None, "it was started"

@@ -152,7 +152,7 @@ class RayLauncher(Launcher):
         if short and self.address == LOCAL:
             raise ConfigError(
                 f"expected room for one cell in Ray's cluster on this machine, but there is only {', '.join(short)}; "
-                f"lower launcher.cpus_per_job, gpus_per_job, memory_gb or resources"
+                f"lower launcher.cpus_per_job, launcher.gpus_per_job, launcher.memory_gb or launcher.resources"
             )
         if short:
             log.warning("Ray has only %s now: the cells wait until the cluster has grown", ", ".join(short))

@@ -88,14 +88,17 @@ class CellTask:
 def torchrun_words(environment: Mapping[str, str], nodes: int, per_node: int) -> tuple[str, ...]:
     """The words by which the task of one node starts its processes of a cell; the environment is that of srun.
 
-    Each node has one task. The port follows from the job, so that jobs which share a node do not meet each other.
+    Each node has one task. The port depends on the job, so that jobs on the same node use different ports.
 
     Raises:
         ConfigError: SLURM gave the job another number of nodes.
     """
     given = environment.get("SLURM_STEP_NUM_NODES") or environment.get("SLURM_NNODES")
     if given != str(nodes):
-        raise ConfigError(f"expected SLURM to give the job launcher.nodes={nodes} nodes, got {given}; look at sbatch")
+        raise ConfigError(
+            f"expected SLURM to give the job launcher.nodes={nodes} nodes, got {given}; leave nodes out of "
+            f"launcher.sbatch and of launcher.setup"
+        )
     group = inherited_group(environment)
     if group is None or group.world_size != nodes:
         raise ConfigError(
@@ -191,7 +194,9 @@ class SlurmLauncher(Launcher):
         self._sweep = sweep
         answer = _squeue(job_name(sweep))
         if isinstance(answer, str):
-            raise ConfigError(f"expected SLURM to say which jobs it has, but squeue says: {answer}")
+            raise ConfigError(
+                f"expected squeue to list the jobs of SLURM, but it says: {answer}; try again when squeue answers"
+            )
         known = {cell.engine_id() for cell in sweep.cells()}
         lost = sorted(answer - known)
         if lost:  # their driver ended after it had submitted them, before it recorded them
@@ -226,8 +231,8 @@ class SlurmLauncher(Launcher):
                 jobs = [executor.submit(CellTask(cell.folder, variables, without, self.nodes)) for cell in cells]
         except submitit.core.utils.FailedJobError as error:
             raise ConfigError(
-                f"expected sbatch to take the cells, it says: {error}; look at launcher.partition, gpus_per_job, "
-                f"cpus_per_job, memory_gb and sbatch"
+                f"expected sbatch to accept the cells, but it says: {error}; change launcher.partition, "
+                f"launcher.gpus_per_job, launcher.cpus_per_job, launcher.memory_gb or launcher.sbatch"
             ) from error
         for cell, job in zip(cells, jobs, strict=True):
             cell.record_engine_id(job.job_id)

@@ -76,7 +76,9 @@ class OptunaSearch(AdaptiveSearch):
                 f"one of them may lead in another; name one metric to prune by it"
             )
         if len(self.metrics) > 1 and sampler == "cmaes":
-            raise ConfigError("expected search.sampler=nsga2 or tpe with several metrics, got cmaes, which knows one")
+            raise ConfigError(
+                "expected search.sampler=nsga2 or search.sampler=tpe with several metrics, got cmaes, which takes one"
+            )
         if pruner == "hyperband" and (max_epochs is None or max_epochs <= max(1, warmup_epochs)):
             raise ConfigError(
                 f"expected search.max_epochs above search.warmup_epochs for search.pruner=hyperband, got {max_epochs} "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import random
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,7 @@ from lesion_exp.errors import ConfigError
 from lesion_exp.evaluation.registry import Direction
 from lesion_exp.sweeps.search.search import Dimension, Search, Suggestion
 
+log = logging.getLogger(__name__)
 _FRUITLESS_DRAWS: Final = 1000
 """Consecutive draws of known cells after which the search gives up."""
 
@@ -44,6 +46,11 @@ class RandomSearch(Search):
             before = len(cells)
             cells[tuple(_draw(dimension, draws) for dimension in dimensions)] = None
             fruitless = 0 if len(cells) > before else fruitless + 1
+        if len(cells) < self.num_cells:
+            log.warning(
+                "search.num_cells=%d asks for more cells than there are combinations of the values: %d cells are tried",
+                self.num_cells, len(cells),
+            )  # fmt: skip
         return list(cells)
 
 

@@ -171,7 +171,7 @@ class Search(Sweeper):
         for name in self.metrics:
             if not name.startswith("val/"):
                 raise ConfigError(
-                    f"expected search.metric to be one of validation, such as {WATCHED_METRIC}, got {name!r}: "
+                    f"expected search.metric to be a metric of validation, such as {WATCHED_METRIC}, got {name!r}: "
                     f"a choice that is made on the test part cannot be evaluated on it"
                 )
         for word in self.directions:
