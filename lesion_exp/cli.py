@@ -54,8 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if is_no_path(error):
             say(
-                f"lesion-exp: expected paths that this machine can have, got one that it refuses: {error}; shorten it, "
-                f"or write the folder of the user in place of ~NAME",
+                f"lesion-exp: expected paths that this machine accepts, got a path that it refuses: {error}; shorten "
+                f"it, or write the folder of the user in place of ~NAME",
                 sys.stderr,
             )
             return MISTAKE
@@ -112,7 +112,7 @@ def _parse(arguments: list[str], *, own_flags: Sequence[str], takes_names: bool 
         elif flag == "--cfg":
             kind = value or _next(rest, flag)
             if kind != "job":
-                raise ConfigError(f"expected --cfg job, got --cfg {kind}")
+                raise ConfigError(f"expected --cfg job, got --cfg {kind}; write --cfg job")
             parsed.print_config = True
         elif flag == "--no-tree":
             parsed.show_tree = False
@@ -149,12 +149,12 @@ def _as_key(argument: str, rest: Iterator[str]) -> str:
 def _next(rest: object, flag: str) -> str:
     value = next(rest, None)  # type: ignore[call-overload]
     if value is None:
-        raise ConfigError(f"expected a value after {flag}")
+        raise ConfigError(f"expected a value after {flag}, got none; lesion-exp VERB --help shows the flags")
     return str(value)
 
 
 def _where(error: BaseException) -> str:
-    """The last line of the traceback in this package, for an error before a run has a log file."""
+    """The file and line of this package where the error was raised, for an error before a run has a log file."""
     import traceback
 
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "lesion_exp" in frame.filename]

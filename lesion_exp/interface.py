@@ -28,7 +28,7 @@ def run(*overrides: str, config_dirs: Sequence[str | Path] = ()) -> ShownResult:
     bar and, if the result is the last line of a cell, its metrics, curves and confusion matrix.
 
     Raises:
-        ValueError: an override, data set or file that cannot be used; the message says what to write instead.
+        ValueError: an override, data set or file cannot be used; the message says what to write instead.
     """
     from lesion_exp.command.arguments import compose_job
     from lesion_exp.progress import Stage
@@ -67,7 +67,7 @@ def open_run(run: str = "latest", *, tracking_uri: str | None = None, data_root:
 
 
 def runs(condition: str = "", *, tracking_uri: str | None = None) -> pd.DataFrame:
-    """The runs of a store, one a row, the most recent first.
+    """Returns the runs of a store, one in each row, the most recent first.
 
     Columns: `run_id, name, status, started` (UTC), `parent` (id of the sweep's run, or None), then `params.NAME`,
     `metrics.NAME` (the last value) and `tags.NAME`, as `mlflow.search_runs` has them.
@@ -143,14 +143,14 @@ def sweep(*overrides: str, force: bool = False, config_dirs: Sequence[str | Path
         config_dirs: folders with configs of your own.
 
     Raises:
-        ValueError: a name or value that cannot be used in one of the cells; nothing was trained.
+        ValueError: a name or value cannot be used in one of the cells; nothing was trained.
     """
     from lesion_exp.command.sweep import launched
     from lesion_exp.shown import ShownSweep
 
-    made = launched(_arguments([*overrides, f"force={str(force).lower()}"], config_dirs))
-    assert made is not None, "it is None only after --cfg job"
-    return ShownSweep(made[0])
+    summary = launched(_arguments([*overrides, f"force={str(force).lower()}"], config_dirs))
+    assert summary is not None, "it is None only after --cfg job"
+    return ShownSweep(summary)
 
 
 def evaluate(
@@ -217,7 +217,8 @@ def predict(
         force: whether to start over and to replace an existing output.
         pseudo_labels: a csv or parquet file for the sure predictions, which `dataset.pseudo_labels` takes as labels.
         threshold: smallest probability of these, for all classes or by class; None is 0.9.
-        target_precision: instead of `threshold`, the share of validation images that the threshold makes right.
+        target_precision: instead of `threshold`, the share of right predictions that each threshold has to reach on the
+            validation part.
         format: a challenge for which a submission is written beside the output.
         tracking_uri: as in `open_run`.
 

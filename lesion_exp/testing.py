@@ -76,7 +76,7 @@ TRAINED: Final = (
 NUM_STEPS: Final = 2
 NUM_EPOCHS: Final = 4
 TRANSFORM_KEY: Final = "augmentation.transforms.checked"
-"""Where the transform stands that is checked."""
+"""The key of the config with the transform that is checked."""
 EXPLANATION: Final = "explanation"
 _KEY: Final = re.compile(r"^(?P<key>\w+):(?P<rest>.*\S.*)$")
 """A key of the top level with its value; keys below another are described by their own targets."""
@@ -262,8 +262,9 @@ def _check_maps(option: str, folders: Sequence[Path], composed: Composed) -> Non
     classifier = built.classifier.eval()
     network = ExplainedNetwork(classifier, classifier.backbone.body)
     maps = explainer(network, classifier.normalize(batch["image"][:2]), torch.tensor([0, 1]))
-    assert maps.shape == (2, *batch["image"].shape[2:]), f"the maps have the shape {tuple(maps.shape)}"
-    assert bool(torch.isfinite(maps).all()), "a map has values that are no numbers"
+    wanted = (2, *batch["image"].shape[2:])
+    assert maps.shape == wanted, f"expected maps of the shape {wanted}, got {tuple(maps.shape)}"
+    assert bool(torch.isfinite(maps).all()), "expected finite values in every map, got others"
 
 
 def _task_of(composed: Composed) -> tuple[NetworkTask, LesionDataModule]:
@@ -300,9 +301,9 @@ def _check_training(composed: Composed) -> None:
         enable_model_summary=False,
     )
     trainer.fit(task, data)
-    assert trainer.global_step >= 1, "no training step was made"
+    assert trainer.global_step >= 1, "expected at least one training step, got none"
     loss = trainer.callback_metrics["train/loss_step"]
-    assert bool(torch.isfinite(loss)), f"the loss is {loss}"
+    assert bool(torch.isfinite(loss)), f"expected a finite loss, got {loss}"
     pairs = zip(before, task.parameters(), strict=True)
-    assert any(not torch.equal(old, new) for old, new in pairs), "no weight changed"
-    assert all(bool(torch.isfinite(new).all()) for new in task.parameters()), "a weight is not finite"
+    assert any(not torch.equal(old, new) for old, new in pairs), "expected weights that change, but none changed"
+    assert all(bool(torch.isfinite(new).all()) for new in task.parameters()), "expected finite weights, got others"

@@ -142,7 +142,7 @@ def per_image(logits, labels, scale=2.0):
         (scaled, LOSS.replace("2.0", "3.0"), AssertionError, "3.0 in the YAML and 2.0 in the signature"),
         (scaled, LOSS.replace("# factor of the loss", ""), AssertionError, "has no comment"),
         (takes_anything, LOSS, AssertionError, r"takes \*\*kwargs"),
-        (flat, LOSS, AssertionError, "no weight changed"),
+        (flat, LOSS, AssertionError, "expected weights that change, but none changed"),
         (per_image, LOSS, ConfigError, "mean over the batch"),
     ],
 )

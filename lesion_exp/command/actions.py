@@ -41,7 +41,7 @@ class LongerTraining:
     max_steps: int | None = option(
         None,
         whole(example="5000"),
-        "train until N optimizer steps are done, likewise in a new run",
+        "train until N optimizer steps are done, also in a new run",
         key="trainer.max_steps",
     )
 
@@ -83,7 +83,8 @@ def train(arguments: Arguments) -> int:
     for override in arguments.overrides:
         if override.lstrip("+~").startswith(("launcher", "search", "force=")):
             raise ConfigError(
-                f"expected -m with {override}: it concerns the cells of a sweep, and this is a single run"
+                f"expected -m beside {override}, which concerns the cells of a sweep, got a single run; add -m and "
+                f"several values of a key, such as seed=1,2, or leave {override} out"
             )
     job = compose_job(arguments)
     if job is None:

@@ -44,7 +44,7 @@ class Arguments:
     """Whether -m was given."""
     show_tree: bool = True
     full_tree: bool = False
-    """Whether the config that is shown at the start includes what is as in the defaults."""
+    """Whether the config that is shown at the start also has the values that equal the defaults."""
     print_config: bool = False
     bases: dict[tuple[str, ...], Any] = field(default_factory=dict)
     """Configs that were composed from files already; see `compose`."""
@@ -260,7 +260,7 @@ def check_store_keys(arguments: Arguments) -> None:
         if key_of(text).partition(".")[0].partition("/")[0] not in STORE_NODES:
             raise ConfigError(
                 f"expected a key that this verb reads, got {text}{arguments.nearest_own(text)}\n"
-                f"this verb composes no run: beside its own keys, which --help lists, it reads only those below "
+                f"this verb composes no run: besides its own keys, which --help lists, it reads only keys below "
                 f"{' and '.join(STORE_NODES)}"
             )
 

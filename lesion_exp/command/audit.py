@@ -29,8 +29,8 @@ class AuditOptions:
         _LISTS,
         "lists of the training images (csv or text, an image a row), or folders of images; instead of split=",
     )
-    val_ids: tuple[str, ...] = option((), _LISTS, "likewise of the validation images")
-    test_ids: tuple[str, ...] = option((), _LISTS, "likewise of the test images")
+    val_ids: tuple[str, ...] = option((), _LISTS, "lists or folders of the validation images, as for train_ids=")
+    test_ids: tuple[str, ...] = option((), _LISTS, "lists or folders of the test images, as for train_ids=")
     predictions: Path | None = option(
         None,
         file("predictions.csv", ".csv", ".parquet"),
@@ -44,7 +44,7 @@ class AuditOptions:
     )
 
     def lists(self) -> dict[str, list[Path]]:
-        """Part -> its lists, of the parts that have some."""
+        """Returns the lists of each part for which there are any."""
         given = {"train": self.train_ids, "val": self.val_ids, "test": self.test_ids}
         return {part: [Path(path).expanduser() for path in paths] for part, paths in given.items() if paths}
 
@@ -82,7 +82,8 @@ def _audited(arguments: Arguments, wanted: AuditOptions) -> SplitAudit | None:
             "expected the parts once, got train_ids=, val_ids= or test_ids= beside split=; leave one of them out"
         )
     if lists and not {"train", "test"} <= lists.keys():
-        raise ConfigError(f"expected train_ids= and test_ids=, got only {', '.join(f'{part}_ids=' for part in lists)}")
+        given = " and ".join(f"{part}_ids=" for part in lists)
+        raise ConfigError(f"expected train_ids= and test_ids=, got only {given}; name the lists of both parts")
     if wanted.predictions is not None and wanted.run is not None:
         raise ConfigError("expected one of predictions=FILE and run=ID, got both; leave one out")
     arguments.show_tree = False

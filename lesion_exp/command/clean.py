@@ -26,7 +26,7 @@ class CleanOptions:
         (),
         Names(example="caches"),
         "what to remove: caches (prepared images and features, which are made again), live (checkpoints left of "
-        "deleted runs), sweeps (ledgers of sweeps without cells that are left); without it, nothing is",
+        "deleted runs), sweeps (ledgers of sweeps without cells that are left); without it, nothing is removed",
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from lesion_exp.command.arguments import Arguments, open_project
 from lesion_exp.command.chosen_run import ChosenRun, chosen_run
+from lesion_exp.errors import check_output
 from lesion_exp.option import REQUIRED, Number, choice, file, option
 from lesion_exp.terminal import say
 
@@ -36,6 +37,7 @@ class LabelErrorOptions:
 def label_errors(arguments: Arguments) -> int:
     """Writes the suspected labels to a csv and shows their number in each class, or one JSON object."""
     spec, wanted = arguments.read(ChosenRun).run, arguments.read(LabelErrorOptions)
+    check_output(wanted.output.absolute().parent, is_folder=True)
     store = open_project(arguments).store
     import pandas as pd
 
@@ -67,7 +69,7 @@ def label_errors(arguments: Arguments) -> int:
             share = f"{count['suspected']:,} of {count['images']:,} labels suspected"
             say(f"{name:<12}{share}{f': suggested {others}' if others else ''}")
     say(
-        f"{len(found):,} of {len(table):,} labels to look at again, by a network with a balanced accuracy of "
+        f"{len(found):,} of {len(table):,} labels are suspected, according to a network with a balanced accuracy of "
         f"{balanced_accuracy:.3f}: {output}",
         sys.stderr,
     )

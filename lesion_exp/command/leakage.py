@@ -31,7 +31,7 @@ class LeakageOptions:
     """The options of `leakage` that are not keys of the config."""
 
     sweep: str | None = option(None, SWEEP, f"continue an earlier leak meter, or show its result again: {SWEEP_NAMES}")
-    force: bool = option(False, Truth(), "train again also what has a finished run in the store")
+    force: bool = option(False, Truth(), "train again also the networks that have a finished run in the store")
 
 
 def leakage(arguments: Arguments) -> int:
@@ -54,7 +54,8 @@ def leakage(arguments: Arguments) -> int:
         summary = drive_to_end(sweep, make_launcher(launcher), store, _UNFINISHED)
     if set(summary.counts()) != {"finished"}:
         say(
-            f"lesion-exp leakage sweep={sweep.facts.sweep_id} continues; the logs are in {sweep.folder / 'cells'}",
+            f"lesion-exp leakage sweep={sweep.facts.sweep_id} continues the leak meter; the logs of its trainings are "
+            f"in {sweep.folder / 'cells'}",
             sys.stderr,
         )
         return 1

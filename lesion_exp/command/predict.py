@@ -47,7 +47,7 @@ def predict(arguments: Arguments) -> int:
     )
     if summary.thresholds_of_prediction:
         limits = ", ".join(f"{name} from {limit:.3g}" for name, limit in summary.thresholds_of_prediction.items())
-        say(f"thresholds: {limits}; else the likeliest of the other classes", sys.stderr)
+        say(f"thresholds: {limits}; below them, the likeliest of the other classes is predicted", sys.stderr)
     if summary.features:
         say(f"features and logits: {summary.features}", sys.stderr)
     for text in summary.warnings:
@@ -70,7 +70,7 @@ def predict(arguments: Arguments) -> int:
         say(f"to label next: {summary.to_label}", sys.stderr)
     say(RESEARCH_ONLY, sys.stderr)
     if summary.errors == summary.images:
-        say(f"lesion-exp: no image has a prediction; the first one, {summary.first_error}", sys.stderr)
+        say(f"lesion-exp: no image has a prediction; the first error is {summary.first_error}", sys.stderr)
         return 1
     if summary.errors:
         say(f"images without a prediction: {summary.errors:,}; the column error gives the reasons", sys.stderr)

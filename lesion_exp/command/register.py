@@ -53,8 +53,8 @@ def register(arguments: Arguments) -> int:
     state = "registered" if done.is_new else "was registered before"
     say(f"run {run.run_id} ({run.name}) {state} as version {done.version} of {done.name}", sys.stderr)
     if done.alias and done.before != done.version:
-        moved = f", which was version {done.before}" if done.before else ""
-        say(f"run={_shortest(project.store, done.name, done.alias)} now means it{moved}", sys.stderr)
+        moved = f" instead of version {done.before}" if done.before else ""
+        say(f"run={_shortest(project.store, done.name, done.alias)} now names this run{moved}", sys.stderr)
     print(json.dumps({**asdict(done), "uri": done.uri}) if arguments.json else done.uri)
     return 0
 

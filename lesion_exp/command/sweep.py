@@ -62,16 +62,12 @@ class SweepOptions:
 
 def launch(arguments: Arguments) -> int:
     """Runs the sweep that the command describes, and prints the id of its parent run."""
-    made = launched(arguments)
-    if made is None:
-        return 0
-    summary, store = made
-    with _cells_are_kept(summary.sweep):
-        return _show_results(summary.sweep, summary, store)
+    summary = launched(arguments)
+    return 0 if summary is None else _end(summary.sweep, summary)
 
 
-def launched(arguments: Arguments) -> tuple[Summary, Store] | None:
-    """Runs the sweep that the arguments describe; returns its summary and its store, or None after `--cfg job`."""
+def launched(arguments: Arguments) -> Summary | None:
+    """Runs the sweep that the arguments describe, and evaluates its folds as one; None after `--cfg job`."""
     prepare_process(arguments)
     force = arguments.read(CellOptions).force
     from lesion_exp.config.compose import config_folders
@@ -84,7 +80,9 @@ def launched(arguments: Arguments) -> tuple[Summary, Store] | None:
     root = find_root(Path.cwd())
     plan = plan_sweep(arguments.overrides, config_dirs=arguments.config_dirs, root=root, force=force)
     if plan is None:
-        raise ConfigError("expected several values of a key after -m, such as seed=1,2,3; without -m it is one run")
+        raise ConfigError(
+            "expected several values of a key after -m, such as seed=1,2,3, got single values; leave -m out for one run"
+        )
     if arguments.print_config:
         plan.check()
         print_config(plan.first_cell.config)
@@ -103,7 +101,10 @@ def launched(arguments: Arguments) -> tuple[Summary, Store] | None:
     except BaseException:
         launcher.close()
         raise
-    return drive_to_end(sweep, launcher, store), store
+    summary = drive_to_end(sweep, launcher, store)
+    with _cells_are_kept(sweep):
+        _show_results(summary, store)
+    return summary
 
 
 def sweep(arguments: Arguments) -> int:
@@ -111,9 +112,12 @@ def sweep(arguments: Arguments) -> int:
     words = arguments.positional()
     action = words[0] if words else ""
     if action not in ACTIONS:
-        raise ConfigError(f"expected sweep {'|'.join(ACTIONS)}, got {action or 'none'}{did_you_mean(action, ACTIONS)}")
+        raise ConfigError(
+            f"expected sweep {'|'.join(ACTIONS)}, got {action or 'none'}{did_you_mean(action, ACTIONS)}; for example "
+            f"lesion-exp sweep status latest"
+        )
     if len(words) > 2:
-        raise ConfigError(f"expected one sweep after sweep {action}, got {' '.join(words[1:])}")
+        raise ConfigError(f"expected one sweep after sweep {action}, got {' '.join(words[1:])}; name one of them")
     spec = words[1] if len(words) == 2 else arguments.read(SweepOptions).sweep
     given = arguments.take_below(LAUNCHER) if action in {"resume", "retry"} else {}
     check_store_keys(arguments)
@@ -142,7 +146,9 @@ def _go_on(sweep: Sweep, again: Collection[str], given: Mapping[str, str]) -> in
         retry = f"; lesion-exp sweep retry {sweep.facts.sweep_id} runs the failed cells again"
         log.info("no cell is left to run%s", retry if "failed" in counts else "")
         store = sweep.project.store
-        return _show_results(sweep, conclude(sweep, store), store)
+        summary = conclude(sweep, store)
+        _show_results(summary, store)
+        return _end(sweep, summary)
     return _drive(sweep, launcher, sweep.project.store, again)
 
 
@@ -180,7 +186,9 @@ def _kinds(value: object) -> tuple[type, ...]:
 
 def _drive(sweep: Sweep, launcher: Launcher, store: Store, again: Collection[str] = ()) -> int:
     with _cells_are_kept(sweep):
-        return _show_results(sweep, drive_to_end(sweep, launcher, store, again), store)
+        summary = drive_to_end(sweep, launcher, store, again)
+        _show_results(summary, store)
+        return _end(sweep, summary)
 
 
 @contextmanager
@@ -193,10 +201,10 @@ def _cells_are_kept(sweep: Sweep) -> Iterator[None]:
         raise
 
 
-def _show_results(sweep: Sweep, summary: Summary, store: Store) -> int:
+def _show_results(summary: Summary, store: Store) -> None:
+    """Shows the results of the cells taken together: of a cross-validation, or of a leak meter."""
     _join_folds(summary, store)
     _read_meter(summary, store)
-    return _end(sweep, summary)
 
 
 def drive_to_end(sweep: Sweep, launcher: Launcher, store: Store, again: Collection[str] = ()) -> Summary:
@@ -236,7 +244,7 @@ def _read_meter(summary: Summary, store: Store) -> None:
 
 
 def _end(sweep: Sweep, summary: Summary) -> int:
-    """Says how to run what is left, prints the id of the sweep's parent run, and returns the exit code."""
+    """Logs how to run the cells that are left, prints the id of the sweep's parent run, and returns the exit code."""
     counts, sweep_id = summary.counts(), sweep.facts.sweep_id
     if "failed" in counts:
         log.info(

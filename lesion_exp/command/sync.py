@@ -51,7 +51,10 @@ def sync(arguments: Arguments) -> int:
             print(f"there is nothing to send in {live}")
     if left := [outcome for outcome in outcomes if outcome.state in ("failed", "refused")]:
         reasons = first_cases(f"{outcome.run_id}  {outcome.reason}" for outcome in left)
-        raise ConfigError(f"expected to send the results of {len(outcomes)} runs, but not of these:\n{reasons}")
+        raise ConfigError(
+            f"expected to send the results of {len(outcomes)} runs, but these could not be sent:\n{reasons}\n"
+            f"lesion-exp sync tries again"
+        )
     return 0
 
 

@@ -145,9 +145,9 @@ VERBS: Final = {
             options=("command.sweep:SweepOptions",),
             words=(
                 ("status SWEEP", "show the state of each cell"),
-                ("resume SWEEP", "run the cells that are missing and continue those that stopped half-way"),
+                ("resume SWEEP", "run the cells that have not run yet, and continue those that stopped"),
                 ("retry SWEEP", "as resume, and run again the cells that failed or were cancelled"),
-                ("cancel SWEEP", "stop the cells that are running and leave out those that are waiting"),
+                ("cancel SWEEP", "stop the cells that are running, and do not start those that are waiting"),
                 (
                     "launcher.KEY=VALUE",
                     "with resume and retry: change a setting of the launcher, such as launcher.workers=2",
@@ -305,7 +305,7 @@ VERBS: Final = {
         ),
         Verb(
             "audit",
-            "say what a split leaks, also a published one, and what that does to given scores",
+            "audit a split, also a published one, for leakage, and measure its effect on given scores",
             "lesion_exp.command.audit:audit",
             (
                 "lesion-exp audit dataset=ham10000 dataset.root=DIR split=file split.path=parts.csv output=audit.html",
@@ -377,7 +377,7 @@ VERBS: Final = {
         ),
         Verb(
             "table",
-            "write the results of a sweep as a table for a paper: mean and interval, the best where a test says so",
+            "write the results of a sweep as a table for a paper: means and intervals, the best where a test shows it",
             "lesion_exp.command.table:table",
             (
                 "lesion-exp table sweep=latest rows=backbone columns=loss metric=test/balanced_accuracy format=latex",

@@ -1,5 +1,8 @@
+from types import SimpleNamespace
+
 import pytest
 
+import lesion_exp
 from lesion_exp.command.arguments import Arguments
 from lesion_exp.command.sweep import launcher_node
 from lesion_exp.errors import ConfigError
@@ -47,3 +50,23 @@ def test_the_name_of_a_partition_stays_as_it_was_written(name):
 def test_a_setting_that_the_launcher_does_not_have_is_refused(override, words):
     with pytest.raises(ConfigError, match=words):
         launcher_node(SLURM, dict([override.split("=")]))
+
+
+def test_folds_of_a_sweep_from_python_are_evaluated_as_one_like_those_of_the_command(monkeypatch, tmp_path):
+    project = SimpleNamespace(store="the store", sweeps=tmp_path)
+    plan = SimpleNamespace(
+        first_cell=SimpleNamespace(config={}, project=project), facts=SimpleNamespace(launcher={}), cells=(),
+        check=lambda: None,
+    )  # fmt: skip
+    launcher = SimpleNamespace(warm_up=lambda: None)
+    summary, evaluated = SimpleNamespace(sweep="the sweep"), []
+    for place, stub in {
+        "sweeps.plan.plan_sweep": lambda *_, **__: plan, "config.places.check_places": lambda config: None,
+        "command.sweep.announce": lambda *_: None, "sweeps.driver.make_launcher": lambda node: launcher,
+        "sweeps.ledger.create_sweep": lambda *_: "the sweep", "command.sweep.drive_to_end": lambda *_: summary,
+        "command.sweep._read_meter": lambda *_: None,
+        "command.sweep._join_folds": lambda *given: evaluated.append(given),
+    }.items():  # fmt: skip
+        monkeypatch.setattr(f"lesion_exp.{place}", stub)
+    assert lesion_exp.sweep("split.fold=0,1").summary is summary
+    assert evaluated == [(summary, "the store")]

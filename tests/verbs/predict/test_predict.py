@@ -185,6 +185,8 @@ def test_suspected_labels_of_the_run(project, command, capsys):
     assert found.merge(kept, on=["row_id", "label"])["prediction"].tolist() == found["suggested"].tolist()
     assert main(["label-errors", "run=latest", "part=train", "output=suspected.csv"]) == 2
     assert main(["label-errors", "run=latest", "output=suspected.txt"]) == 2
+    Path("a_file").touch()
+    assert main(["label-errors", "run=latest", "output=a_file/suspected.csv", "min_balanced_accuracy=0"]) == 2
 
 
 def test_a_data_set_is_predicted_with_its_ids_whether_it_has_labels_or_not(project, command, tmp_path, capsys):
