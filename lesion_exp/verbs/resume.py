@@ -174,7 +174,7 @@ def _pretraining_differs(job: Job, *, is_complete: bool) -> str | None:
 
 def _schedule_differs(old: Job, new: Job, lengths: tuple[TrainingLength, TrainingLength], num_steps: int) -> str | None:
     if remembers(old.config["backbone"]):
-        return "backbone.head=knn has remembered all training images after one epoch: another one would change nothing"
+        return "backbone.head=knn stores all training images in one epoch, so another epoch would change nothing"
     if solves_exactly(old.config["optimizer"]):
         return (
             f"optimizer=logistic_path spreads its strengths over all epochs, so that its {num_steps} steps had other "
@@ -241,7 +241,7 @@ def _trained(run: Run) -> Trained:
     except (DataError, ConfigError, OSError) as error:
         raise DataError(
             f"expected the last checkpoint of run {run.run_id} (checkpoints/{LAST}), but neither its live folder nor "
-            f"its artifacts have it; train it again"
+            f"its artifacts have it; lesion-exp reproduce run={run.run_id} trains it again"
         ) from error
     content = read_checkpoint(checkpoint)
     epochs = content["loops"]["fit_loop"]["epoch_progress"]["total"]
@@ -250,8 +250,8 @@ def _trained(run: Run) -> Trained:
     if is_between and batches["current"]["ready"] and not batches["is_last_batch"]:
         raise ConfigError(
             f"expected a run whose training ended with an epoch, but that of {run.run_id} ended inside epoch "
-            f"{epochs['ready']} (by trainer.max_steps or trainer.max_time): the rest of it cannot be trained later; "
-            f"train again"
+            f"{epochs['ready']} (by trainer.max_steps or trainer.max_time): the rest of that epoch cannot be trained "
+            f"later; start a new run with lesion-exp train"
         )
     _check_average(run, content)
     has_ended = is_between and bool(batches["is_last_batch"])
@@ -265,7 +265,7 @@ def _check_average(run: Run, content: Mapping[str, Any]) -> None:
     if all(torch.equal(trained[name], average) for name, average in content["state_dict"].items()):
         raise ConfigError(
             f"expected the last weights of run {run.run_id} beside their average (trainer.ema_decay), but an earlier "
-            f"version saved only the average; train it again"
+            f"version saved only the average; start a new run with lesion-exp train"
         )
 
 

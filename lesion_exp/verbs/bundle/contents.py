@@ -86,7 +86,9 @@ def check_run(described: Mapping[str, Any], where: str) -> None:
                 _check_text(entry[key], longest, f"{key} of an input in {where}")
         tags = entry.get("tags") or {}
         if not isinstance(tags, dict):
-            raise DataError(f"expected an object as tags of an input in {where}, got {type(tags).__name__}")
+            raise DataError(
+                f"expected an object as tags of an input in {where}, got {type(tags).__name__}; export the run again"
+            )
         for pair in tags.items():
             for text, longest in zip(pair, _LONGEST_INPUT_TAG, strict=True):
                 _check_text(text, longest, f"the tags of an input in {where}")
@@ -214,12 +216,19 @@ def _damaged(path: Path, error: Exception) -> DataError:
 
 def _manifest(archive: zipfile.ZipFile, path: Path) -> dict[str, Any]:
     if len(archive.infolist()) > MOST_MEMBERS:
-        raise DataError(f"expected at most {MOST_MEMBERS:,} members in {path}, got {len(archive.infolist()):,}")
+        raise DataError(
+            f"expected at most {MOST_MEMBERS:,} members in {path}, got {len(archive.infolist()):,}; export fewer runs "
+            f"into one bundle"
+        )
     if layout.MANIFEST not in archive.namelist():
-        raise DataError(f"expected a bundle of lesion-exp bundle export at {path}, got a zip without {layout.MANIFEST}")
+        raise DataError(
+            f"expected a bundle of lesion-exp bundle export at {path}, got a zip without {layout.MANIFEST}; correct "
+            f"the path"
+        )
     if not _is_plain(archive.getinfo(layout.MANIFEST)):
         raise DataError(
-            f"expected {layout.MANIFEST} in {path} as bundle export writes it, got a link or an encrypted one"
+            f"expected {layout.MANIFEST} in {path} as bundle export writes it, got a link or an encrypted file; export "
+            f"or fetch it once more"
         )
     manifest = _json(archive, layout.MANIFEST, path)
     if manifest.get("format") != layout.FORMAT:
@@ -238,7 +247,10 @@ def _manifest(archive: zipfile.ZipFile, path: Path) -> dict[str, Any]:
             {layout.member(run, f) for f in (layout.RUN_FILE, layout.METRICS_FILE)} <= set(members) for run in runs
         )
     ):
-        raise DataError(f"expected {layout.MANIFEST} in {path} to list runs and members, but it does not")
+        raise DataError(
+            f"expected {layout.MANIFEST} in {path} to list runs and members, but it does not; export or fetch it once "
+            f"more"
+        )
     return manifest
 
 
@@ -271,7 +283,7 @@ def _check_members(archive: zipfile.ZipFile, members: Mapping[str, Any], path: P
     if num_bytes > largest_gib * 2**30:
         raise DataError(
             f"expected a bundle of at most {largest_gib:g} GiB, but {path} unpacks to {num_bytes / 2**30:.3g} GiB; if "
-            f"you trust where it comes from: max_gib={num_bytes // 2**30 + 1}"
+            f"you trust its source, set max_gib={num_bytes // 2**30 + 1}"
         )
     return num_bytes
 
@@ -309,14 +321,20 @@ def _run(archive: zipfile.ZipFile, run_id: str, members: Mapping[str, Any], path
     described = _json(archive, name, path)
     odd = [key for key, kind in _RUN_KEYS.items() if not isinstance(described.get(key), kind)]
     if odd or described["run_id"] != run_id or described["status"] not in layout.ENDED:
-        raise DataError(f"expected {name} in {path} to describe a run that ended; look at {', '.join(odd) or 'status'}")
+        raise DataError(
+            f"expected {name} in {path} to describe a run that ended, got another value of "
+            f"{', '.join(odd) or 'status'}; export the run once more"
+        )
     texts = [value for key in ("links", "params", "tags") for value in described[key].values()]
     for entry in described["inputs"]:
         texts += [entry.get(key) for key in _INPUT_KEYS] if isinstance(entry, dict) else [None]
     times = [described["start_time"], described["end_time"] or 0]
     times += [-1 for time in times if isinstance(time, bool)]
     if not all(isinstance(text, str) for text in texts) or not all(0 <= time < _LARGEST_NUMBER for time in times):
-        raise DataError(f"expected texts and times in {name} of {path} as an export writes them, got something else")
+        raise DataError(
+            f"expected texts and times in {name} of {path} as an export writes them, got other values; export the run "
+            f"once more"
+        )
     check_run(described, f"{name} of {path}")
     own = {name: entry["sha256"] for name, entry in members.items() if name.startswith(layout.member(run_id, ""))}
     prefix = layout.member(run_id, layout.ARTIFACTS, "")

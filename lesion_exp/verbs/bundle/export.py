@@ -62,7 +62,7 @@ def with_children(runs: Sequence[Run]) -> list[Run]:
 
 
 def _say_teachers(runs: Sequence[Run], origins: Mapping[str, str]) -> None:
-    """Logs which teachers are not exported with their students: a run only names its teacher, and needs it again."""
+    """Logs which teachers are not exported with their students, which need them to be reproduced."""
     for run in runs:
         teacher = run.params.get(TEACHER)
         if teacher is not None and teacher not in {*origins, *origins.values()}:
@@ -87,7 +87,10 @@ def export_runs(runs: Sequence[Run], output: Path) -> Exported:
         )
     alive = [f"{run.run_id}  {run.status}  {run.name}" for run in runs if run.status not in layout.ENDED]
     if alive:
-        raise ConfigError(f"expected runs that have ended; wait for these, or end them:\n{first_cases(alive)}")
+        raise ConfigError(
+            f"expected runs that have ended, but these have not; wait for their end, or stop them:\n"
+            f"{first_cases(alive)}"
+        )
     if not output.parent.is_dir():
         raise ConfigError(f"expected a file in a folder that exists, got output={output}; make {output.parent} first")
     if output.exists() and not _is_bundle(output):

@@ -66,7 +66,9 @@ def import_bundle(store: Store, path: Path, largest_gib: float = BundleImport.ma
         except MlflowException as error:
             if error.error_code != "INVALID_PARAMETER_VALUE":
                 raise
-            raise DataError(f"expected runs that the store takes in {path}, but it says: {error.message}") from error
+            raise DataError(
+                f"expected runs in {path} that the store accepts, but it says: {error.message}; export them once more"
+            ) from error
     return done
 
 
@@ -76,8 +78,8 @@ def _check_room(store: Store, bundle: Bundle) -> None:
     free = shutil.disk_usage(store.live).free
     if bundle.num_bytes > free:
         raise ConfigError(
-            f"expected room for {bundle.num_bytes / 2**30:.3g} GiB in {store.artifacts}, got {free / 2**30:.3g} GiB; "
-            f"make room, or name another store with tracking.uri"
+            f"expected {bundle.num_bytes / 2**30:.3g} GiB of free space in {store.artifacts}, got "
+            f"{free / 2**30:.3g} GiB; free some space, or name another store with tracking.uri="
         )
 
 
@@ -94,7 +96,9 @@ def _import(store: Store, bundle: Bundle, run: BundledRun) -> Imported:
         _fill_alone(store, bundle, run, run_id := _create(store, run))
         return Imported(run_id, run.origin_id, name, "imported")
     if ORIGIN_TAG not in here.tags:
-        raise ConfigError(f"expected a run that has ended, but {here.run_id} is {here.status} in this very store")
+        raise ConfigError(
+            f"expected a run that has ended, but {here.run_id} is {here.status} in this store; wait for its end"
+        )
     _fill_alone(store, bundle, run, here.run_id)
     return Imported(here.run_id, run.origin_id, name, "completed")
 

@@ -1,4 +1,4 @@
-"""What `doctor` finds: one fact each, whether it is in order, and what to do if it is not."""
+"""The results of the checks of `doctor`: a fact, whether it is in order, and what to do if it is not."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
 State = Literal["ok", "note", "problem"]
-"""In order; worth knowing, because it may cost time or change a result; something that will stop or spoil a run."""
+"""`ok`: in order; `note`: may cost time or change a result; `problem`: will stop a run or make it useless."""
 GIB: Final = 2**30
 
 
@@ -42,7 +42,7 @@ def note(name: str, text: str, remedy: str) -> CheckResult:
 
 
 def problem(name: str, text: str, remedy: str) -> CheckResult:
-    """A fact that will stop or spoil a run."""
+    """A fact that will stop a run or make it useless."""
     return CheckResult(name, "problem", text, remedy)
 
 

@@ -60,8 +60,9 @@ def packages(requirements: list[Requirement], tested: Mapping[str, str]) -> Iter
     if other:
         yield note(
             "packages",
-            f"{len(needed)} required packages; of other versions than were tested: {', '.join(other)}",
-            "they are allowed; to get the tested ones: make setup, or pip install --constraint scripts/constraints.txt",
+            f"{len(needed)} required packages; other versions than were tested: {', '.join(other)}",
+            "they are allowed; make setup, or pip install --constraint scripts/constraints.txt, installs the tested "
+            "versions",
         )
     elif tested:
         yield ok("packages", f"{len(needed)} required packages, all of the tested versions")

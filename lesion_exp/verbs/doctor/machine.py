@@ -103,7 +103,7 @@ def memory(available: int, limit: int | None) -> CheckResult:
     text = f"{size(free)} free" + ("" if limit is None else f", the container's limit is {size(limit)}")
     if free < LEAST_MEMORY:
         return note(
-            "memory", text, "use fewer loader processes (loader.num_workers=0) and smaller batches, or free some"
+            "memory", text, "use fewer loader processes (loader.num_workers=0) and smaller batches, or free some memory"
         )
     return ok("memory", text)
 

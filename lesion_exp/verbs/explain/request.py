@@ -42,7 +42,9 @@ class ExplanationRequest:
     )
     count: int = option(6, whole(example="8"), "number of images in a row of a gallery")
     images: int | None = option(
-        None, whole(example="500"), "number of measured images, drawn from the part; without it, by the method's cost"
+        None,
+        whole(example="500"),
+        "number of measured images, drawn from the part; without it, the number depends on the method's cost",
     )
     checkpoint: WhichWeights = option("best", choice(WEIGHTS, path_too=True), "which weights of the run")
     data_root: Path | None = None
@@ -57,7 +59,7 @@ class ExplanationRequest:
         """Checks the values of the options.
 
         Raises:
-            ConfigError: an option does not take its value.
+            ConfigError: an option does not accept its value.
         """
         check_options(self)
 

@@ -111,7 +111,7 @@ def drawn(table: pd.DataFrame, part: str, count: int) -> pd.DataFrame:
     """
     rows = known_rows(table[table["split"] == part])
     if rows.empty:
-        raise DataError(f"expected images in the {part} part, got none")
+        raise DataError(f"expected images of known classes in the {part} part of the run, got none; name another run")
     return rows.sample(min(count, len(rows)), random_state=0)
 
 

@@ -151,7 +151,7 @@ def _write(form: Format, network: ExportedNetwork, examples: Any, path: Path, fa
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ConfigError(
             f"expected a network that can be written as {path.name}, got {type(error).__name__}: {reason}; "
-            f"try another format"
+            f"set another format="
         ) from error
     _write_facts(path, facts)
 
@@ -160,7 +160,7 @@ def _calibrator(card: Mapping[str, Any], method: str) -> Calibrator | None:
     if method == "none":
         return None
     if method not in card["calibration"]:
-        raise DataError(f"expected the run to have the calibration {method}, found none; use calibration=none")
+        raise DataError(f"expected the run to have the calibration {method}, found none; set calibration=none")
     return read_calibrator(card["calibration"][method])
 
 

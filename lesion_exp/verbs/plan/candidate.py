@@ -19,7 +19,7 @@ class Candidate:
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """The name of the candidate in messages."""
         start = "from ImageNet weights" if self.weights == "imagenet" else "from scratch"
         how = {"full": start, "head": "frozen, with a trained head"}.get(self.tune, f"{start}, {self.tune} trained")
         return f"{self.backbone} at {self.image_size} px {how}"

@@ -60,7 +60,7 @@ class DataFacts:
 
 @dataclass(frozen=True)
 class Machine:
-    """What trains: the device that the trainer of the config takes."""
+    """The device on which the trainer of the config trains."""
 
     device: str
     on_gpu: bool
@@ -75,7 +75,7 @@ class Machine:
 
 @dataclass(frozen=True)
 class Situation:
-    """All that the rules know before anything is measured."""
+    """Everything that the rules know before a speed is measured."""
 
     facts: DataFacts
     machine: Machine
@@ -113,7 +113,7 @@ def data_facts(config: Mapping[str, Any], split: SplitData, option: str) -> Data
 
 
 def this_machine(trainer: Mapping[str, Any]) -> Machine:
-    """What trains on this machine with the node `trainer` of a config."""
+    """The device of this machine on which the node `trainer` of a config trains."""
     import psutil
     import torch
 

@@ -61,10 +61,10 @@ class Plan:
     speeds: tuple[Speed, ...]
     decision: Decision
     choices: tuple[Choice, ...]
-    """All that the preset says, what the user gave included."""
+    """Everything that the preset sets, including the choices of the user."""
     folder: Path
     command: str
-    """That trains by it."""
+    """The command that trains with the preset."""
 
     @property
     def file(self) -> Path:
@@ -125,7 +125,7 @@ def make_plan(
         maker = replace(maker, overrides=(*overrides, own[-1].override))
     config = maker.compose(()).config
     split, reading = _read(config)
-    with Stage("counting what the data set holds"):
+    with Stage("counting images, lesions and classes"):
         facts = data_facts(config, split, given.options["split"])
     situation = Situation(facts, machine, has_weights, reading, budget)
     speeds = _speeds(situation, maker, split)

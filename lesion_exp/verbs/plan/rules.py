@@ -37,7 +37,7 @@ METADATA_MISSING: Final = 0.2
 
 @dataclass(frozen=True)
 class Wanted:
-    """Numbers of epochs: those that a training should have, that are fair, the fewest that are worth it, the most."""
+    """Numbers of epochs: the number that a training should have, a fair number, the fewest and the most to use."""
 
     good: int
     fair: int

@@ -91,7 +91,7 @@ def _answer(swept: Swept) -> list[Block]:
         what = "for which no other choice is better in one metric and at least as good in the others"
         return [Text(f"The Pareto front, the choices {what}: {front}.")]
     chosen = (
-        " It was chosen by these same images, so expect lower values on others."
+        " It was chosen by the results on these images, so expect lower values on other images."
         if len(swept.choices.ranked) > 1
         else ""
     )
@@ -106,8 +106,8 @@ def _readings(swept: Swept) -> Block:
     noted = swept.parent.tags.get(READS_TAG)
     tag = f" ({READS_TAG} of the sweep: {noted})" if noted else ""
     return Note(
-        f"{counted(len(readers), 'cell')} of this sweep read the test part{tag}. If cells are chosen by test results, "
-        f"those of the chosen one are too optimistic."
+        f"{counted(len(readers), 'cell')} of this sweep read the test part{tag}. If a cell is chosen by test results, "
+        f"its test results are too optimistic."
     )
 
 

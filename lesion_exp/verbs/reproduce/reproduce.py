@@ -120,7 +120,7 @@ def present_conditions(job: Job, recorded: Mapping[str, str]) -> Conditions:
 
 
 def _with_note(difference: Difference) -> Difference:
-    notes = {CODE: f"git checkout {difference.then} brings it back" if difference.then else ""}
+    notes = {CODE: f"git checkout {difference.then} restores it" if difference.then else ""}
     if difference.name == THREADS and difference.then is not None:
         fits = int(difference.then) <= THREADS_A_CORE * (os.cpu_count() or 1)
         notes[THREADS] = (

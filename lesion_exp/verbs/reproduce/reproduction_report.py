@@ -38,8 +38,8 @@ def comparison_lines(run_id: str, comparison: RunComparison) -> Iterator[str]:
             else "all are equal"
         )
     else:
-        assert comparison.first is not None, "what diverged did so somewhere"
-        assert comparison.largest is not None, "what diverged did so somewhere"
+        assert comparison.first is not None, "runs that diverged have a difference"
+        assert comparison.largest is not None, "runs that diverged have a difference"
         yield f"diverged: first in {comparison.first}"
         largest = comparison.largest
         yield f"  {weights}; of {compared} the largest difference is {largest.size:.3g}: {largest}"

@@ -27,7 +27,7 @@ class ReproductionRequest:
     tolerance: float = option(
         0.01,
         Number(example="0.001"),
-        "largest difference of a metric (divided by its absolute value, if above 1) that is no divergence",
+        "largest difference of a metric (divided by its absolute value, if above 1) that does not count as divergence",
     )
 
     @property

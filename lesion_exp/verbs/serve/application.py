@@ -160,7 +160,8 @@ def _add_answers(app: FastAPI, prediction: Prediction, keyed: dict[int | str, di
         415 if all are in unknown formats, else as the first image in a known format would be."""
         for name in request.query_params:
             if name not in _PREDICT_OPTIONS:
-                raise Refusal(422, f"expected no option except {', '.join(_PREDICT_OPTIONS)}=, got {name[:60]!r}")
+                known = ", ".join(f"{option}=" for option in _PREDICT_OPTIONS)
+                raise Refusal(422, f"expected {known} as the only option, got {name[:60]!r}; leave it out")
         return await prediction.answer(request, with_heat_map=gradcam)
 
 

@@ -168,9 +168,13 @@ def _size(encoded: bytes, kind: str, name: str, max_pixels: int) -> tuple[int, i
         with Image.open(io.BytesIO(encoded), formats=[kind]) as image:
             return image.size
     except Image.DecompressionBombError as error:
-        raise Refusal(413, f"expected at most {max_pixels:,} pixels, but {name} has far more") from error
+        raise Refusal(
+            413, f"expected at most {max_pixels:,} pixels, but {name} has far more; scale it down first"
+        ) from error
     except Exception as error:  # Pillow's readers raise whatever a broken file provokes
-        raise Refusal(422, f"expected a complete image, but the header of {name} ({kind}) cannot be read") from error
+        raise Refusal(
+            422, f"expected a complete image, but the header of {name} ({kind}) cannot be read; send the whole file"
+        ) from error
 
 
 @dataclass
@@ -281,7 +285,9 @@ class _Reader:
             known = ", ".join([FILE, *self._fields])
             raise Refusal(422, f"expected a form with the fields {known}, got {_shown(part.name.encode())}")
         if len(self.form.values.get(part.name, ())) >= self._max_images:
-            raise Refusal(422, f"expected {part.name} at most once an image, got it more than {self._max_images} times")
+            raise Refusal(
+                422, f"expected {part.name} at most once for each image, got it more than {self._max_images} times"
+            )
 
     def _add(self, data: bytes, start: int, end: int) -> None:
         self._part.content += data[start:end]

@@ -224,18 +224,18 @@ def _limits(facts: RunSummary, model: ServedModel) -> list[str]:
         f"and patients may make it worse in ways that no figure here shows.",
         "Its conformal sets, and its probabilities if they are calibrated, are right on average over images like those "
         "of its validation part, with the same mix of diagnoses. In a practice with another mix they are not.",
-        "A heat map shows coarsely what raised the score of a class. It is no outline of a lesion and no proof that "
-        "the network looked at the right thing.",
+        "A heat map shows coarsely which parts of the image raised the score of a class. It is not an outline of the "
+        "lesion, and it does not prove that the network used the lesion.",
     ]
     if facts.key("dataset._target_") == DRAWN:
         found.insert(0, "It was trained on generated drawings: its predictions for photographs of skin mean nothing.")
     if facts.predictions is None:
-        found.append("No result of it on a test part is stored.")
+        found.append("No result of this network on a test part is stored.")
         return found
     found += _of_few_lesions(facts, facts.predictions)
     gap = largest_gap(facts)
     if gap is not None:
-        found.append(f"It may not be equally good for all; {gap}.")
+        found.append(f"It may not be equally good for all subgroups; {gap}.")
     if "skin_tone" not in facts.predictions:
-        found.append("It is not known how good it is on each skin tone, since its test images do not say.")
+        found.append("It is not known how good it is on each skin tone, since its test images have no skin tones.")
     return found

@@ -99,7 +99,8 @@ class Settings:
         check_options(self)
         if self.api_key is not None and not (self.api_key.isascii() and self.api_key.isprintable()):
             raise ConfigError(
-                "expected an API key of printable ASCII characters, since it is sent in a header, got another one"
+                f"expected an API key of printable ASCII characters, since it is sent in a header, got others; set "
+                f"another {KEY_VARIABLE}"
             )
         for name in self.allowed_hosts:
             if host_of(name) != name.lower() or name.startswith("."):
@@ -111,7 +112,8 @@ class Settings:
             if getattr(self, small) > getattr(self, large):
                 raise ConfigError(
                     f"expected {large} of at least {small}, got {large}={getattr(self, large):g} and "
-                    f"{small}={getattr(self, small):g}: such a request would always be refused"
+                    f"{small}={getattr(self, small):g}, a request that would always be refused; lower {small}= or "
+                    f"raise {large}="
                 )
 
     @property

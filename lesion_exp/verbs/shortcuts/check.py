@@ -96,7 +96,7 @@ class _Changed:
         return ChangedStore(self.store, change, pipeline.fit, masks, seed, pipeline.crop_share)
 
     def predictions(self, change: str, rows: pd.DataFrame) -> pd.DataFrame:
-        log.info("the network sees %s images: %s", f"{len(rows):,}", change.replace("_", " "))
+        log.info("the network predicts %s images: %s", f"{len(rows):,}", change.replace("_", " "))
         return self.network.predict(rows, self.images(change))
 
 

@@ -38,7 +38,7 @@ class PaperCell:
     """Standard deviation over the runs; None for a single one."""
     runs: int
     best: bool
-    """Whether it is the best of its metric, and the paired test tells it apart from each other one."""
+    """Whether it is the best result of its metric, and the paired test distinguishes it from every other result."""
 
 
 @dataclass(frozen=True)
@@ -219,8 +219,8 @@ def _is_best(
         f"corrected for {counted(number, 'pair')}"
     )
     if ahead and largest < SIGNIFICANT:
-        return True, f"bold: better than each other one (p < {SIGNIFICANT:g}, {what})"
-    return False, f"no best is marked, since the {what} does not tell it from each other one (p = {largest:.3f})"
+        return True, f"bold: better than every other result (p < {SIGNIFICANT:g}, {what})"
+    return False, f"no best is marked, since the {what} does not distinguish it from every other (p = {largest:.3f})"
 
 
 def _tables(

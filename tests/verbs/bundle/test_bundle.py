@@ -104,7 +104,7 @@ def test_nothing_is_imported_from_a_bundle_that_is_damaged_or_needs_more_room(
     (tmp_path / "run.zip").write_bytes(content)
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
-    with pytest.raises(ConfigError, match="make room"):
+    with pytest.raises(ConfigError, match="free some space"):
         import_bundle(stores[1], tmp_path / "run.zip")
     (tmp_path / "run.zip").write_bytes(content[:-100])
     with pytest.raises(DataError, match="damaged"):

@@ -1,5 +1,9 @@
+from pathlib import Path
+
 import pytest
 
+from lesion_exp.config.compose import compose
+from lesion_exp.config.freeze import freeze
 from lesion_exp.trained_runs.run_summary import RunArtifacts, RunSummary
 from lesion_exp.verbs.report.run_report import SECTIONS
 from lesion_exp.verbs.report.sections.checklists import ANSWERS, NAMES, fill, read_checklist
@@ -50,6 +54,17 @@ def test_answers_say_what_the_run_stored(full_run):
     assert "Nobody 2020; licence MIT" in ANSWERS["source"](facts)
     assert ANSWERS["generated"](facts) == "All images are generated (synthetic)."
     assert ANSWERS["external"](facts) is None
+
+
+@pytest.mark.parametrize(
+    ("monitor", "words"),
+    [("val/balanced_accuracy", "highest balanced accuracy"), ("val/loss", "lowest loss")],
+)
+def test_the_best_epoch_is_said_to_be_that_of_the_monitored_metric(full_run, monitor, words):
+    job = freeze(compose(["dataset=synthetic", f"trainer.monitor={monitor}"], root=Path("/project")))
+    run = full_run(lambda folder: job.write(folder / "config" / "job.yaml"))
+    said = ANSWERS["selection"](RunSummary(run, RunArtifacts(run)))
+    assert said == f"The epoch with the {words} on the validation part; the test part was not used."
 
 
 def test_answers_on_results_say_what_they_are_of_and_how_they_were_made(full_run):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from lesion_exp.evaluation.registry import short_of
 from lesion_exp.tracking import artifacts
 from lesion_exp.trained_runs.run_summary import RunSummary
 from lesion_exp.trained_runs.wording import counted, listed
 from lesion_exp.verbs.report.sections.origin import augmentation_in_words, hardware, software
+from lesion_exp.verbs.report.sections.training import watched_metric
 
 _PARAMETERS = "resolved.parameters"
 
@@ -52,7 +54,7 @@ def architecture(facts: RunSummary) -> str | None:
     count = facts.run.params.get(_PARAMETERS)
     parameters = f" with {counted(int(count), 'parameter')}" if count and count.isdecimal() else ""
     out = f"one probability for each of {len(facts.classes)} classes" if facts.classes else "class probabilities"
-    return f"{name}{parameters}: RGB images of {size} x {size} pixels in, {out} out (softmax)."
+    return f"{name}{parameters}; its input is an RGB image of {size} x {size} pixels, its output {out} (softmax)."
 
 
 def initialisation(facts: RunSummary) -> str | None:
@@ -111,7 +113,9 @@ def selection(facts: RunSummary) -> str | None:
     """The choice of the evaluated weights."""
     if facts.members or not facts.config:
         return None
-    return "The epoch with the highest balanced accuracy on the validation part; the test part was not used."
+    name, mode = watched_metric(facts)
+    best = f"{'lowest' if mode == 'min' else 'highest'} {short_of(name)}"
+    return f"The epoch with the {best} on the validation part; the test part was not used."
 
 
 def ensemble(facts: RunSummary) -> str | None:

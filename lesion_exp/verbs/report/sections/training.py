@@ -91,10 +91,15 @@ def _best(facts: RunSummary, watched: str, history: History, steps: Sequence[int
     points = [point for point in history.get(watched, []) if np.isfinite(point.value)]
     if not points:
         return None
-    added = json.loads(facts.run.tags.get(MODES_TAG, "{}"))
-    sign = -1 if added.get(watched.removeprefix("val/"), mode_of(watched)) == "min" else 1
+    sign = -1 if watched_metric(facts)[1] == "min" else 1
     top = max(points, key=lambda point: (sign * point.value, -point.step))
     return round(_epochs([top], steps)[0]), top.value
+
+
+def watched_metric(facts: RunSummary) -> tuple[str, str]:
+    """Returns the metric by which the run chose its best epoch, without its stage, and its direction, max or min."""
+    name = str(facts.key("trainer.monitor") or WATCHED_METRIC).removeprefix("val/")
+    return name, str(json.loads(facts.run.tags.get(MODES_TAG, "{}")).get(name) or mode_of(name))
 
 
 def _epochs(points: Sequence[Point], steps: Sequence[int]) -> list[float]:

@@ -133,7 +133,7 @@ async function add(files) {
 
 async function predictEntry(entry, withPictures) {
   if (entry.file.size > card.takes.max_upload_mb * MEBIBYTE) {
-    entry.error = `This file is larger than ${card.takes.max_upload_mb} MB, the largest size that the server accepts.`;
+    entry.error = `This file is larger than ${card.takes.max_upload_mb} MiB, the largest size that the server accepts.`;
     return;
   }
   try {

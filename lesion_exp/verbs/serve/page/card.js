@@ -51,7 +51,7 @@ function results(found) {
 }
 
 function answers(found) {
-  if (!found.tested) return make("p", {}, "Not measured: these weights were not judged on a test part.");
+  if (!found.tested) return make("p", {}, "Not measured: these weights were not evaluated on a test part.");
   const rows = found.by_confidence.map(({ level, probability, right }) => [
     `${capitalised(level)} (${probability})`,
     right ? right.images.toLocaleString("en") : "0",

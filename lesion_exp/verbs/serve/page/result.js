@@ -35,11 +35,11 @@ function pictures(entry) {
     make("div", { className: "pair" },
       make("figure", {}, make("img", { src: seen, alt: "The square of the image that the network sees" }), make("figcaption", {}, "What the network sees")),
       make("figure", {},
-        make("span", { className: "stack" }, make("img", { src: seen, alt: `Heat map of the evidence for ${drawn.of}, over the image` }), heat),
-        make("figcaption", {}, `Evidence for ${drawn.of}`))),
+        make("span", { className: "stack" }, make("img", { src: seen, alt: `Grad-CAM map of ${drawn.of}, over the image` }), heat),
+        make("figcaption", {}, `Grad-CAM map of ${drawn.of}`))),
     make("p", { className: "strength" }, make("label", { htmlFor: "strength" }, "Heat map"), slider, shown),
-    make("p", { className: "scale", ariaHidden: "true" }, "little", make("span", { className: "ramp" }), "much evidence"),
-    make("p", { className: "hint" }, "Grad-CAM shows coarsely where the image raised the score of this class. It is no outline of a lesion, and no proof that the network is right."),
+    make("p", { className: "scale", ariaHidden: "true" }, "low", make("span", { className: "ramp" }), "high saliency"),
+    make("p", { className: "hint" }, "Grad-CAM shows coarsely which parts of the image raised the score of this class. It is not an outline of the lesion, and it does not prove that the network is right."),
   );
 }
 
