@@ -4,7 +4,7 @@
 
 Starts `lesion-exp serve` twice, on the store of the current project: with `max_batch=16` and with `max_batch=1`. Each
 client sends one generated lesion (JPEG, 600 x 450 pixels) after the other over a connection of its own. Clients and
-server share the machine, so that a separate one answers more.
+server share the machine; a server on a machine of its own answers more requests.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@
 
 Half of the kills are SIGKILL, half SIGTERM. Half of the moments are drawn from the time that the verb takes, half from
 its operations on files and databases, which gather where a kill hurts most. All processes are forks of one that has
-imported everything, so a kill takes seconds; pictures are left out of the runs. Prints a row a verb; exits 1 where
-anything was lost (values, files, parameters), doubled (points, runs, versions) or unusable (what does not go on).
+imported everything, so a kill takes seconds; pictures are left out of the runs. Prints a row for each verb; exits with
+1 if anything was lost (values, files, parameters), doubled (points, runs, versions) or cannot be continued.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ def kill_verb(verb: Any, kills: int, folder: Path, templates: Path, seed: str) -
 
 
 def measure(verb: Any, folder: Path, templates: Path) -> tuple[float, int]:
-    """Seconds and operations of the verb undisturbed, which must be judged to be right, too."""
+    """The seconds and the operations of the undisturbed verb, whose results must pass the same checks."""
     verb.prepare(folder, templates)
     begun = time.monotonic()
     operations = expect(lambda: counted(lambda: verb.act(folder), folder), folder)

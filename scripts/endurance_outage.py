@@ -5,7 +5,7 @@
 
 Trains one job on generated lesions four times: undisturbed; with the server killed and started again after
 --seconds; with it stopped (it takes connections and never answers) and continued; with it killed until after the run's
-end, then `lesion-exp sync`. Prints a table, a row a run; exits 1 where a run fails or differs.
+end, then `lesion-exp sync`. Prints a table with a row for each run; exits with 1 if a run fails or differs.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ def start(folder: Path, arguments: list[str]) -> subprocess.Popen[bytes]:
 
 
 def kill_all(process: subprocess.Popen[bytes]) -> None:
-    """SIGKILL to the process and its descendants, frozen first so that none can start another meanwhile."""
+    """Sends SIGKILL to the process and its descendants, which are frozen first so that none can start another."""
     try:
         parent = psutil.Process(process.pid)
         parent.suspend()

@@ -3,8 +3,9 @@
     python scripts/endurance.py runs --runs 20 --kills 1
 
 Trains one job on generated lesions in one piece, and then over and over with SIGKILL to the process and its loaders
-at random moments of training, gone on with by `lesion-exp resume` until it ends. Compares the hash of the best weights
-and every point of every metric but times and loads. Prints a row a run; exits 1 where anything differs or is lost.
+at random moments of training, and continued by `lesion-exp resume` until it ends. Compares the hash of the best weights
+and every point of every metric but times and loads. Prints a row for each run; exits with 1 if anything differs or is
+lost.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ def run(asked: argparse.Namespace) -> int:
 def train_with_kills(folder: Path, kills: list[int]) -> tuple[list[int | str], int]:
     """Trains with kills; returns the steps that were stored at each kill, and the last exit code.
 
-    Each number in `kills` is how many checkpoints a sitting saves before it is killed, some moment later.
+    Each number in `kills` is how many checkpoints an attempt saves before it is killed, some moment later.
     """
     steps: list[int | str] = []
     process = start(folder, ["train", *JOB])

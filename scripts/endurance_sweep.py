@@ -4,7 +4,7 @@
 
 Each time the process that drives the sweep and everything that it started get SIGKILL. In the end 22 cells must have
 finished once each, in one MLflow run a cell, two must have failed with their errors, and no run may be left RUNNING.
-Prints a row a sitting; exits 1 where something is lost, doubled or not as it should be.
+Prints a row for each attempt; exits with 1 if something is lost, doubled or not as it should be.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ JOB = (
     "print_config=false", "trainer.max_epochs=3",
 )  # fmt: skip
 RATES = (*(f"{0.001 * step:.3f}" for step in range(1, 12)), "1e30")
-"""With the last rate the loss is no number after a step, and training says so."""
+"""With the last learning rate the loss is NaN after a step, and training fails with a message."""
 GRID = (f"optimizer.lr={','.join(RATES)}", "loss=cross_entropy,focal")
 WANTED = {"finished": 22, "failed": 2}
 
@@ -44,19 +44,19 @@ def run(asked: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="lesion_exp_endurance_") as name:
         folder = Path(name)
         first = ["train", "-m", *JOB, *GRID, f"launcher.workers={asked.workers}"]
-        print(f"{'sitting':>7} {'seconds':>8} {'finished':>9} {'failed':>7} {'queued':>7}")
+        print(f"{'attempt':>7} {'seconds':>8} {'finished':>9} {'failed':>7} {'queued':>7}")
         begun = time.monotonic()
-        for sitting in range(asked.kills + 1):
-            arguments = first if sitting == 0 else ["sweep", "resume"]
+        for attempt in range(asked.kills + 1):
+            arguments = first if attempt == 0 else ["sweep", "resume"]
             process = start(folder, arguments)
-            if sitting < asked.kills:
+            if attempt < asked.kills:
                 wait_until_begun(folder, process)
                 time.sleep(draws.uniform(0.5, 10.0))
                 kill_all(process)
             process.wait()
             counts = status(folder)["counts"]
             row = [counts.get(key, 0) for key in ("finished", "failed", "queued")]
-            print(f"{sitting:>7} {time.monotonic() - begun:>8.0f} {row[0]:>9} {row[1]:>7} {row[2]:>7}", flush=True)
+            print(f"{attempt:>7} {time.monotonic() - begun:>8.0f} {row[0]:>9} {row[1]:>7} {row[2]:>7}", flush=True)
         return judge(folder, status(folder), process.returncode)
 
 

@@ -179,7 +179,7 @@ def digest(path: Path) -> str:
 
 
 class Verb:
-    """A verb: `act` is killed, then `go_on_and_judge` does what a user would and says what is wrong."""
+    """A verb: `act` is killed, then `go_on_and_judge` does what a user would and returns what is wrong."""
 
     name = ""
     template = "project"

@@ -3,9 +3,9 @@
     python scripts/endurance.py writers --times 5
     python scripts/endurance.py writers --times 5 --uri http://127.0.0.1:5000
 
-Without --uri each round has a fresh embedded store, which the processes make all at once. Prints a table, a row a
-round, with the longest time from the common start to the end of a run and the longest call that logs metrics; exits 1
-where anything failed, is missing or doubled.
+Without --uri each round has a fresh embedded store, which the processes make all at once. Prints a table with a row for
+each round: the longest time from the common start to the end of a run and the longest call that logs metrics. Exits
+with 1 if anything failed, is missing or doubled.
 """
 
 from __future__ import annotations

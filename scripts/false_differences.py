@@ -4,9 +4,10 @@
 
 Draws test parts of lesions with two images, of which a given number is of the class df, and two models that make
 equally many mistakes of their own. Counts how often `compare` declares a difference in accuracy, in any of the other
-metrics, and in any metric at all, each of which may happen in 5% of the tests. 1 where one of them is more frequent
-(beyond the error of the simulation). Also prints the highest shares of p-values below 5% of single metrics before any
-correction, which claim nothing. One core, about half a second a test; `--delong 2000` tests DeLong's test alone.
+metrics, and in any metric at all, each of which may happen in 5% of the tests. Exits with 1 if one of them is more
+frequent (beyond the error of the simulation). Also prints the highest shares of p-values below 5% of single metrics
+before any correction, which claim nothing. It takes one core and about half a second for each test; `--delong 2000`
+tests DeLong's test alone.
 """
 
 from __future__ import annotations

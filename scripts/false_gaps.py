@@ -6,8 +6,9 @@ Draws test parts of lesions with two images each, whose patients belong to five 
 on the class of a lesion alone. In one setting all ages have the same mix of classes, in the other the mix depends on
 the age, as it does in patients: melanomas are rare in the young. Counts in how many of the tests the interval of the
 largest gap excludes 0, for each metric and for a comparison of the highest with the lowest balanced accuracy whose
-interval allows neither for the choice nor for the mix. 1 where more than 5% do (beyond the error of the simulation),
-or where a planted difference, printed last, is found in fewer than half of the tests. One core, about 0.1 s a test.
+interval allows neither for the choice nor for the mix. Exits with 1 if more than 5% do (beyond the error of the
+simulation), or if a planted difference, printed last, is found in fewer than half of the tests. It takes one core and
+about 0.1 s for each test.
 """
 
 from __future__ import annotations

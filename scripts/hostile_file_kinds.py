@@ -1,6 +1,6 @@
 """Hostile tables and bundles: each kind is a function from a random generator to the bytes of a file.
 
-A kind says what must become of it: `refused`, `read`, or `either` where only luck decides.
+A kind names the required outcome: `refused`, `read`, or `either` where both are right.
 """
 
 from __future__ import annotations

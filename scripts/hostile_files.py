@@ -3,7 +3,8 @@
     python scripts/hostile_files.py --count 200 --seed 0
 
 Each file must be refused with one message, or read rightly: no traceback, no program started, nothing of the file's
-content in a message, and after a refused bundle the store as it was before. Exit code 1 if not. About two minutes.
+content in a message, and after a refused bundle the store as it was before. Exits with 1 if not. It takes about two
+minutes.
 """
 
 from __future__ import annotations

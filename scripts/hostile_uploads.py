@@ -3,8 +3,8 @@
     lesion-exp serve run=latest port=8000
     python scripts/hostile_uploads.py --port 8000 --count 10000
 
-The server passes if it answers all of it with a status below 500, still lives, and its memory is bounded: what it holds
-at most while the uploads come, and after them, stands in the result (from its own /metrics). Exit code 1 if not.
+The server passes if it answers every upload with a status below 500, still runs, and its memory is bounded: the result
+has its largest memory during the uploads and its memory after them (from its own /metrics). Exits with 1 if not.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Simulates how many of the labels that `label-errors` suspects are wrong, by the strength of the network.
 
 For 2, 3 and 7 classes and 5 and 10% of wrong labels (any other class), networks of different strength predict 1,000
-images: their logits are normal with the log of the class's share as mean, raised for the true class. A line each gives
-the way from guessing (0) to always right (1), the balanced accuracy, the share of the suspected labels that are wrong
-and the share of the wrong labels that are suspected. The limit in
-`lesion_exp/evaluation/label_errors.py` follows from it.
+images: their logits are normal with the log of the class's share as mean, raised for the true class. Each line has the
+skill, from guessing (0) to always right (1), the balanced accuracy, the share of the suspected labels that are wrong
+and the share of the wrong labels that are suspected. The limit in `lesion_exp/evaluation/label_errors.py` is chosen by
+these numbers.
 
     python scripts/label_error_bar.py
 """

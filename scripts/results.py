@@ -6,9 +6,9 @@
     python scripts/results.py root=DIR --table                 # trains nothing
 
 DIR is the folder of HAM10000. A row of the table is a command, and a run belongs to a row if it has the hash of that
-command's job: what has a finished run in the store is not trained again, so the script goes on after an interruption,
+command's job. A row with a finished run in the store is not trained again, so the script goes on after an interruption,
 and `lesion-exp reproduce run=ID` repeats a row. Rows without a finished run are left out of the table. Times are those
-of the machine that the table names; run nothing else beside it.
+of the machine that the table names; run nothing else on it meanwhile.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def train(overrides: Sequence[str], *flags: str) -> None:
     """Trains in a process of its own, as a user does.
 
     Raises:
-        subprocess.CalledProcessError: the training failed; what went wrong stands in the output above.
+        subprocess.CalledProcessError: the training failed; its output, above, has the reason.
     """
     command = [sys.executable, "-m", "lesion_exp", "train", *flags, *overrides]
     print(f"== lesion-exp {' '.join(command[3:])}", file=sys.stderr)

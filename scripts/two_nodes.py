@@ -1,13 +1,13 @@
 """Two machines on one: network namespaces joined by a virtual cable, each with its own file system and host name.
 
-`python scripts/two_nodes.py CASE` trains a tiny network on both and says what became of it; it needs Linux and root.
+`python scripts/two_nodes.py CASE` trains a tiny network on both and prints the outcome; it needs Linux and root.
 
 - `same`: one run on 2 machines with 1 and with 2 processes each, beside the same job on one machine.
 - `killed`: every process of one machine is killed; how the other ends, and `resume` on both.
 - `cable`: the cable is cut instead.
 - `restarted`: torchrun starts the processes again after one of them was killed.
 
-What it builds is removed at its end, also after a failure or a signal. `TwoNodes` is for experiments of your own.
+The script removes what it builds, also after a failure or a signal. `TwoNodes` is for experiments of your own.
 """
 
 from __future__ import annotations
@@ -292,7 +292,7 @@ LONGER = ("trainer.max_epochs=6", "trainer.checkpoint_every_steps=5")
 
 
 def killed(nodes: TwoNodes, per_node: int, seconds: float) -> dict[str, object]:
-    """What becomes of a run when a machine is lost, and of `resume`."""
+    """Returns how a run ends when a machine is lost, and how `resume` continues it."""
     trial = Trial(nodes, per_node, *SMALL_CNN, *LONGER)
     processes = trial.start("train", "job=job.yaml")
     trial.until_checkpoint(processes, seconds)
