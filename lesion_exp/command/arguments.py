@@ -84,11 +84,11 @@ class Arguments:
         return declaration(**given)
 
     def gives(self, declaration: type, field: str) -> bool:
-        """Whether the command line gives a value for the field `field` of `declaration`."""
+        """Returns whether the command line gives a value for the field `field` of `declaration`."""
         return any(one.field == field and one.key in self.given_keys() for one in options_of(declaration))
 
     def given_keys(self) -> set[str]:
-        """The keys of the overrides."""
+        """Returns the keys of the overrides."""
         return {key_of(text) for text in self.overrides}
 
     def keep(self, key: str, value: object) -> None:
@@ -96,7 +96,7 @@ class Arguments:
         self.overrides.append(f"{key}={value}")
 
     def take_below(self, node: str) -> dict[str, str]:
-        """The keys below `node`, such as `launcher.KEY`, with the texts of their values.
+        """Returns the keys below `node`, such as `launcher.KEY`, with the texts of their values.
 
         They are removed from the overrides.
 
@@ -119,18 +119,18 @@ class Arguments:
         return value
 
     def near(self, key: str) -> str:
-        """The override that may have been meant as `key`, or `none`."""
+        """Returns the override that may have been meant as `key`, or `none`."""
         unknown = (text for text in self.overrides if key_of(text) not in self.own_keys)
         return next((text for text in unknown if did_you_mean(key_of(text), [key])), "none")
 
     def positional(self) -> list[str]:
-        """The arguments that are no overrides; they are removed from them."""
+        """Returns the arguments that are no overrides; they are removed from them."""
         found = [text for text in self.overrides if "=" not in text and not text.startswith("~")]
         self.overrides = [text for text in self.overrides if text not in found]
         return found
 
     def nearest_own(self, text: str) -> str:
-        """The end of a message about the override `text`, which the verb does not read: keys of the verb like it.
+        """Returns the end of a message about the override `text`, which the verb does not read: similar keys.
 
         It is empty for a key of the config, which is no typing error.
         """
@@ -146,7 +146,7 @@ class JobFile:
 
 
 def compose_job(arguments: Arguments, shown: Container[str] | None = None) -> Job | None:
-    """The job that the arguments describe; None after `--cfg job`, which prints its config.
+    """Returns the job that the arguments describe; None after `--cfg job`, which prints its config.
 
     The config is shown on standard error: the groups in `shown`, by default all.
     """
@@ -194,7 +194,7 @@ def print_config(config: Mapping[str, Any]) -> None:
 
 
 def compared_defaults(arguments: Arguments) -> dict[str, Any] | None:
-    """The config without overrides, with which the shown config is compared; None after `--full-tree`."""
+    """Returns the config without overrides, with which the shown config is compared; None after `--full-tree`."""
     if arguments.full_tree:
         return None
     return compose_config(replace(arguments, overrides=[])).config
@@ -223,7 +223,7 @@ def _at_home(job: Job, file: Path) -> Job:
 
 
 def compose_config(arguments: Arguments) -> Composed:
-    """The resolved config that the arguments describe."""
+    """Returns the resolved config that the arguments describe."""
     from lesion_exp.config.compose import compose
     from lesion_exp.config.places import check_given_weights
 
@@ -234,7 +234,9 @@ def compose_config(arguments: Arguments) -> Composed:
 
 
 def open_project(arguments: Arguments) -> Project:
-    """The project with its store opened, for a verb that composes no job; it reads overrides such as `tracking.uri=`.
+    """Returns the project with its store opened, for a verb that composes no job.
+
+    It reads overrides such as `tracking.uri=`.
 
     Runs whose process died are marked as killed in the store.
 
@@ -285,7 +287,7 @@ def check_keys(arguments: Arguments, read: Sequence[str], reader: str) -> None:
 
 
 def key_of(text: str) -> str:
-    """The key of an override."""
+    """Returns the key of an override."""
     return text.lstrip("+~").partition("=")[0]
 
 

@@ -43,7 +43,7 @@ class MovedData:
 
 
 def chosen_run(store: Store, spec: str) -> Run:
-    """The run that `spec` names: as in `find_run`, or by a file.
+    """Returns the run that `spec` names: as in `find_run`, or by a file.
 
     A checkpoint names its run by the id that it carries; a bundle is imported unless its run is in the store already.
 
@@ -67,7 +67,7 @@ def chosen_run(store: Store, spec: str) -> Run:
 
 
 def chosen_runs(store: Store, spec: str) -> list[Run]:
-    """The runs that `spec` names: one as in `chosen_run`, several as `[A,B]`, or all of a sweep by its id.
+    """Returns the runs that `spec` names: one as in `chosen_run`, several as `[A,B]`, or all of a sweep by its id.
 
     Raises:
         ConfigError: as `chosen_run`.
@@ -123,7 +123,7 @@ def _run_of_bundle(store: Store, path: Path) -> Run:
 
 
 def chosen_weights(arguments: Arguments, declaration: type, spec: str) -> dict[str, Path]:
-    """The field `checkpoint` of `declaration` if `spec` names a run by a checkpoint file, else no field.
+    """Returns the field `checkpoint` of `declaration` if `spec` names a run by a checkpoint file, else no field.
 
     Raises:
         ConfigError: `checkpoint=` is given as well.

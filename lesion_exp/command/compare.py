@@ -65,7 +65,7 @@ def compare(arguments: Arguments) -> int:
 
 
 def compared(arguments: Arguments) -> Compared | None:
-    """The comparison that the arguments ask for; None after `--cfg job`."""
+    """Returns the comparison that the arguments ask for; None after `--cfg job`."""
     if not arguments.names:
         raise ConfigError("expected the runs to compare, got none; for example lesion-exp compare 3f2a91c0 latest")
     wanted = arguments.read(CompareOptions)

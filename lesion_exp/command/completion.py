@@ -94,7 +94,7 @@ def completion(arguments: Arguments) -> int:
 
 
 def candidates(line: str, folder: Path) -> list[str]:
-    """The words that may stand in the place of the last one of `line`, a command up to the cursor.
+    """Returns the words that may stand in the place of the last one of `line`, a command up to the cursor.
 
     Args:
         line: the line, with the name of the command.

@@ -52,7 +52,7 @@ def show_config(
 
 
 def differences(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """The keys of `config`, nested likewise, whose values differ from those of `defaults`.
+    """Returns the keys of `config`, nested likewise, whose values differ from those of `defaults`.
 
     In a node with the same `_target_`, keys that only `defaults` has are included with the value `_LEFT_OUT`.
     """

@@ -100,7 +100,7 @@ def show_evaluation(result: RunEvaluation, *, json_alone: bool) -> None:
 
 
 def evaluated(arguments: Arguments) -> RunEvaluation | None:
-    """The evaluation that the arguments ask for; None after `--cfg job`."""
+    """Returns the evaluation that the arguments ask for; None after `--cfg job`."""
     stack_keys = [key for key in _STACK_KEYS if arguments.gives(EvaluateOptions, key)]
     wanted = arguments.read(EvaluateOptions)
     short = {"tta": wanted.tta, "calibration": wanted.calibration, "ensemble": wanted.ensemble}

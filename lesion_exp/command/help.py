@@ -27,7 +27,7 @@ _STORE: Final = "the MLflow store of the runs; without it, MLFLOW_TRACKING_URI o
 
 
 def general_help() -> str:
-    """The text of `lesion-exp --help`."""
+    """Returns the text of `lesion-exp --help`."""
     verbs = "\n".join(line for verb in VERBS.values() for line in _entry(verb.name, verb.summary, _width(), 14))
     return (
         "lesion-exp: experiments on images of skin lesions (research use only)\n\n"
@@ -39,7 +39,7 @@ def general_help() -> str:
 
 
 def verb_help(verb: Verb) -> str:
-    """The text of `lesion-exp VERB --help`: examples, groups with their options, keys with defaults and meaning."""
+    """Returns the text of `lesion-exp VERB --help`: examples, groups with options, keys with defaults and meaning."""
     conf = conf_dir()
     width = _width()
     defaults = default_options(conf)
@@ -79,7 +79,7 @@ class ConfigKey:
 
 
 def keys_of_config(verb: Verb) -> list[ConfigKey]:
-    """The keys of the config in the help of a verb: those that the verb names, then the common ones of its groups."""
+    """Returns the keys of the config in the help of a verb: those that it names, then the common ones of its groups."""
     documented = documented_keys(conf_dir(), dict(verb.chosen))
     found = []
     for text, said in verb.config_keys:
@@ -100,7 +100,7 @@ def keys_of_config(verb: Verb) -> list[ConfigKey]:
 
 
 def meaning_of(option: Option) -> str:
-    """The meaning of an option, with the values to choose from, and whether it is required."""
+    """Returns the meaning of an option, with the values to choose from, and whether it is required."""
     meaning = f"{option.kind.expected}: {option.meaning}" if isinstance(option.kind, Choice) else option.meaning
     return f"{meaning} (required)" if option.is_required else meaning
 

@@ -31,7 +31,7 @@ def import_predictions(arguments: Arguments) -> int:
 
 
 def imported(arguments: Arguments) -> RunEvaluation | None:
-    """The evaluation of the imported predictions; None after `--cfg job`.
+    """Returns the evaluation of the imported predictions; None after `--cfg job`.
 
     Raises:
         DataError: a file is not there.

@@ -26,7 +26,7 @@ def plan(arguments: Arguments) -> int:
 
 
 def planned(arguments: Arguments) -> Plan:
-    """The plan that the arguments ask for; its preset is written."""
+    """Returns the plan that the arguments ask for; its preset is written."""
     request = arguments.read(PlanRequest)
     prepare_process(arguments)
     if arguments.print_config:

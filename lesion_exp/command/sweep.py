@@ -153,7 +153,7 @@ def _go_on(sweep: Sweep, again: Collection[str], given: Mapping[str, str]) -> in
 
 
 def launcher_node(node: Mapping[str, Any], given: Mapping[str, str]) -> dict[str, Any]:
-    """The launcher with which a sweep was begun, with the settings `given` (such as `launcher.workers`) as texts.
+    """Returns the launcher with which a sweep was begun, with the settings `given`, such as `launcher.workers`.
 
     Raises:
         ConfigError: the launcher has no such key, or its value has another type.

@@ -23,7 +23,7 @@ _FORMAT: Final = {"format": "pt"}
 
 
 def is_whole(path: Path) -> bool:
-    """Whether the checkpoint at `path` exists and every part of it has the checksum that it was written with."""
+    """Returns whether the checkpoint at `path` exists and every part of it has its checksum."""
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.testzip() is None
@@ -52,7 +52,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def portable(content: dict[str, Any]) -> dict[str, Any]:
-    """The `content` of a checkpoint, without the folders of this machine in the states of callbacks."""
+    """Returns the `content` of a checkpoint, without the folders of this machine in the states of callbacks."""
     return {**content, "callbacks": _without_folders(content.get("callbacks", {}))}
 
 
@@ -65,7 +65,7 @@ def _without_folders(value: Any) -> Any:
 
 
 def run_of_checkpoint(path: Path) -> str:
-    """The id of the run that saved a checkpoint.
+    """Returns the id of the run that saved a checkpoint.
 
     Raises:
         DataError: see `read_checkpoint`; or the checkpoint names no run.
@@ -78,7 +78,7 @@ def run_of_checkpoint(path: Path) -> str:
 
 
 def weights_hash(path: Path) -> str:
-    """The `state_hash` of the weights and buffers in a checkpoint."""
+    """Returns the `state_hash` of the weights and buffers in a checkpoint."""
     return state_hash(read_checkpoint(path)["state_dict"])
 
 

@@ -70,12 +70,15 @@ def merged_node(node: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def merged_weights(state: Mapping[str, Tensor], node: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The weights of a checkpoint with LoRA, of the job's key `backbone`, merged into them; others are unchanged."""
+    """Returns the weights of a checkpoint with LoRA, of the job's key `backbone`, merged into them.
+
+    Other weights are unchanged.
+    """
     return merged_state(state, shared_options(node).lora.scaling)
 
 
 def uses_channels_last(config: Mapping[str, Any], network: Backbone) -> bool:
-    """Whether `config` (of a whole job) asks for the memory layout channels last, which is faster for convolutions."""
+    """Returns whether `config` (of a whole job) asks for the memory layout channels last, faster for convolutions."""
     value = config["trainer"]["channels_last"]
     return network.is_convolutional if value == "auto" else bool(value)
 
@@ -109,7 +112,7 @@ def make_classifier(
     validation_ids: Sequence[str] = (),
     added: Mapping[str, Metric] | None = None,
 ) -> LesionClassifier:
-    """The LightningModule of `network`, with its loss, optimizer and schedule; the `card` names the classes."""
+    """Returns the LightningModule of `network`, with its loss, optimizer and schedule; the `card` names the classes."""
     return _kind(config)(
         network,
         make_loss(config["loss"], class_counts),
@@ -140,22 +143,25 @@ def _kind(config: Mapping[str, Any]) -> type[LesionClassifier]:
 
 
 def may_fuse(trainer: Mapping[str, Any]) -> bool:
-    """Whether to fuse the optimizer; with fp16 it unscales gradients itself, which Lightning's clipping forbids."""
+    """Returns whether to fuse the optimizer.
+
+    With fp16 a fused optimizer unscales gradients itself, which Lightning's clipping forbids.
+    """
     return resolve_precision(trainer["precision"], trainer["accelerator"]) != "16-mixed"
 
 
 def solves_exactly(node: Mapping[str, Any]) -> bool:
-    """Whether the optimizer that `node` (the key `optimizer` of a job) describes solves for a head in each epoch."""
+    """Returns whether the optimizer of `node` (the key `optimizer` of a job) solves for a head in each epoch."""
     return bool(node[TARGET] == f"{LogisticPath.__module__}.{LogisticPath.__qualname__}")
 
 
 def remembers(node: Mapping[str, Any]) -> bool:
-    """Whether the head of `node` (the key `backbone` of a job) stores training images, so that no weight is trained."""
+    """Returns whether the head of `node` (the key `backbone` of a job) stores training images and trains no weight."""
     return bool(node.get("head") == "knn")
 
 
 def learning_rate(node: Mapping[str, Any]) -> float:
-    """The learning rate of `node` (the key `optimizer` of a job); 0 for an optimizer that has none."""
+    """Returns the learning rate of `node` (the key `optimizer` of a job); 0 for an optimizer that has none."""
     return float(node.get("lr", 0.0))
 
 

@@ -45,7 +45,7 @@ class SaliencyMaps:
 
 
 def square_of(sample: Sample, place: int) -> UInt8Array:
-    """The image number `place` of a stacked sample as the network gets it, uint8 (S, S, 3) RGB."""
+    """Returns the image number `place` of a stacked sample as the network gets it, uint8 (S, S, 3) RGB."""
     square: UInt8Array = sample["image"][place, :3].permute(1, 2, 0).cpu().numpy()
     return square
 
@@ -56,7 +56,7 @@ def square_png(square: UInt8Array) -> bytes:
 
 
 def heat_map_png(square: UInt8Array, saliency: npt.NDArray[np.floating[Any]]) -> bytes:
-    """The map `saliency`, float (h, w), drawn over `square`, uint8 (S, S, 3) RGB, as a PNG file of the same size."""
+    """Returns the map `saliency`, float (h, w), drawn over `square`, uint8 (S, S, 3) RGB, as a PNG file of its size."""
     return square_png(overlay(enlarged(square), saliency))
 
 

@@ -35,7 +35,7 @@ def sample_options(config: Mapping[str, Any]) -> SampleOptions:
 
 
 def store_request(config: Mapping[str, Any]) -> StoreRequest:
-    """What the image store has to contain for `config` (of a whole job)."""
+    """Returns what the image store has to contain for `config` (of a whole job)."""
     node = config["dataset"]
     size = node["store_size"]
     short_side = round(config["image_size"] * STORE_HEADROOM) if size == "auto" else int(size)

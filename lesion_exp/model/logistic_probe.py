@@ -37,7 +37,7 @@ class LogisticProbe(Probe):
                     weights.zero_()
 
     def training_step(self, batch: Sample, batch_idx: int) -> Tensor:
-        """The weighted mean cross-entropy at the minimum, a scalar."""
+        """Returns the weighted mean cross-entropy at the minimum, a scalar."""
         optimizer: Any = self.optimizers()
         path: LogisticPath = optimizer.optimizer
         strength = path.strength(self.current_epoch, training_length(self.trainer).num_epochs)
@@ -51,7 +51,7 @@ class LogisticProbe(Probe):
         return self.log_loss(solution.loss, len(labels))
 
     def configure_optimizers(self) -> Any:
-        """The solver alone: it has no learning rate that a schedule could change."""
+        """Returns the solver alone: it has no learning rate that a schedule could change."""
         return self.make_optimizer(parameter_groups(self.backbone, self.options.decay_norms_and_biases), self.lr)
 
     def on_train_end(self) -> None:

@@ -61,7 +61,7 @@ def write_mlflow_model(folder: Path, card: Card) -> None:
 
 
 def parts_of_model(description: str) -> set[str]:
-    """The files of a model, read from the text of its file `MLmodel`."""
+    """Returns the files of a model, read from the text of its file `MLmodel`."""
     content = yaml.safe_load(description)
     flavor = content["flavors"]["python_function"]
     example = content.get("saved_input_example_info") or {}
@@ -70,7 +70,10 @@ def parts_of_model(description: str) -> set[str]:
 
 
 def has_model(run: Run) -> bool:
-    """Whether `run` has an MLflow model with all of its files; the process that saved it may have been killed."""
+    """Returns whether `run` has an MLflow model with all of its files.
+
+    A model can be incomplete if the process that saved it was killed.
+    """
     described = run.fetch(f"{MODEL}/{DESCRIPTION}")
     if described is None:
         return False

@@ -29,7 +29,10 @@ _NODES: Final = (
 def model_card(
     config: Mapping[str, Any], classes: tuple[str, ...], encoder: MetadataEncoder | None, info: DatasetInfo | None
 ) -> Card:
-    """The card of a network that the job `config` trains; its run and calibration are added later by `completed`."""
+    """Returns the card of a network that the job `config` trains.
+
+    Its run and calibration are added later by `completed`.
+    """
     return {
         "version": __version__,
         "run_id": None,
@@ -50,7 +53,7 @@ def model_card(
 
 
 def preprocessing(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The steps from a decoded image to the input of the network, in this order, as plain values."""
+    """Returns the steps from a decoded image to the input of the network, in this order, as plain values."""
     node, augmentation = config["dataset"], config["augmentation"]
     steps = augmentation.get("preprocess") or {}
     return {
@@ -70,7 +73,7 @@ def preprocessing(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def pretrained(node: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The weights that training began with, by the name of their file, and what they were trained with.
+    """Returns the weights that training began with, by the name of their file, and what they were trained with.
 
     `node` is the key `backbone` of a job. Returns None if the weights were random.
     """
@@ -82,7 +85,7 @@ def pretrained(node: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def teacher(node: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The run from whose probabilities the network learned, and the hash of its weights.
+    """Returns the run from whose probabilities the network learned, and the hash of its weights.
 
     `node` is the key `loss` of a job. Returns None if the network learned from labels alone.
     """
@@ -98,8 +101,8 @@ def completed(
     calibrators: Mapping[str, Calibrator],
     precision: str | None = None,
 ) -> Card:
-    """The card of a finished run: with its id, what was fitted on its validation part, and the `precision` in which it
-    was evaluated (None leaves the one that the card names).
+    """Returns the card of a finished run: with its id, the models that were fitted on its validation part, and the
+    `precision` in which it was evaluated (None leaves the one that the card names).
 
     What a card of an older version lacks is taken from the job `config`.
     """

@@ -14,7 +14,7 @@ RECORD: Final = "precision"
 
 
 def has_gpu(accelerator: str) -> bool:
-    """Whether a trainer with this `accelerator` uses a GPU on this machine."""
+    """Returns whether a trainer with this `accelerator` uses a GPU on this machine."""
     if accelerator != "auto":
         return accelerator in {"gpu", "cuda"}
     import torch
@@ -37,7 +37,7 @@ def resolve_precision(precision: str, accelerator: str) -> str:
 
 
 def recorded_precision(trainer: Mapping[str, Any], card: Mapping[str, Any]) -> str:
-    """The precision in which a trained network predicts, the same on every machine and in every verb.
+    """Returns the precision in which a trained network predicts, the same on every machine and in every verb.
 
     It is that of `trainer` (the node of its job, with the user's changes). `auto` is the precision in which the run was
     evaluated, which `card` records; where a card of an earlier version does not, it is resolved on this machine.
@@ -49,7 +49,7 @@ def recorded_precision(trainer: Mapping[str, Any], card: Mapping[str, Any]) -> s
 
 
 def precision_here(precision: str, accelerator: str) -> str:
-    """The precision in which this machine predicts if `precision` is asked for.
+    """Returns the precision in which this machine predicts if `precision` is asked for.
 
     It is the same, except that a CPU, which does not support fp16, uses float32.
     """
@@ -63,7 +63,7 @@ def precision_here(precision: str, accelerator: str) -> str:
 
 
 def cpu_has_bf16() -> bool:
-    """Whether the CPU multiplies bf16 natively (AVX-512 BF16, AMX or Arm's BF16)."""
+    """Returns whether the CPU multiplies bf16 natively (AVX-512 BF16, AMX or Arm's BF16)."""
     try:
         flags = Path("/proc/cpuinfo").read_text().lower()
     except OSError:
@@ -72,7 +72,7 @@ def cpu_has_bf16() -> bool:
 
 
 def resolve_devices(devices: int | str | list[int], accelerator: str) -> int | list[int]:
-    """The number or the indices of the devices to use; `auto` and -1 are all GPUs, or one process on a CPU."""
+    """Returns the number or the indices of the devices to use; `auto` and -1 are all GPUs, or one process on a CPU."""
     if devices not in ("auto", -1):
         return devices if isinstance(devices, list) else int(devices)
     if not has_gpu(accelerator):

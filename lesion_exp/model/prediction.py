@@ -26,7 +26,7 @@ def prediction_trainer(
     *,
     inference_mode: bool = True,
 ) -> pl.Trainer:
-    """A Trainer that predicts on `devices` of this machine, with the precision of `config` (the node `trainer`).
+    """Returns a Trainer that predicts on `devices` of this machine, in the precision of `config` (the node `trainer`).
 
     With `inference_mode=False` a prediction step can compute gradients.
     """
@@ -50,7 +50,7 @@ def prediction_trainer(
 def predict_part(
     trainer: pl.Trainer, classifier: LesionClassifier, datamodule: LesionDataModule, part: Part
 ) -> pd.DataFrame:
-    """The predictions table of `part`: every image once, unknown classes included, and the same on every rank."""
+    """Returns the predictions table of `part`: every image once, unknown classes included, the same on every rank."""
     datamodule.trainer = trainer
     loader = datamodule.evaluation_dataloader(part, as_images=classifier.options.tta != "none")
     batches = trainer.predict(classifier, dataloaders=loader) or []

@@ -30,12 +30,12 @@ class Probe(LesionClassifier):
         self.automatic_optimization = False
 
     def features_of(self, batch: Sample) -> Tensor:
-        """The features of a batch, floating point (N, F), which it may have in the place of images."""
+        """Returns the features of a batch, floating point (N, F), which it may have in the place of images."""
         with torch.no_grad():
             return batch["features"] if "features" in batch else self.encode(batch)
 
     def class_weights(self) -> Tensor | None:
-        """The weights of the classes in the loss, float32 (C,); None weighs all alike."""
+        """Returns the weights of the classes in the loss, float32 (C,); None weighs all alike."""
         return self.loss.weights if isinstance(self.loss, CrossEntropy) else None
 
     def take_step(self, closure: Callable[[], Any]) -> None:
@@ -75,7 +75,7 @@ class NeighbourProbe(Probe):
             )
 
     def training_step(self, batch: Sample, batch_idx: int) -> Tensor:
-        """The mean loss of images without their own vote, a scalar."""
+        """Returns the mean loss of images without their own vote, a scalar."""
         head, labels = self.backbone.head, batch["label"]
         assert isinstance(head, KNNHead), "the config has backbone.head=knn"
         self.take_step(lambda: head.remember(self.features_of(batch), labels, self.class_weights()))
@@ -102,7 +102,7 @@ class NeighbourProbe(Probe):
             self.log_found(memory_images=len(head.memory), memory_megabytes=round(head.megabytes(), 1))
 
     def configure_optimizers(self) -> Any:
-        """An optimizer that only calls its closure: Lightning counts its steps, and saves a checkpoint after each."""
+        """Returns an optimizer that only calls its closure, so that Lightning counts its steps."""
         head = self.backbone.head
         assert isinstance(head, KNNHead), "the config has backbone.head=knn"
         return _ByItsClosure([head.class_weights])

@@ -80,7 +80,7 @@ class Restored:
         )
 
     def predict(self, rows: pd.DataFrame, store: ImageStore) -> pd.DataFrame:
-        """The predictions table of `rows` (of a data set's table), whose images are in `store`.
+        """Returns the predictions table of `rows` (of a data set's table), whose images are in `store`.
 
         Raises:
             DataError: see `data`.

@@ -111,7 +111,7 @@ class RankGroup:
             )
 
     def names(self) -> list[str]:
-        """The names of these variables."""
+        """Returns the names of these variables."""
         return [word.partition("=")[0] for word in self.text.split()]
 
     def enter(self, num_devices: int) -> None:
@@ -165,13 +165,13 @@ def join_group(num_devices: int, num_nodes: int, *, any_number: bool = False) ->
 
 
 def is_follower() -> bool:
-    """Whether this process is one of several that a starter began, and not the first of them."""
+    """Returns whether this process is one of several that a starter began, and not the first of them."""
     group = inherited_group(os.environ)
     return group is not None and group.rank > 0
 
 
 def may_start_again() -> bool:
-    """Whether torchrun started this process, which may start others in its place when one of them is lost."""
+    """Returns whether torchrun started this process, which may start others in its place when one of them is lost."""
     return "TORCHELASTIC_RUN_ID" in os.environ
 
 
@@ -206,12 +206,12 @@ def refuse_group(work: str) -> None:
 
 
 def environment_without_rank() -> dict[str, str]:
-    """The environment of this process without its rank, for a child process that is not part of the group."""
+    """Returns the environment of this process without its rank, for a child process that is not part of the group."""
     return {name: text for name, text in os.environ.items() if name not in {*RANK_VARIABLES, *TASK_VARIABLES}}
 
 
 def inherited_group(environment: Mapping[str, str]) -> RankGroup | None:
-    """The group of processes that `environment` describes; None if it describes none."""
+    """Returns the group of processes that `environment` describes; None if it describes none."""
     return _of_torchrun(environment) or _of_srun(environment) or _of_mpirun(environment)
 
 

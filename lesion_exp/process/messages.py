@@ -39,7 +39,7 @@ class _OnceEach(logging.Filter):
         self._said: set[str] = set()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether the record is to be shown."""
+        """Returns whether the record is to be shown."""
         text = record.getMessage()
         if record.name != _WARNINGS:
             return True
@@ -56,7 +56,7 @@ class _Formatter(logging.Formatter):
         self._change = redacted if in_a_file else without_secrets
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record as a text."""
+        """Returns the record as a text."""
         return self._change(super().format(record))
 
 
@@ -73,7 +73,7 @@ class _Handler(logging.StreamHandler[IO[str]]):
         """Ignores what the base class sets."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record as text that fits the terminal; in a file a message stays on one line."""
+        """Returns the record as text that fits the terminal; in a file a message stays on one line."""
         return wrapped_for(super().format(record), self.stream)
 
 

@@ -35,7 +35,7 @@ class SearchSession:
 
     @classmethod
     def of(cls, sweep: Sweep) -> Self | None:
-        """The session of `sweep`; None if its search determines all cells in advance."""
+        """Returns the session of `sweep`; None if its search determines all cells in advance."""
         search = make_search(dict(sweep.facts.search))
         if not isinstance(search, AdaptiveSearch):
             return None

@@ -92,16 +92,16 @@ class Cell:
         write_json(self.folder / "cell.json", {"overrides": list(overrides), "job_hash": job.job_hash, "trial": trial})
 
     def job(self) -> Job:
-        """The frozen job."""
+        """Returns the frozen job."""
         return read_job(self.folder / "job.yaml")
 
     def facts(self) -> tuple[tuple[str, ...], str]:
-        """The cell's own overrides and its job's hash."""
+        """Returns the cell's own overrides and its job's hash."""
         body = self._body()
         return tuple(body["overrides"]), str(body["job_hash"])
 
     def trial(self) -> int | None:
-        """The number of the cell in an adaptive search; None in other searches."""
+        """Returns the number of the cell in an adaptive search; None in other searches."""
         number: int | None = self._body()["trial"]
         return number
 
@@ -110,14 +110,14 @@ class Cell:
         return body
 
     def state(self) -> CellState:
-        """The current state; a cell whose process has died is queued again, with the note `stopped`."""
+        """Returns the current state; a cell whose process has died is queued again, with the note `stopped`."""
         state = self.recorded()
         if state.status == "running" and not self._is_alive(state):
             return replace(state, status="queued", note=STOPPED, ended=self._last_touch())
         return state
 
     def recorded(self) -> CellState:
-        """The state that a process wrote last."""
+        """Returns the state that a process wrote last."""
         try:
             body = json.loads((self.folder / "state.json").read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -131,7 +131,9 @@ class Cell:
         return state
 
     def engine_id(self) -> str | None:
-        """The id of the cell's job in the launcher's engine, such as a SLURM job id; None before it is submitted.
+        """Returns the id of the cell's job in the launcher's engine, such as a SLURM job id.
+
+        Returns None before the job is submitted.
 
         It is not part of the state, which the process of the cell may write at the same time.
         """
@@ -153,7 +155,10 @@ class Cell:
         os.utime(self.folder / "state.json")
 
     def epochs(self) -> list[dict[str, Any]]:
-        """The reports of the epochs so far, each of the last attempt that trained it; incomplete lines are skipped."""
+        """Returns the reports of the epochs so far, each of the last attempt that trained it.
+
+        Incomplete lines are skipped.
+        """
         if not self.reports.exists():
             return []
         found: dict[int, dict[str, Any]] = {}
@@ -167,7 +172,7 @@ class Cell:
         return list(found.values())
 
     def end_of_log(self) -> str:
-        """The last lines of the output of its processes."""
+        """Returns the last lines of the output of its processes."""
         if not self.log.exists():
             return ""
         with self.log.open("rb") as file:
@@ -185,7 +190,7 @@ class Cell:
 
 
 def will_repeat(state: CellState) -> bool:
-    """Whether a cell has failed for a reason in its job, so that the same job would fail again.
+    """Returns whether a cell has failed for a reason in its job, so that the same job would fail again.
 
     A full disk, or a server or file system that does not respond, is not such a reason.
     """

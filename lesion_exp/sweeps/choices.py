@@ -36,17 +36,17 @@ class MeasuredCell(Protocol):
 
 
 def is_repeat(key: str) -> bool:
-    """Whether cells that differ in `key` only are repetitions: `seed`, `split.fold`, `split.seed`, `dataset.seed`."""
+    """Returns whether cells that differ in `key` only are repetitions, as with `seed`, `split.fold` or `split.seed`."""
     return key.rpartition(".")[2] in _REPEATING
 
 
 def chosen(values: Mapping[str, str]) -> dict[str, str]:
-    """The values of a cell without its seeds and folds."""
+    """Returns the values of a cell without its seeds and folds."""
     return {key: value for key, value in values.items() if not is_repeat(key)}
 
 
 def as_text(values: Mapping[str, str]) -> str:
-    """A choice as text, such as `loss=focal optimizer.lr=0.001`."""
+    """Returns a choice as text, such as `loss=focal optimizer.lr=0.001`."""
     return " ".join(f"{key}={value}" for key, value in values.items()) or "all cells"
 
 
@@ -106,7 +106,7 @@ class Choices:
         return any(better(*pair) for pair in pairs) and not any(better(way, b, a) for way, a, b in pairs)
 
     def against_best(self, choice: Choice) -> str:
-        """The comparison of a choice with the best mean of the first metric, for a column of a table."""
+        """Returns the comparison of a choice with the best mean of the first metric, for a column of a table."""
         if len(self.ranked) < 2 or not self.are_comparable:
             return ""
         if choice is self.ranked[0]:
@@ -118,7 +118,7 @@ class Choices:
         return f"worse ({told})" if p_value < LEVEL else "not distinguishable"
 
     def best_over_seeds(self) -> str:
-        """The choice with the best mean and its result in short; empty if there is no best choice."""
+        """Returns the choice with the best mean and its result in short; empty if there is no best choice."""
         if not self.front or len(self.metrics) > 1:
             return ""
         best = self.front[0]
@@ -128,7 +128,10 @@ class Choices:
         )
 
     def over_seeds(self, choice: Choice) -> str:
-        """The result of a choice over its seeds and folds, for the table of runs; empty if each choice has one cell."""
+        """Returns the result of a choice over its seeds and folds, for the table of runs.
+
+        The result is empty if each choice has one cell.
+        """
         result = choice.results[self.metrics[0]]
         if not self.are_repeated:
             return ""
@@ -173,7 +176,7 @@ class Choices:
         return f"{start} Not distinguishable from it, given the variation between repeated runs: {shown}."
 
     def as_json(self) -> list[dict[str, Any]]:
-        """The choices as JSON values, the best mean first."""
+        """Returns the choices as JSON values, the best mean first."""
         return [
             {
                 "overrides": dict(choice.values),

@@ -83,7 +83,7 @@ def drive(sweep: Sweep, launcher: Launcher, store: Store, again: Collection[str]
 
 
 def lacks_conclusion(sweep: Sweep) -> bool:
-    """Whether every cell has ended, but the driver ended before it finished the sweep's run."""
+    """Returns whether every cell has ended, but the driver ended before it finished the sweep's run."""
     summary = summarize(sweep)
     return not ({"queued", "running"} & set(summary.counts()) or is_concluded(summary) or is_driven(sweep))
 
@@ -106,7 +106,7 @@ def conclude(sweep: Sweep, store: Store) -> Summary:
 
 
 def is_driven(sweep: Sweep) -> bool:
-    """Whether a process on this machine drives the sweep."""
+    """Returns whether a process on this machine drives the sweep."""
     return bool(is_held(sweep.lock))
 
 

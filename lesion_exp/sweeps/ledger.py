@@ -100,7 +100,7 @@ class Sweep:
         return cell
 
     def conclusion(self) -> str | None:
-        """The text that `note_conclusion` wrote last; None before that."""
+        """Returns the text that `note_conclusion` wrote last; None before that."""
         path = self.folder / "concluded"
         return path.read_text(encoding="utf-8") if path.exists() else None
 
@@ -118,7 +118,7 @@ class Sweep:
 
 
 def new_sweep_id() -> str:
-    """A unique id of date, time and four random digits, so that ids are sorted by time."""
+    """Returns a unique id of date, time and four random digits, so that ids are sorted by time."""
     return f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
 
 
@@ -216,7 +216,7 @@ def _is_named(sweep: Sweep, spec: str) -> bool:
 
 
 def names_sweep(spec: str, sweep_id: str, run_id: str) -> bool:
-    """Whether `spec` is the id of a sweep or of its run, or the beginning of one that is long enough."""
+    """Returns whether `spec` is the id of a sweep or of its run, or the beginning of one that is long enough."""
     return len(spec) >= SHORTEST_PREFIX and (sweep_id.startswith(spec) or run_id.startswith(spec.lower()))
 
 

@@ -32,7 +32,7 @@ PICTURE: Final = artifacts.SWEEP_FIGURE
 
 
 def is_concluded(summary: Summary) -> bool:
-    """Whether the sweep's run was finished with the current states of the cells."""
+    """Returns whether the sweep's run was finished with the current states of the cells."""
     return summary.sweep.conclusion() == digest(summary)
 
 

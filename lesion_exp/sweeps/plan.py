@@ -161,7 +161,7 @@ def check_cell(job: Job, suggestion: Suggestion, launcher: Mapping[str, Any]) ->
 
 
 def runs_here(launcher: Mapping[str, Any]) -> bool:
-    """Whether cells with the node `launcher` run on this machine, so that devices and data can be checked here."""
+    """Returns whether cells with the node `launcher` run on this machine, where devices and data can be checked."""
     return bool(getattr(resolve_target(launcher[TARGET], "launcher"), "here", True))
 
 

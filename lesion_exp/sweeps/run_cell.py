@@ -119,7 +119,7 @@ def _train(cell: Cell, is_first: bool) -> tuple[JobResult, str | None]:
 
 
 def cell_context(cell: Cell, sweep: Sweep) -> RunContext:
-    """The context of a cell's run: its tags, its name in MLflow, and the folder of its reports."""
+    """Returns the context of a cell's run: its tags, its name in MLflow, and the folder of its reports."""
     overrides, _ = cell.facts()
     tags = _identity(cell, sweep)
     if sweep.facts.parent_run_id is not None:

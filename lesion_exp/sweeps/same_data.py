@@ -29,7 +29,7 @@ class CurrentData:
         self._known: dict[str, DataFingerprint | None] = {}
 
     def differences(self, config: Mapping[str, Any], tags: Mapping[str, str]) -> list[str]:
-        """The differences between the data of `config` and those of the run with `tags`, in words.
+        """Returns the differences between the data of `config` and those of the run with `tags`, in words.
 
         A run without a fingerprint is assumed to have the same data.
         """
@@ -50,7 +50,7 @@ class CurrentData:
 
 
 def changes_since_start(sweep: Sweep, store: Store, current: CurrentData) -> list[str]:
-    """A sentence for each difference between runs of earlier attempts and the current data and versions."""
+    """Returns a sentence for each difference between runs of earlier attempts and the current data and versions."""
     runs = _cell_runs(sweep, store)
     said = _sentences(
         runs,
@@ -61,7 +61,7 @@ def changes_since_start(sweep: Sweep, store: Store, current: CurrentData) -> lis
 
 
 def differences_between_cells(sweep: Sweep, store: Store) -> list[str]:
-    """A sentence for each difference in data or versions between the finished cells of `sweep`.
+    """Returns a sentence for each difference in data or versions between the finished cells of `sweep`.
 
     Cells with different data sets or options of them, which the sweep intends, are not compared.
     """

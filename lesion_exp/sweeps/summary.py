@@ -52,7 +52,7 @@ class Summary:
     """The number of cells, including those that are still to be added."""
 
     def counts(self) -> dict[str, int]:
-        """The number of cells by status."""
+        """Returns the number of cells by status."""
         found = [row.state.status for row in self.rows]
         counted: dict[str, int] = {status: found.count(status) for status in STATUSES if status in found}
         if self.total > len(self.rows):
@@ -66,7 +66,7 @@ class Summary:
         return group_cells([row for row in self.rows if row.state.status == "finished"], self.metrics, self.directions)
 
     def best(self) -> Row | None:
-        """The cell of the choice with the best mean, if it has only one cell: a single seed or fold is never the best.
+        """Returns the cell of the choice with the best mean, if it has one cell: a single seed or fold is no choice.
 
         It is None for several metrics, too (see `best_rows`).
         """
@@ -79,7 +79,10 @@ class Summary:
         return [row for row in self.rows if row.number in numbers]
 
     def best_values(self) -> dict[str, float]:
-        """The best mean of each metric over the choices; if only seeds or folds differ, the mean of all cells."""
+        """Returns the best mean of each metric over the choices.
+
+        If only seeds or folds differ, it is the mean of all cells.
+        """
         front = self.choices.front or self.choices.ranked
         return {
             name: (max if direction == "maximize" else min)(choice.results[name].mean for choice in front)
@@ -91,7 +94,10 @@ class Summary:
         return as_html(self)
 
     def seconds_left(self) -> float | None:
-        """An estimate from the durations of finished and running cells; None before the first cell has finished."""
+        """Returns an estimate from the durations of finished and running cells.
+
+        Returns None before the first cell has finished.
+        """
         spans = [row.state.ended - row.state.started for row in self.rows
                  if row.state.status == "finished" and row.state.started and row.state.ended]  # fmt: skip
         running = [row for row in self.rows if row.state.status == "running"]
@@ -126,13 +132,13 @@ def _row(sweep: Sweep, cell: Cell, metrics: Sequence[str]) -> Row:
 
 
 def digest(summary: Summary) -> str:
-    """A digest (16 digits) of the states of all cells; another attempt at any of them changes it."""
+    """Returns a digest (16 digits) of the states of all cells; another attempt at any of them changes it."""
     states = [(row.number, row.state.status, row.state.attempts, row.state.run_id) for row in summary.rows]
     return hashlib.sha256(json.dumps([states, summary.counts()]).encode()).hexdigest()[:16]
 
 
 def as_json(summary: Summary) -> dict[str, Any]:
-    """The object that `sweep status --json` prints."""
+    """Returns the object that `sweep status --json` prints."""
     facts, best, choices = summary.sweep.facts, summary.best(), summary.choices
     return {
         "sweep_id": facts.sweep_id,
@@ -170,7 +176,7 @@ def as_json(summary: Summary) -> dict[str, Any]:
 
 
 def as_frame(summary: Summary) -> pd.DataFrame:
-    """A row for each cell, for the artifact `sweep/cells.csv`."""
+    """Returns a row for each cell, for the artifact `sweep/cells.csv`."""
     return pd.DataFrame(
         [
             {
@@ -192,7 +198,7 @@ def as_frame(summary: Summary) -> pd.DataFrame:
 
 
 def as_markdown(summary: Summary, most: int = 10) -> str:
-    """The choices with the best means first, for the run's description in MLflow."""
+    """Returns the choices with the best means first, for the run's description in MLflow."""
     header, lines = _choices(summary)
     text = "\n".join("| " + " | ".join(line) + " |" for line in [header, ["---"] * len(header), *lines[:most]])
     more = f"\n\nThe best {most} of {len(lines)}." if len(lines) > most else ""
@@ -200,7 +206,7 @@ def as_markdown(summary: Summary, most: int = 10) -> str:
 
 
 def as_html(summary: Summary) -> str:
-    """The choices with the best means first, for a notebook."""
+    """Returns the choices with the best means first, for a notebook."""
     header, lines = _choices(summary)
     heads = "".join(f"<th>{html.escape(name)}</th>" for name in header)
     rows = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in line) + "</tr>" for line in lines)
@@ -254,7 +260,7 @@ def _is_ranked(summary: Summary) -> bool:
 
 
 def as_table(summary: Summary) -> RenderableType:
-    """The tables that `sweep status` and the end of a sweep show: first the choices, then every cell."""
+    """Returns the tables that `sweep status` and the end of a sweep show: first the choices, then every cell."""
     parts: list[RenderableType] = []
     if summary.choices.are_repeated:
         over = ", ".join(summary.choices.repeated_by)

@@ -36,7 +36,7 @@ def ensure_model(run: Run, project: Project) -> None:
 
 
 def best_network(run: Run, project: Project) -> tuple[Restored, Content]:
-    """The best network of `run`, and the content of its checkpoint, with a complete card whatever version wrote it.
+    """Returns the best network of `run` and the content of its checkpoint, with a complete card from any version.
 
     Raises:
         ConfigError, DataError: see `ensure_model`.

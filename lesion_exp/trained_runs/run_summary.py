@@ -31,11 +31,11 @@ class RunArtifacts:
         self.broken: dict[str, str] = {}
 
     def path(self, name: str) -> Path | None:
-        """The path of the artifact on this machine; None if there is none."""
+        """Returns the path of the artifact on this machine; None if there is none."""
         return download_artifact(self._run, name) if name in self.names else None
 
     def text(self, name: str) -> str | None:
-        """A text (UTF-8); None if there is none."""
+        """Returns a text (UTF-8); None if there is none."""
         path = self.path(name)
         try:
             return None if path is None else path.read_text(encoding="utf-8")
@@ -44,7 +44,7 @@ class RunArtifacts:
             return None
 
     def json(self, name: str) -> Any:
-        """The content of a JSON file; None if there is none."""
+        """Returns the content of a JSON file; None if there is none."""
         text = self.text(name)
         try:
             return None if text is None else json.loads(text)
@@ -53,17 +53,17 @@ class RunArtifacts:
             return None
 
     def mapping(self, name: str) -> Mapping[str, Any]:
-        """The object in a JSON file; empty if there is none."""
+        """Returns the object in a JSON file; empty if there is none."""
         found = self.json(name)
         return found if isinstance(found, dict) else {}
 
     def entries(self, name: str) -> list[Mapping[str, Any]]:
-        """The objects of the list in a JSON file; empty if there is none."""
+        """Returns the objects of the list in a JSON file; empty if there is none."""
         found = self.json(name)
         return [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
 
     def table(self, name: str) -> pd.DataFrame | None:
-        """The table in a parquet file; None if there is none."""
+        """Returns the table in a parquet file; None if there is none."""
         path = self.path(name)
         try:
             return None if path is None else pd.read_parquet(path)
@@ -72,7 +72,7 @@ class RunArtifacts:
             return None
 
     def below(self, folder: str, ending: str = "") -> list[str]:
-        """The names of all artifacts below `folder`, sorted."""
+        """Returns the names of all artifacts below `folder`, sorted."""
         return sorted(name for name in self.names if name.startswith(f"{folder}/") and name.endswith(ending))
 
 
@@ -107,14 +107,14 @@ class RunSummary:
         return found if isinstance(found, dict) else {}
 
     def key(self, name: str) -> Any:
-        """The value of a key of the config, such as `backbone.weights`; None if there is none."""
+        """Returns the value of a key of the config, such as `backbone.weights`; None if there is none."""
         node: Any = self.config
         for part in name.split("."):
             node = node.get(part) if isinstance(node, Mapping) else None
         return node
 
     def option(self, group: str) -> str | None:
-        """The option of a config group, from the run's tag or from its job."""
+        """Returns the option of a config group, from the run's tag or from its job."""
         if group in self.run.tags:
             return self.run.tags[group]
         return chosen_options(self.job).get(group)
@@ -171,7 +171,7 @@ class RunSummary:
         return found or self._reported()
 
     def evaluation_file(self, name: str) -> Mapping[str, Any]:
-        """The content of a file of the part's evaluation, such as `subgroups`; empty if there is none."""
+        """Returns the content of a file of the part's evaluation, such as `subgroups`; empty if there is none."""
         return self.kept.mapping(artifacts.evaluation(f"{self.part}/{name}.json"))
 
     def _reported(self) -> Mapping[str, Value]:
@@ -211,5 +211,5 @@ class RunSummary:
         return {name: words for name, words in names.items() if words.lower() != name.lower()}
 
     def full_name(self, class_name: str) -> str:
-        """A class's name in words."""
+        """Returns a class's name in words."""
         return taxonomy.full_name(class_name)

@@ -24,7 +24,7 @@ PATCH: Final = artifacts.environment("changes.patch")
 
 
 def headline(facts: RunSummary) -> str | None:
-    """The headline results in one sentence; None without predictions."""
+    """Returns the headline results in one sentence; None without predictions."""
     table, value = facts.predictions, facts.values.get(WATCHED)
     if table is None or value is None:
         return None
@@ -50,7 +50,7 @@ def headline(facts: RunSummary) -> str | None:
 
 
 def baseline_sentence(facts: RunSummary) -> str | None:
-    """The results of always predicting the most frequent class, in a sentence; None without predictions."""
+    """Returns the results of always predicting the most frequent class, in a sentence; None without predictions."""
     if facts.predictions is None:
         return None
     return f"For comparison, {majority_baseline(facts.predictions)} on these images."
@@ -103,7 +103,7 @@ def evaluation_notes(facts: RunSummary) -> str:
 
 
 def split_in_words(facts: RunSummary) -> str | None:
-    """The kind of split with its ratios and seed; None if the config does not name it."""
+    """Returns the kind of split with its ratios and seed; None if the config does not name it."""
     kind = facts.option("split")
     if kind is None:
         return None
@@ -117,7 +117,7 @@ def split_in_words(facts: RunSummary) -> str | None:
 
 
 def largest_gap(facts: RunSummary) -> str | None:
-    """The largest gap of balanced accuracy between subgroups in words; None if none is stored."""
+    """Returns the largest gap of balanced accuracy between subgroups in words; None if none is stored."""
     gaps = [
         gap
         for gap in facts.evaluation_file("subgroups").get("largest_gaps", [])
@@ -134,14 +134,14 @@ def largest_gap(facts: RunSummary) -> str | None:
 
 
 def tested_predictions(run: Run) -> pd.DataFrame | None:
-    """The uncalibrated predictions of `run` on its test part; None if there are none, or none with labels."""
+    """Returns the uncalibrated predictions of `run` on its test part; None if there are none, or none with labels."""
     path = run.fetch(artifacts.predictions("test"))
     table = None if path is None else known_rows(pd.read_parquet(path)).reset_index(drop=True)
     return None if table is None or table.empty else table
 
 
 def calibration_warning(run: Run, method: str) -> str | None:
-    """A warning if the calibration `method` makes the probabilities of the test part worse, else None."""
+    """Returns a warning if the calibration `method` makes the probabilities of the test part worse, else None."""
     table = None if method == "none" else tested_predictions(run)
     if table is None:
         return None

@@ -97,7 +97,7 @@ class TrainedRun:
         return self.run.results()
 
     def frozen_job(self, wanted_for: str) -> Job:
-        """The job of the run, with the paths of this machine.
+        """Returns the job of the run, with the paths of this machine.
 
         Raises:
             ConfigError: the run has no job, because nothing was trained.
@@ -115,7 +115,7 @@ class TrainedRun:
         return self.job
 
     def job_config(self, wanted_for: str) -> Mapping[str, Any]:
-        """The config of the job, with the paths of this machine and the node `evaluation`.
+        """Returns the config of the job, with the paths of this machine and the node `evaluation`.
 
         Raises:
             ConfigError: the run has no job, or its job was frozen by another version.
@@ -126,7 +126,7 @@ class TrainedRun:
         return config
 
     def artifact(self, path: str) -> Path:
-        """The path on this machine of the artifact `path`, a file or folder.
+        """Returns the path on this machine of the artifact `path`, a file or folder.
 
         Raises:
             DataError: the run has no artifact of that name.
@@ -134,7 +134,7 @@ class TrainedRun:
         return download_artifact(self.run, path)
 
     def predictions(self, part: Literal["val", "test"] = "test") -> pd.DataFrame:
-        """The predictions table on a part of the run's data, images of unknown classes included.
+        """Returns the predictions table on a part of the run's data, images of unknown classes included.
 
         It is the stored table, which needs neither images nor network, unless another test-time augmentation is set.
 
@@ -148,11 +148,11 @@ class TrainedRun:
         return self.network().predict(split.table[split.table["split"] == part], split.loaded.store)
 
     def lacks_predictions(self, part: Literal["val", "test"]) -> bool:
-        """Whether the run has no network, such as one of imported predictions, and no predictions of `part`."""
+        """Returns whether the run has no network, such as one of imported predictions, and no predictions of `part`."""
         return self.job is None and self.run.fetch(artifacts.predictions(part)) is None
 
     def data(self) -> SplitData:
-        """The data set of the run with its split, checked to be the one that the run was trained on.
+        """Returns the data set of the run with its split, checked to be the one that the run was trained on.
 
         Raises:
             ConfigError: the run has no job.
@@ -164,7 +164,7 @@ class TrainedRun:
         return split
 
     def network(self, checkpoint: WhichWeights = "best") -> Restored:
-        """The network with the best or the last weights, or those in a file.
+        """Returns the network with the best or the last weights, or those in a file.
 
         Raises:
             ConfigError: the run has no network, or has not finished.
@@ -181,7 +181,7 @@ class TrainedRun:
     def predictor(
         self, calibration: str = "none", tta: str | None = None, checkpoint: WhichWeights = "best", top: int = 0
     ) -> Predictor:
-        """A predictor for images in memory, with the weights of the run.
+        """Returns a predictor for images in memory, with the weights of the run.
 
         Args:
             calibration: a method that was fitted on the run's validation part; `none` leaves the probabilities
@@ -206,7 +206,7 @@ class TrainedRun:
         tta: str | None = None,
         trainer: Mapping[str, Any] = MappingProxyType({}),
     ) -> tuple[dict[str, Any], Path]:
-        """The config with which the run predicts on this machine, and the file of its weights.
+        """Returns the config with which the run predicts on this machine, and the file of its weights.
 
         Args:
             checkpoint: which weights of the run, or a file with other weights.
@@ -237,7 +237,7 @@ class TrainedRun:
         return config, self.artifact(artifacts.checkpoint(checkpoint))
 
     def calibrator(self, method: str) -> Calibrator | None:
-        """The calibrator `method` that was fitted on the run's validation part; None for `none`.
+        """Returns the calibrator `method` that was fitted on the run's validation part; None for `none`.
 
         Raises:
             DataError: the run has no such calibrator.
@@ -273,7 +273,7 @@ def trained_run(run: Run, project: Project, data_root: Path | None = None) -> Tr
 
 
 def headline_lines(metrics: Mapping[str, float]) -> list[str]:
-    """A line for each headline metric of a run, with its interval if it has one."""
+    """Returns a line for each headline metric of a run, with its interval if it has one."""
     stages, lines = ("test/", "best/val/"), []
     for name in (
         f"{stage}{name}" for stage in stages for name in (*shown_in("headline"), *added_among(metrics, stage))
@@ -300,7 +300,7 @@ def check_calibration(calibration: str, checkpoint: WhichWeights) -> None:
 
 
 def own_tta(run: Run) -> str:
-    """The test-time augmentation of the stored predictions of `run`."""
+    """Returns the test-time augmentation of the stored predictions of `run`."""
     return run.params.get("evaluation.tta", "none")
 
 
@@ -330,7 +330,7 @@ def check_finished(run: Run) -> None:
 
 
 def stored_calibrators(run: Run) -> dict[str, Calibrator]:
-    """The calibrators of `run` by method."""
+    """Returns the calibrators of `run` by method."""
     kept = {method: run.fetch(calibrator_path(method)) for method in METHODS}
     return {
         method: read_calibrator(json.loads(path.read_text(encoding="utf-8")))
@@ -340,7 +340,7 @@ def stored_calibrators(run: Run) -> dict[str, Calibrator]:
 
 
 def listing(store: Store, condition: str = "") -> pd.DataFrame:
-    """A table with a row for each run that matches `condition` (MLflow's filter), the newest first.
+    """Returns a table with a row for each run that matches `condition` (MLflow's filter), the newest first.
 
     Columns: `run_id, name, status, started, parent`, then `params.NAME`, `metrics.NAME` and `tags.NAME`.
     """

@@ -50,7 +50,7 @@ def with_interval(found: Value | None) -> str:
 
 
 def stacked(found: Value | None, said: str = "") -> Markup | str:
-    """The value, with the interval and the text `said` in small print below it, for tables with many columns."""
+    """Returns the value with the interval and the text `said` in small print below it, for tables of many columns."""
     if found is None:
         return NONE
     small = [text for text in ("" if found.low is None else interval(found), said) if text]
@@ -90,7 +90,7 @@ def staged_metric_name(name: str) -> str:
 
 
 def moment(seconds: float) -> str:
-    """A time (seconds since 1970) as date and time in UTC."""
+    """Returns a time (seconds since 1970) as date and time in UTC."""
     return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(seconds))
 
 

@@ -89,7 +89,9 @@ def try_added_metrics(config: Mapping[str, Any], num_classes: int) -> None:
 
 
 def make_added_metrics(config: Mapping[str, Any], num_classes: int) -> dict[str, Metric]:
-    """The metrics that the job `config` adds, by name; `num_classes` is passed to those that have the parameter.
+    """Returns the metrics that the job `config` adds, by name.
+
+    `num_classes` is passed to the metrics that have this parameter.
 
     Raises:
         ConfigError: a class refuses its parameters.
@@ -102,7 +104,7 @@ def make_added_metrics(config: Mapping[str, Any], num_classes: int) -> dict[str,
 
 
 def added_scores(config: Mapping[str, Any] | None, table: pd.DataFrame) -> dict[str, Score]:
-    """The metrics that the job `config` adds, as functions of probabilities and true classes, for evaluations.
+    """Returns the metrics that the job `config` adds, as functions of probabilities and true classes, for evaluations.
 
     `table` is a predictions table with the classes of the network. A metric that fails on some images, for example
     because a draw of the bootstrap lacks a class, is undefined (NaN) there, and the log says so once.
@@ -140,7 +142,7 @@ def _score_of(name: str, metric: Metric) -> Score:
 def added_to_any(
     configs: Iterable[Mapping[str, Any]], num_classes: int
 ) -> tuple[dict[str, tuple[Score, bool | None]], list[str]]:
-    """The metrics that any of several jobs adds, and notes on those that are left out, for comparisons of the jobs.
+    """Returns the metrics that any of several jobs adds, and notes on those that are left out, for comparisons.
 
     A metric is computed for the predictions of all jobs. It is left out if two jobs give its name to different metrics,
     or if this process cannot make it, for example because its package is not trusted.
@@ -174,14 +176,17 @@ def added_to_any(
 
 
 def mode_of_added(config: Mapping[str, Any], name: str) -> Mode | None:
-    """The better direction of the added metric `name`: `max`, `min`, or None if its class does not say."""
+    """Returns the better direction of the added metric `name`: `max`, `min`, or None if its class does not say."""
     place = f"{GROUP}.{name}"
     higher = getattr(_class_of(config[GROUP][name], place), "higher_is_better", None)
     return None if higher is None else "max" if higher else "min"
 
 
 def tags_of_added(config: Mapping[str, Any]) -> dict[str, str]:
-    """The tag from which `best:val/NAME` reads the better directions of the added metrics; empty without any."""
+    """Returns the tag from which `best:val/NAME` reads the better directions of the added metrics.
+
+    The result is empty if the job adds no metric.
+    """
     modes = {name: mode_of_added(config, name) for name in config[GROUP]}
     return {MODES_TAG: json.dumps(modes)} if modes else {}
 

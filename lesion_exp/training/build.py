@@ -114,7 +114,7 @@ def make_datamodule(config: Mapping[str, Any], split: SplitData) -> LesionDataMo
 
 
 def pretraining_table(config: Mapping[str, Any], split: SplitData) -> pd.DataFrame:
-    """The images of a pretraining: those of `pretrain.parts` as its training part, and those of its probe.
+    """Returns the images of a pretraining: those of `pretrain.parts` as its training part, and those of its probe.
 
     The probe has the labelled images of the split's training part as the part `LABELLED`, and those of its validation
     part with the same classes as `val`; there is none if either is empty, or there is a single class.

@@ -108,7 +108,7 @@ class TrainingProgress(ProgressBar):
                 logger.write_log(line)
 
     def state_dict(self) -> dict[str, Any]:
-        """The best epoch so far."""
+        """Returns the best epoch so far."""
         return {"best": self._best}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -164,7 +164,7 @@ class LearningRate(Callback):
         self._rate: float | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        """The learning rate at the start of the epoch, for a run that is resumed in the middle of it."""
+        """Returns the learning rate at the start of the epoch, for a run that is resumed in the middle of it."""
         return {"rate": self._rate}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -233,7 +233,7 @@ class Validations(Callback):
         self._by_step: dict[int, dict[str, float]] = {}
 
     def state_dict(self) -> dict[str, Any]:
-        """The metrics, for a run that is resumed."""
+        """Returns the metrics, for a run that is resumed."""
         return {"by_step": self._by_step}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -241,7 +241,7 @@ class Validations(Callback):
         self._by_step = dict(state_dict["by_step"])
 
     def up_to(self, num_steps: int) -> tuple[dict[str, float], int]:
-        """The metrics of the last validation after at most `num_steps` training steps, and their step in the run."""
+        """Returns the metrics of the last validation after at most `num_steps` steps, and their step in the run."""
         done = max((known for known in self._by_step if known <= num_steps), default=None)
         return ({}, 0) if done is None else (self._by_step[done], max(done - 1, 0))
 

@@ -113,7 +113,7 @@ def check_pretraining(config: Mapping[str, Any], split: SplitData) -> list[str]:
 
 
 def trainer_node(config: Mapping[str, Any], data: PretrainingDataModule) -> dict[str, Any]:
-    """The node `trainer` of `config` (of a whole job) with a validation at each probe, or none."""
+    """Returns the node `trainer` of `config` (of a whole job) with a validation at each probe, or none."""
     every = int(config["pretrain"]["probe_every"])
     epochs = int(config["trainer"]["max_epochs"] or ENDLESS)
     every = every if epochs == ENDLESS else min(every, epochs)

@@ -180,14 +180,14 @@ def _check_parts(config: Mapping[str, Any], split: SplitData) -> None:
 
 
 def training_length(config: Mapping[str, Any], split: SplitData) -> TrainingLength:
-    """The length of the training of the job `config` on `split`."""
+    """Returns the length of the training of the job `config` on `split`."""
     return length_on(
         config, check_trainer(config["trainer"]), make_datamodule(config, split), num_processes(config["trainer"])
     )
 
 
 def length_on(config: Mapping[str, Any], trainer: pl.Trainer, data: LesionDataModule, ranks: int) -> TrainingLength:
-    """The length of the training of the job `config` with the loaders of `data` on `ranks` processes."""
+    """Returns the length of the training of the job `config` with the loaders of `data` on `ranks` processes."""
     key = "trainer.overfit_batches" if config["trainer"]["overfit_batches"] else "trainer.limit_train_batches"
     num_batches = _limited(data.num_training_batches(ranks), trainer.limit_train_batches, key)
     epochs = trainer.max_epochs
@@ -260,7 +260,7 @@ def _batches_between(trainer: pl.Trainer, length: TrainingLength) -> int:
 
 
 def small_batch(data: LesionDataModule, batch_size: int, ranks: int) -> str:
-    """The warning of an epoch that is shorter than a step."""
+    """Returns the warning of an epoch that is shorter than a step."""
     wanted = f"loader.batch_size={data.batch_size}" + (f" on {ranks} processes" if ranks > 1 else "")
     return (
         f"the sampler draws {data.images_per_epoch()} images an epoch, fewer than one step of {wanted}: each epoch is "

@@ -187,7 +187,7 @@ class BestCheckpoints(ModelCheckpoint):
         )
 
     def best_file(self) -> Path | None:
-        """The file of the best epoch whose file is whole; None if there is none."""
+        """Returns the file of the best epoch whose file is whole; None if there is none."""
         scores = self.best_k_models
         ranked = sorted(scores, key=lambda path: float(scores[path]), reverse=self.mode == "max")
         return next((path for path in map(self._place_of, map(Path, ranked)) if path is not None), None)
@@ -240,7 +240,7 @@ def read_by_first(read: Callable[[], T]) -> T:
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
-    """The newest whole checkpoint in the live folder of a run; a damaged one is skipped with a warning."""
+    """Returns the newest whole checkpoint in the live folder of a run; a damaged one is skipped with a warning."""
     for path in (folder / LAST, folder / BEFORE_LAST):
         if path.is_file():
             if is_whole(path):
@@ -250,7 +250,10 @@ def newest_checkpoint(folder: Path) -> Path | None:
 
 
 def best_file_name(content: Mapping[str, Any]) -> str | None:
-    """The file name of the best epoch so far, read from the checkpoint `content`; None before the first validation."""
+    """Returns the file name of the best epoch so far, read from the checkpoint `content`.
+
+    Returns None before the first validation.
+    """
     states = (state for key, state in content["callbacks"].items() if key.startswith("ModelCheckpoint"))
     path = next((state["best_model_path"] for state in states), "")
     return Path(path).name if path else None
@@ -282,5 +285,5 @@ def resume_context(run: Run, context: RunContext = NO_CONTEXT) -> RunContext:
 
 
 def found_by_tuners(run: Run) -> dict[str, str]:
-    """The values that Lightning's tuners found in `run`, as texts, by the names `batch_size` and `lr`."""
+    """Returns the values that Lightning's tuners found in `run`, as texts, by the names `batch_size` and `lr`."""
     return {name.removeprefix("found."): text for name, text in run.params.items() if name.startswith("found.")}

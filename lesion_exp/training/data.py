@@ -144,7 +144,9 @@ def _reading(what: str = "reading") -> Iterator[Callable[[int, int], None]]:
 
 
 def present_fingerprint(config: Mapping[str, Any]) -> DataFingerprint | None:
-    """The fingerprint of the data of `config` (of a whole job); None if every image would have to be decoded for it.
+    """Returns the fingerprint of the data of `config` (of a whole job).
+
+    Returns None if every image would have to be decoded for it.
 
     Raises:
         UserError: see `load_data`.
@@ -159,7 +161,7 @@ def present_fingerprint(config: Mapping[str, Any]) -> DataFingerprint | None:
 
 
 def is_pretraining(config: Mapping[str, Any]) -> bool:
-    """Whether `config` (of a whole job) pretrains without labels, in place of training a classifier."""
+    """Returns whether `config` (of a whole job) pretrains without labels, in place of training a classifier."""
     return config.get("pretrain") is not None
 
 
@@ -168,7 +170,7 @@ def _reader(node: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def pseudo_labels_of(config: Mapping[str, Any]) -> PseudoLabels | None:
-    """The pseudo-labels of `config` (of a whole job); None if it has none, or they have the weight 0.
+    """Returns the pseudo-labels of `config` (of a whole job); None if it has none, or they have the weight 0.
 
     Raises:
         ConfigError: the job pretrains, or a value is out of range.
@@ -190,7 +192,9 @@ def read_table(
     needs_images: bool = True,
     needs_labels: bool = True,
 ) -> pd.DataFrame:
-    """The table of the data set of `config` (of a whole job), before any image is read; `flow` records the counts.
+    """Returns the table of the data set of `config` (of a whole job), before any image is read.
+
+    `flow` records the counts.
 
     The images of `pseudo` follow those that people labelled. Without `needs_images`, rows may have no image file.
     Images without a label are kept in a pretraining, and without `needs_labels`.

@@ -43,15 +43,19 @@ _OF_THE_BODY: Final = frozenset({"attention", "share_branches"})
 
 
 def can_cache(config: Mapping[str, Any], pipeline: AugmentationPipeline) -> bool:
-    """Whether each image has the same features throughout a run of `config`: nothing before the head is random or
-    trained."""
+    """Returns whether each image has the same features throughout a run of `config`.
+
+    That is so if nothing before the head is random or trained.
+    """
     needs_images = config["loss"].get("views") == "same"  # a teacher that sees the student's images
     return config["backbone"].get("tune") == "head" and pipeline.is_fixed and not needs_images
 
 
 def cached_features(config: Mapping[str, Any], built: Built, trainer: pl.Trainer) -> CachedFeatures | None:
-    """The features of all images of the run's store, computed on the device and in the precision of `trainer`; None
-    where `can_cache` is false."""
+    """Returns the features of all images of the run's store; None where `can_cache` is false.
+
+    They are computed on the device and in the precision of `trainer`.
+    """
     data, classifier = built.datamodule, built.classifier
     if not can_cache(config, data.pipeline):
         return None

@@ -96,7 +96,7 @@ def _sources(config: Mapping[str, Any], table: pd.DataFrame) -> Iterator[tuple[s
 
 
 def lineage(store: Store, run_ids: Sequence[str]) -> tuple[list[Run], list[str]]:
-    """The runs in whose training the knowledge of `run_ids` began, and the ids of those that the store does not have.
+    """Returns the runs by whose training `run_ids` learned, and the ids of those that the store does not have.
 
     These are the runs themselves, the members of ensembles, their teachers, the runs of their pseudo-labels, and those
     on whose labels their initial weights were trained.

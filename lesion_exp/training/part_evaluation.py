@@ -47,7 +47,7 @@ def evaluate(table: pd.DataFrame, config: Mapping[str, Any], fitted: PosthocMode
 
 
 def evaluation_options(node: Mapping[str, Any]) -> EvaluationOptions:
-    """The options of the node `evaluation` of a job."""
+    """Returns the options of the node `evaluation` of a job."""
     return EvaluationOptions(
         int(node["bootstrap_draws"]), int(node["bootstrap_seed"]), node["bootstrap_unit"], node["calibration"]
     )
@@ -117,7 +117,7 @@ def log_posthoc_models(run: RunWriter, fitted: PosthocModels) -> None:
 
 
 def final_results(best_epoch: Mapping[str, float], test: EvaluationResult | None) -> dict[str, float]:
-    """The results of a run: `best/val/...` of the best epoch, `test/...` with intervals, and those of the sections."""
+    """Returns the results of a run: `best/val/...` of the best epoch, `test/...` with intervals, and the sections'."""
     values = {f"best/{name}": value for name, value in best_epoch.items()}
     if test is not None:
         values |= part_results(TEST, test) | test.section_results()
@@ -125,7 +125,7 @@ def final_results(best_epoch: Mapping[str, float], test: EvaluationResult | None
 
 
 def part_results(prefix: str, evaluated: EvaluationResult) -> dict[str, float]:
-    """The results of known and unknown classes with intervals (see `with_intervals`), under names below `prefix`.
+    """Returns the results of known and unknown classes with intervals (see `with_intervals`), named below `prefix`.
 
     The log loss is called `loss`.
     """

@@ -124,7 +124,7 @@ def describe_run(
     metrics: Mapping[str, float],
     part: Part,
 ) -> dict[str, str]:
-    """The tag with the description that MLflow's page shows, with a link to the confusion matrix of `part`."""
+    """Returns the tag with the description that MLflow's page shows, with a link to the confusion matrix of `part`."""
     trainer = config["trainer"]
     title = (
         f"{choices['backbone']} on {choices['dataset']} ({config['task']['target']}), {config['image_size']} px, "
@@ -140,7 +140,7 @@ def describe_run(
 
 
 def end_in_words(trainer: Mapping[str, Any]) -> str:
-    """The limits of the training in words: epochs, and the steps or the time that may end it earlier."""
+    """Returns the limits of the training in words: epochs, and the steps or the time that may end it earlier."""
     epochs, steps, time = (trainer.get(key) for key in ("max_epochs", "max_steps", "max_time"))
     ends = [] if epochs in (None, ENDLESS) else ["1 epoch" if epochs == 1 else f"{epochs} epochs"]
     ends += [] if steps in (None, ENDLESS) else [f"at most {steps} steps"]

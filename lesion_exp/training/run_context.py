@@ -48,12 +48,12 @@ class RunContext:
         return cls.from_json(path.read_text(encoding="utf-8"))
 
     def to_json(self) -> str:
-        """The context as a text for another process."""
+        """Returns the context as a text for another process."""
         return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> RunContext:
-        """The context of which `to_json` made `text`."""
+        """Returns the context of which `to_json` made `text`."""
         values = json.loads(text)
         processes = values.pop("processes", None)
         return cls(**values, processes=None if processes is None else tuple(processes))

@@ -49,7 +49,10 @@ class Inherited:
 
 
 def inherited(config: Mapping[str, Any], split: SplitData) -> Inherited | None:
-    """What the initial weights of the job `config` have seen; None if they are not those of a run of this project."""
+    """Returns what the initial weights of the job `config` have seen.
+
+    Returns None if they are not the weights of a run of this project.
+    """
     node = config["backbone"]
     weights = str(node.get("weights", "none"))
     run_id = node.get("weights_run") or (run_of_weights(Path(weights)) if Path(weights).is_absolute() else None)
@@ -82,7 +85,7 @@ def seen_by(run: Run) -> pd.DataFrame:
 
 
 def rows_of(run: Run, parts: Sequence[str], use: str = LABELS) -> pd.DataFrame:
-    """What `run` itself saw in these `parts` of its split (`seen_rows`).
+    """Returns what `run` itself saw in these `parts` of its split (`seen_rows`).
 
     Raises:
         DataError: the run keeps no split.

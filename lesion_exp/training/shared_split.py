@@ -35,7 +35,7 @@ _KEPT: Final[dict[str, tuple[str, SplitData]]] = {}
 
 
 def split_of(config: Mapping[str, Any], peers: Peers | None = None) -> SplitData:
-    """The split of the data of `config` (of a whole job), as `split_data` gives it.
+    """Returns the split of the data of `config` (of a whole job), as `split_data` gives it.
 
     Of several processes on a machine that a starter began, one reads, splits and audits for all.
 

@@ -35,7 +35,7 @@ _INPUTS_TAG: Final = "mlflow.inputs"
 
 
 def store_of_first_rank(config: Mapping[str, Any]) -> Store | None:
-    """The store in which the first rank logs the run of the job `config`; None for every other rank.
+    """Returns the store in which the first rank logs the run of the job `config`; None for every other rank.
 
     It is opened before data are read, because its address may be wrong.
 

@@ -69,7 +69,7 @@ class Member:
     """The images of its test part, by their ids."""
 
     def autocast(self, device: torch.device) -> AbstractContextManager[Any]:
-        """The context in which the network computes in the precision of its run."""
+        """Returns the context in which the network computes in the precision of its run."""
         precision = str(self.restored.config["trainer"]["precision"])
         if "16" not in precision or (device.type == "cpu" and not precision.startswith("bf16")):
             return torch.autocast(device.type, enabled=False)

@@ -104,7 +104,7 @@ def _write_job(run: TrackedRun, job: Job, choices: Mapping[str, str], further: M
 
 
 def own_tags(node: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """The user's tags; the name of a nested one, such as `tags.study.arm=a`, is joined by dots: `study.arm`."""
+    """Returns the user's tags; the name of a nested one, such as `tags.study.arm=a`, is joined by dots: `study.arm`."""
     found: dict[str, str] = {}
     for key, value in node.items():
         name = f"{prefix}{key}"
@@ -113,7 +113,7 @@ def own_tags(node: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def job_choices(job: Job) -> dict[str, str]:
-    """The options of the config groups by which runs are compared; of a pretraining, its method is the loss."""
+    """Returns the options of the config groups by which runs are compared; of a pretraining, its method is the loss."""
     found = {
         "dataset": display_name(job.config["dataset"]),
         "backbone": str(job.config["backbone"].get("name") or job.options["backbone"]),
@@ -156,12 +156,12 @@ def job_tags(job: Job) -> dict[str, str]:
 
 
 def names_of_job_tags(tags: Mapping[str, str]) -> list[str]:
-    """The names of the `tags` that contain a job, in order."""
+    """Returns the names of the `tags` that contain a job, in order."""
     return sorted((name for name in tags if name.startswith(_TAG)), key=lambda name: (len(name), name))
 
 
 def job_of(run: Run) -> Job:
-    """The frozen job of `run`.
+    """Returns the frozen job of `run`.
 
     Raises:
         DataError: the run has no job.

@@ -170,19 +170,19 @@ def _trial_trainer(config: str) -> pl.Trainer:
 
 
 def num_devices_and_nodes(config: Mapping[str, Any]) -> tuple[int, int]:
-    """The number of devices per machine, each of which has its own process, and the number of machines."""
+    """Returns the number of devices per machine, each of which has its own process, and the number of machines."""
     devices = resolve_devices(config["devices"], config["accelerator"])
     return len(devices) if isinstance(devices, list) else devices, int(config["num_nodes"])
 
 
 def num_processes(config: Mapping[str, Any]) -> int:
-    """The number of processes of this trainer, on all machines."""
+    """Returns the number of processes of this trainer, on all machines."""
     num_devices, num_nodes = num_devices_and_nodes(config)
     return num_devices * num_nodes
 
 
 def best_checkpoint(trainer: pl.Trainer, last: Path) -> Path | None:
-    """The file of the best epoch; None before the first validation.
+    """Returns the file of the best epoch; None before the first validation.
 
     If the files of all best epochs were lost, it is `last`, the file of the last epoch.
     """
@@ -195,7 +195,7 @@ def best_checkpoint(trainer: pl.Trainer, last: Path) -> Path | None:
 
 
 def describe_resolved(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What the `auto` values are on this machine."""
+    """Returns what the `auto` values are on this machine."""
     accelerator = config["accelerator"]
     return {
         "trainer.accelerator": "gpu" if has_gpu(accelerator) else "cpu",

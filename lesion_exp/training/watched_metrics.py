@@ -24,7 +24,7 @@ class Watched(NamedTuple):
     """The direction in which it is better."""
 
     def is_better(self, value: float, than: float) -> bool:
-        """Whether `value` is better than another."""
+        """Returns whether `value` is better than another."""
         return value < than if self.mode == "min" else value > than
 
 

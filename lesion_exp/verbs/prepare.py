@@ -35,7 +35,7 @@ def prepare(job: Job) -> PreparedData:
 
 
 def summarize(config: dict[str, Any], loaded: LoadedData, split: SplitData) -> dict[str, Any]:
-    """The summary of a data set as plain values, as `prepare --json` prints it."""
+    """Returns the summary of a data set as plain values, as `prepare --json` prints it."""
     table = split.table
     counts = table.groupby(["label", "split"]).size().unstack(fill_value=0)
     return {

@@ -34,7 +34,7 @@ def preview_grid(
     augmented: Sequence[Sequence[UInt8Array]],
     titles: Sequence[str],
 ) -> Figure:
-    """A figure with a row for each image: the original, then its augmented versions.
+    """Returns a figure with a row for each image: the original, then its augmented versions.
 
     Args:
         images: originals, uint8 (H, W, 3) RGB, of any size.
@@ -111,7 +111,7 @@ def preview(job: Job) -> Preview:
 
 
 def augmentation_grid(datamodule: LesionDataModule) -> Figure:
-    """A figure with `ROWS` images of the training part, of as many classes as fit: each as it is and augmented."""
+    """Returns a figure with `ROWS` training images, of as many classes as fit: each as it is and augmented."""
     rows = datamodule.parts["train"]
     chosen = rows.groupby("label").head(max(1, ROWS // rows["label"].nunique())).index[:ROWS]
     plain, training = datamodule.dataset("train"), datamodule.dataset("train", training=True)

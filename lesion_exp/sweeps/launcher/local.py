@@ -157,7 +157,7 @@ class LocalLauncher(Launcher):
 
 
 def visible_gpus() -> list[str]:
-    """The GPUs that this process may use, as `CUDA_VISIBLE_DEVICES` names them; none is initialised for it."""
+    """Returns the GPUs that this process may use, as `CUDA_VISIBLE_DEVICES` names them; none is initialised for it."""
     chosen = os.environ.get(VISIBLE_GPUS)
     if chosen is not None:
         return [name.strip() for name in chosen.split(",") if name.strip() and name.strip() != "-1"]

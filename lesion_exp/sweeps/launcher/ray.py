@@ -94,7 +94,7 @@ class RayLauncher(Launcher):
             self._cells[named.remote(str(cell.folder), variables, RANK_VARIABLES)] = cell
 
     def options(self) -> dict[str, Any]:
-        """The options of a task: its resources, and no retries, since the ledger handles them."""
+        """Returns the options of a task: its resources, and no retries, since the ledger handles them."""
         memory = {"memory": round(self.memory_gb * 1024**3)} if self.memory_gb is not None else {}
         return {
             "num_cpus": self.cpus_per_job,

@@ -86,7 +86,7 @@ class CellTask:
 
 
 def torchrun_words(environment: Mapping[str, str], nodes: int, per_node: int) -> tuple[str, ...]:
-    """The words by which the task of one node starts its processes of a cell; the environment is that of srun.
+    """Returns the words by which the task of one node starts its processes of a cell; the environment is that of srun.
 
     Each node has one task. The port depends on the job, so that jobs on the same node use different ports.
 
@@ -256,7 +256,7 @@ class SlurmLauncher(Launcher):
             )
 
     def parameters(self, sweep: Sweep, busy: int = 0) -> dict[str, Any]:
-        """The parameters of submitit's executor, while `busy` cells of an earlier array still run or wait."""
+        """Returns the parameters of submitit's executor, while `busy` cells of an earlier array still run or wait."""
         given = {
             "job_name": job_name(sweep),
             "partition": self.partition,
@@ -322,7 +322,7 @@ class SlurmLauncher(Launcher):
 
 
 def job_name(sweep: Sweep) -> str:
-    """The name of the jobs of `sweep` in SLURM, which is unique for each sweep."""
+    """Returns the name of the jobs of `sweep` in SLURM, which is unique for each sweep."""
     return f"lesion-exp-{sweep.facts.sweep_id}"
 
 

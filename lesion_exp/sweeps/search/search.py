@@ -55,14 +55,14 @@ class GroupOptions:
         self.folders = folders
 
     def get_group_options(self, group_name: str, results_filter: Any = None) -> list[str]:
-        """The options of a group; `results_filter` is not used."""
+        """Returns the options of a group; `results_filter` is not used."""
         if group_name not in group_names(self.folders):
             raise ConfigError(f"expected a config group before =glob(..), got {group_name}")
         return option_names(group_name, self.folders)
 
 
 def dimension_of(override: Override) -> Dimension:
-    """The dimension that a sweep override describes.
+    """Returns the dimension that a sweep override describes.
 
     Raises:
         ConfigError: it has no values, or the interval is empty.
@@ -232,7 +232,7 @@ class AdaptiveSearch(Search):
 
     @abstractmethod
     def ask(self) -> tuple[int, Suggestion] | None:
-        """The number and the overrides of the next cell; None if there are no more."""
+        """Returns the number and the overrides of the next cell; None if there are no more."""
 
     @abstractmethod
     def drop(self, number: int) -> None:
@@ -244,11 +244,11 @@ class AdaptiveSearch(Search):
 
     @abstractmethod
     def most_cells(self) -> int:
-        """The largest number of cells."""
+        """Returns the largest number of cells."""
 
     @abstractmethod
     def should_stop(self, number: int, epoch: int, value: float) -> bool:
-        """Whether to prune a cell whose first metric is `value` after `epoch`."""
+        """Returns whether to prune a cell whose first metric is `value` after `epoch`."""
 
     def sweep(self, arguments: list[str]) -> list[JobReturn]:
         """Called by Hydra: runs the proposed cells in this process and reports their results, until none is left."""
@@ -267,5 +267,5 @@ class AdaptiveSearch(Search):
 
 
 def better(direction: str, value: float, than: float) -> bool:
-    """Whether `value` is better than `than` in this direction."""
+    """Returns whether `value` is better than `than` in this direction."""
     return value > than if direction == "maximize" else value < than

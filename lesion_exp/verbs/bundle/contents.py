@@ -158,7 +158,7 @@ class Bundle:
                 yield _point(line)
 
     def artifact(self, run: BundledRun, path: str) -> IO[bytes]:
-        """An artifact, open for reading."""
+        """Returns an artifact, open for reading."""
         return self._archive.open(layout.member(run.origin_id, layout.ARTIFACTS, path))
 
 

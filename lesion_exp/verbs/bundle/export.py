@@ -121,7 +121,7 @@ def export_runs(runs: Sequence[Run], output: Path) -> Exported:
 
 
 def origin_of(run: Run) -> str:
-    """The id of `run` in the store where it was trained."""
+    """Returns the id of `run` in the store where it was trained."""
     return run.tags.get(ORIGIN_TAG, run.run_id)
 
 

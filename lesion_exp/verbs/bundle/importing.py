@@ -104,7 +104,7 @@ def _import(store: Store, bundle: Bundle, run: BundledRun) -> Imported:
 
 
 def local_run(store: Store, origin_id: str) -> Run | None:
-    """The run in `store` with that id, or imported with that origin id; None if there is none."""
+    """Returns the run in `store` with that id, or imported with that origin id; None if there is none."""
     for condition in (f"attributes.run_id = '{origin_id}'", f"tags.{ORIGIN_TAG} = '{origin_id}'"):
         if (found := next(runs_where(store, condition), None)) is not None:
             return found

@@ -35,17 +35,17 @@ _LONGEST_NAME: Final = 1000
 
 
 def member(run_id: str, *parts: str) -> str:
-    """The name of a run's member."""
+    """Returns the name of a run's member."""
     return "/".join(("runs", run_id, *parts))
 
 
 def is_run_id(text: object) -> bool:
-    """Whether `text` has the form of a run id of MLflow."""
+    """Returns whether `text` has the form of a run id of MLflow."""
     return isinstance(text, str) and _RUN_ID.fullmatch(text) is not None
 
 
 def is_safe_name(name: str) -> bool:
-    """Whether the name of a member belongs to a run, and its path is below the artifacts of the run."""
+    """Returns whether the name of a member belongs to a run, and its path is below the artifacts of the run."""
     parts = name.split("/")
     if len(name) > _LONGEST_NAME or len(parts) < 3 or parts[0] != "runs" or not is_run_id(parts[1]):
         return False

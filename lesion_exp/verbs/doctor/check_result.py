@@ -27,22 +27,22 @@ class CheckResult:
     remedy: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """The finding as plain values."""
+        """Returns the finding as plain values."""
         return asdict(self)
 
 
 def ok(name: str, text: str) -> CheckResult:
-    """A fact that is in order."""
+    """Returns a fact that is in order."""
     return CheckResult(name, "ok", text)
 
 
 def note(name: str, text: str, remedy: str) -> CheckResult:
-    """A fact that may cost time or change a result."""
+    """Returns a fact that may cost time or change a result."""
     return CheckResult(name, "note", text, remedy)
 
 
 def problem(name: str, text: str, remedy: str) -> CheckResult:
-    """A fact that will stop a run or make it useless."""
+    """Returns a fact that will stop a run or make it useless."""
     return CheckResult(name, "problem", text, remedy)
 
 

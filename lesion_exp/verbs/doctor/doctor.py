@@ -46,7 +46,7 @@ def show(result: CheckResult, shown: Console) -> None:
 
 
 def in_words(results: list[CheckResult]) -> str:
-    """The numbers of results in one line."""
+    """Returns the numbers of results in one line."""
     counts = Counter(result.state for result in results)
     numbers = (f"{counts[state]} {state}{'' if counts[state] == 1 else 's'}" for state in ("problem", "note"))
     return f"{len(results)} checks: {', '.join(numbers)}"

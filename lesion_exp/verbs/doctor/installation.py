@@ -35,7 +35,7 @@ def installation() -> Iterator[CheckResult]:
 
 
 def python_version(allowed: str, present: str = "") -> CheckResult:
-    """Whether this Python, or the version `present`, is one of the `allowed` ones (such as `>=3.11,<3.14`)."""
+    """Checks whether this Python, or the version `present`, is one of the `allowed` ones (such as `>=3.11,<3.14`)."""
     present = present or ".".join(map(str, sys.version_info[:3]))
     if Requirement(f"python{allowed}").specifier.contains(present, prereleases=True):
         return ok("Python", present)
@@ -90,7 +90,7 @@ def extras(requirements: list[Requirement]) -> Iterator[CheckResult]:
 
 
 def versions_tested(file: Path | None = None) -> dict[str, str]:
-    """The version of each package that this checkout was tested with; empty outside a checkout."""
+    """Returns the version of each package that this checkout was tested with; empty outside a checkout."""
     path = file or conf_dir().parent / "scripts" / "constraints.txt"
     if not path.is_file():
         return {}

@@ -73,7 +73,7 @@ def devices(trainer: Mapping[str, Any]) -> Iterator[CheckResult]:
 
 
 def cores(usable: int, threads: int, limit: float | None, busy: float) -> CheckResult:
-    """The cores that this process may use, and what else uses them.
+    """Checks the cores that this process may use, and what else uses them.
 
     Args:
         usable: cores that the system lets this process run on.
@@ -98,7 +98,7 @@ def cores(usable: int, threads: int, limit: float | None, busy: float) -> CheckR
 
 
 def memory(available: int, limit: int | None) -> CheckResult:
-    """The free memory, bytes, and the limit of a container, None without one."""
+    """Checks the free memory, bytes, and the limit of a container, None without one."""
     free = available if limit is None else min(available, limit)
     text = f"{size(free)} free" + ("" if limit is None else f", the container's limit is {size(limit)}")
     if free < LEAST_MEMORY:
@@ -109,7 +109,7 @@ def memory(available: int, limit: int | None) -> CheckResult:
 
 
 def shared_memory(free: int) -> CheckResult:
-    """The free shared memory, bytes, through which loader processes hand over batches."""
+    """Checks the free shared memory, bytes, through which loader processes hand over batches."""
     if free < LEAST_SHARED_MEMORY:
         return note(
             "shared memory",
@@ -155,7 +155,7 @@ def memory_limit(file: Path = _MEMORY_LIMIT) -> int | None:
 
 
 def load() -> float:
-    """The machine's load average of the last minute; 0 where the system has none."""
+    """Returns the machine's load average of the last minute; 0 where the system has none."""
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
 
 

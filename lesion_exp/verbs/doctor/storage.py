@@ -47,7 +47,7 @@ def storage(project: Project) -> Iterator[CheckResult]:
 
 
 def disk(name: str, folder: Path) -> CheckResult:
-    """The free space and the write speed of the disk of `folder`, which has to exist."""
+    """Checks the free space and the write speed of the disk of `folder`, which has to exist."""
     free, kind = shutil.disk_usage(folder).free, file_system(folder)
     where = f"{size(free)} free in {folder}" + (f" ({kind})" if kind in _NETWORK_DISKS else "")
     if free < WRITTEN:
@@ -167,7 +167,7 @@ def existing(folder: Path) -> Path:
 
 
 def file_system(folder: Path, mounts: Path = _MOUNTS) -> str:
-    """The kind of the file system of `folder`, such as `ext4` or `nfs4`; empty where it is not known."""
+    """Returns the kind of the file system of `folder`, such as `ext4` or `nfs4`; empty where it is not known."""
     try:
         lines = [line.split() for line in mounts.read_text().splitlines()]
     except OSError:

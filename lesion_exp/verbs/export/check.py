@@ -48,7 +48,7 @@ class RealImages:
         return len(self.rows)
 
     def samples(self, positions: Sequence[int]) -> Sample:
-        """The inputs of the original network, as a batch.
+        """Returns the inputs of the original network, as a batch.
 
         Raises:
             DataError: a file can no longer be read.
@@ -65,11 +65,14 @@ class RealImages:
         return batch
 
     def photographs(self, positions: Sequence[int]) -> UInt8Array:
-        """The decoded photographs, uint8 (N, H, W, 3); all must have the same size."""
+        """Returns the decoded photographs, uint8 (N, H, W, 3); all must have the same size."""
         return np.stack([read_image(self.rows["image_path"].iloc[position]) for position in positions])
 
     def inputs(self, positions: Sequence[int], samples: Sample | None = None) -> Arrays:
-        """The inputs of the exported file; `samples` are those of the original, if they have been made already."""
+        """Returns the inputs of the exported file.
+
+        `samples` are the inputs of the original network, if they have been made already.
+        """
         if self.inside:
             arrays = {IMAGES: self.photographs(positions)}
         else:
@@ -84,7 +87,7 @@ class RealImages:
         return arrays
 
     def original(self, samples: Sample) -> FloatArray:
-        """The probabilities of the original network, float64 (N, C), computed in float32 on the CPU."""
+        """Returns the probabilities of the original network, float64 (N, C), computed in float32 on the CPU."""
         numbered = Sample(**{**samples, "index": torch.arange(len(samples["image"]))})
         with torch.inference_mode():
             _, probs, _ = self.restored.classifier.predict_step(numbered, 0)

@@ -43,7 +43,7 @@ _ROUNDING: Final = (
 
 
 def as_text(check: Mapping[str, Any]) -> str:
-    """A check (`Check.to_dict`) as a table, with its result."""
+    """Returns a check (`Check.to_dict`) as a table, with its result."""
     size, accuracy, balanced = check["megabytes"], check["accuracy"], check["balanced_accuracy"]
     start = "image files" if check["preprocessing"] == "inside" else "normalised squares"
     rows = [
@@ -197,7 +197,7 @@ def _ranges(restored: Restored, table: Any, request: ExportRequest) -> list[Arra
 
 
 def facts_path(path: Path) -> Path:
-    """The json beside an exported file that describes its inputs and outputs."""
+    """Returns the path of the json beside an exported file, which describes its inputs and outputs."""
     return path.with_name(f"{path.name}.json")
 
 

@@ -75,7 +75,7 @@ Facts = dict[str, Any]
 
 
 def facts_of(card: Mapping[str, Any], request: ExportRequest, others: tuple[str, ...], largest_batch: int) -> Facts:
-    """The facts about an exported file: classes, inputs and outputs, preprocessing, licence and permitted use.
+    """Returns the facts about an exported file: classes, inputs and outputs, preprocessing, licence and permitted use.
 
     Args:
         card: the card of the run's network.
@@ -130,5 +130,5 @@ def metadata_columns(card: Mapping[str, Any]) -> list[str]:
 
 
 def as_texts(facts: Facts) -> dict[str, str]:
-    """The facts as texts by their names; values that are no texts as JSON."""
+    """Returns the facts as texts by their names; values that are no texts as JSON."""
     return {key: value if isinstance(value, str) else json.dumps(value) for key, value in facts.items()}

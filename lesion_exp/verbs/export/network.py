@@ -207,6 +207,6 @@ class _Calibration(nn.Module):
 
 
 def other_inputs(restored: Restored) -> tuple[str, ...]:
-    """The inputs beside the images: `clinical`, float32 (N, 3, S, S) normalised; `metadata`, float32 (N, D)."""
+    """Returns the inputs beside the images: `clinical`, float32 (N, 3, S, S) normalised; `metadata`, float32 (N, D)."""
     clinical = ("clinical",) if restored.preparation.options.clinical else ()
     return (*clinical, *(("metadata",) if restored.encoder is not None else ()))

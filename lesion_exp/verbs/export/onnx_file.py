@@ -44,7 +44,7 @@ class _Reader:
         self._waiting = iter(batches)
 
     def get_next(self) -> dict[str, Any] | None:
-        """The next batch; None after the last."""
+        """Returns the next batch; None after the last."""
         batch = next(self._waiting, None)
         return None if batch is None else dict(batch)
 

@@ -31,7 +31,7 @@ _LARGEST_SIDE: Final = 16384
 
 
 def dynamic_shapes(network: ExportedNetwork, most: int = _LARGEST_BATCH) -> tuple[Any, ...]:
-    """The sizes of the inputs that may vary, for `torch.export`."""
+    """Returns the sizes of the inputs that may vary, for `torch.export`."""
     batch = torch.export.Dim("batch", min=1, max=most)
     sides = {
         dim: torch.export.Dim(name, min=_SMALLEST_SIDE, max=_LARGEST_SIDE)
@@ -43,7 +43,7 @@ def dynamic_shapes(network: ExportedNetwork, most: int = _LARGEST_BATCH) -> tupl
 
 
 def export_program(network: nn.Module, examples: tuple[Tensor, ...], shapes: tuple[Any, ...]) -> Any:
-    """The `torch.export.ExportedProgram` of `network`."""
+    """Returns the `torch.export.ExportedProgram` of `network`."""
     with quiet_exporter():
         return torch.export.export(network, examples, dynamic_shapes=shapes)
 

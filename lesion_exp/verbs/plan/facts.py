@@ -88,7 +88,7 @@ class Situation:
 
 
 def data_facts(config: Mapping[str, Any], split: SplitData, option: str) -> DataFacts:
-    """The facts of the data set that `config` (of a whole job) names, split by the `option` of the group `split`."""
+    """Returns the facts of the data set that `config` (of a whole job) names, split by an `option` of `split`."""
     table = split.table
     train = table[table["split"] == "train"]
     images = table.drop_duplicates("image_id")
@@ -113,7 +113,7 @@ def data_facts(config: Mapping[str, Any], split: SplitData, option: str) -> Data
 
 
 def this_machine(trainer: Mapping[str, Any]) -> Machine:
-    """The device of this machine on which the node `trainer` of a config trains."""
+    """Returns the device of this machine on which the node `trainer` of a config trains."""
     import psutil
     import torch
 

@@ -82,7 +82,7 @@ class Plan:
         return datetime.now().astimezone() + timedelta(seconds=self.decision.total_seconds)
 
     def to_dict(self) -> dict[str, Any]:
-        """The plan as plain values, as `plan --json` prints it."""
+        """Returns the plan as plain values, as `plan --json` prints it."""
         return {
             "file": str(self.file),
             "command": self.command,
@@ -270,7 +270,7 @@ def _other_work(machine: Machine) -> str:
 
 
 def time_in_words(decision: Decision) -> str:
-    """The expected time of the training, with its pieces."""
+    """Returns the expected time of the training, with its pieces."""
     pieces = ", ".join(f"{name} {duration(seconds)}" for name, seconds in decision.seconds.items() if seconds >= 1)
     runs = decision.folds * decision.seeds
     what = "one run" if runs == 1 else f"{runs} {'folds' if decision.folds > 1 else 'seeds'}"

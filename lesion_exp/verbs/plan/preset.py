@@ -17,7 +17,7 @@ _INDENT: Final = "  "
 
 
 def preset_text(heading: Sequence[str], choices: Sequence[Choice]) -> str:
-    """The preset that makes `choices`, below the paragraphs of `heading` as comments."""
+    """Returns the preset that makes `choices`, below the paragraphs of `heading` as comments."""
     lines = ["# @package _global_"]
     for paragraph in heading:
         indent = "    " if paragraph.startswith("  ") else "  "

@@ -67,7 +67,7 @@ class Decision:
 
 
 def store_side(on_gpu: bool, has_weights: bool, budget: float) -> int:
-    """The shorter side in pixels of the images in the store, enough for every network that may be measured."""
+    """Returns the shorter side in pixels of the images in the store, enough for every network that may be measured."""
     side = round(STORE_HEADROOM * _largest_size(on_gpu, has_weights, budget))
     return max(side, PROBE_SIZE) if has_weights else side
 
@@ -82,7 +82,7 @@ def _largest_size(on_gpu: bool, has_weights: bool, budget: float) -> int:
 
 
 def ladder(situation: Situation) -> tuple[Candidate, ...]:
-    """The networks whose weights are all trained, from the fastest to the slowest.
+    """Returns the networks whose weights are all trained, from the fastest to the slowest.
 
     ImageNet weights are worth more than any other choice: EfficientNet-Lite0 at 128 pixels gave 0.712 to 0.734 and
     0.948 to 0.958 after 20 minutes, ResNet-18 from scratch at 96 pixels 0.621 and 0.930 after 30. EfficientNet-Lite0
@@ -104,7 +104,7 @@ def ladder(situation: Situation) -> tuple[Candidate, ...]:
 
 
 def fallbacks(situation: Situation) -> tuple[Candidate, ...]:
-    """What is trained where the budget is too small for the first network of the ladder, the best first.
+    """Returns what is trained where the budget is too small for the first network of the ladder, the best first.
 
     With the last four groups of layers alone EfficientNet-Lite0 trained at 309 images/s at 160 pixels, where all layers
     gave 123; its score is untested. A probe of EfficientNet-Lite2 gave 0.634 and 0.900 within two minutes.
@@ -120,7 +120,7 @@ def fallbacks(situation: Situation) -> tuple[Candidate, ...]:
 
 
 def wanted_epochs(facts: DataFacts, candidate: Candidate) -> Wanted:
-    """The numbers of epochs for `candidate`.
+    """Returns the numbers of epochs for `candidate`.
 
     Measured were 15 epochs of fine-tuning and 30 from scratch on 7,000 images. Fewer images get more epochs, up to four
     times as many, and none more than twice those that it should have, since fine-tuning overfits. Untested beyond that.
@@ -133,7 +133,7 @@ def wanted_epochs(facts: DataFacts, candidate: Candidate) -> Wanted:
 
 
 def folds_for(facts: DataFacts) -> int:
-    """The number of folds: 1 where there are many images, where the split was chosen, or for tiny classes.
+    """Returns the number of folds: 1 where there are many images, where the split was chosen, or for tiny classes.
 
     Every part of every fold needs a group of every class.
     """
@@ -146,7 +146,7 @@ def folds_for(facts: DataFacts) -> int:
 def next_measured(
     situation: Situation, speeds: Sequence[Speed], failed: Sequence[Candidate] = ()
 ) -> Candidate | None:  # fmt: skip
-    """The candidate to measure next, after those in `speeds` and `failed`; None if the decision needs no other.
+    """Returns the candidate to measure next, after those in `speeds` and `failed`; None if the decision needs no other.
 
     Larger networks are measured while the one before has time for all the epochs that it should have, fallbacks while
     nothing has time for a fair number.
@@ -166,7 +166,7 @@ def next_measured(
 
 
 def decide(situation: Situation, speeds: Sequence[Speed]) -> Decision:
-    """The training that makes the most of the budget, of the candidates that were measured.
+    """Returns the training that makes the most of the budget, of the candidates that were measured.
 
     The largest network that has time for all its epochs is chosen, else the fastest that has time for a fair number,
     else what trains less of a network, and at last the fewest epochs that are worth a training. Folds come first where

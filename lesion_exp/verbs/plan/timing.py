@@ -30,7 +30,7 @@ FLIPS: Final = 8
 
 
 def times(situation: Situation, speed: Speed, epochs: int, runs: int) -> dict[str, float]:
-    """The seconds of each piece of work of `runs` trainings of `epochs`."""
+    """Returns the seconds of each piece of work of `runs` trainings of `epochs`."""
     parts, slowdown = situation.facts.parts, situation.machine.slowdown
     if speed.candidate.is_probe:
         training = sum(parts.values()) / speed.evaluation + runs * parts["train"] * SOLVE_SECONDS * slowdown
@@ -50,14 +50,14 @@ def times(situation: Situation, speed: Speed, epochs: int, runs: int) -> dict[st
 
 
 def uses_flips(situation: Situation, speed: Speed, runs: int) -> bool:
-    """Whether the mean over flips is affordable; features of flipped images are not computed for a probe."""
+    """Returns whether the mean over flips is affordable; features of flipped images are not computed for a probe."""
     parts = situation.facts.parts
     seconds = runs * FLIPS * (parts["val"] + parts["test"]) / speed.evaluation
     return not speed.candidate.is_probe and seconds <= MOST_FOR_TTA * situation.budget
 
 
 def epochs_in_budget(situation: Situation, speed: Speed, runs: int) -> float:
-    """The epochs of each of `runs` trainings that fit into the budget; infinity for a probe that fits."""
+    """Returns the epochs of each of `runs` trainings that fit into the budget; infinity for a probe that fits."""
     fixed = sum(times(situation, speed, 0, runs).values())
     each = sum(times(situation, speed, 1, runs).values()) - fixed
     left = SHARE_OF_BUDGET * situation.budget - fixed

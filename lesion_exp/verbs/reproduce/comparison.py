@@ -54,7 +54,7 @@ class Difference:
 def conditions(
     environment: Mapping[str, str], fingerprint: str | None, split_hash: str | None, resolved: Mapping[str, Any]
 ) -> dict[str, str]:
-    """The conditions of a run; those that are not known are left out.
+    """Returns the conditions of a run; those that are not known are left out.
 
     Args:
         environment: the texts of the files in `FILES`, by name.
@@ -78,12 +78,12 @@ def conditions(
 
 
 def data_conditions(parts: Mapping[str, str]) -> dict[str, str]:
-    """The fingerprint of each part of the data, by a name such as `data (labels)`."""
+    """Returns the fingerprint of each part of the data, by a name such as `data (labels)`."""
     return {f"{DATA} ({words})": parts[part] for part, words in PARTS.items() if part in parts}
 
 
 def differences(then: Conditions, now: Conditions) -> list[Difference]:
-    """The conditions whose states differ, in the order of `then`, new ones last."""
+    """Returns the conditions whose states differ, in the order of `then`, new ones last."""
     names = list(dict.fromkeys([*then, *now]))
     return [Difference(name, then.get(name), now.get(name)) for name in names if then.get(name) != now.get(name)]
 

@@ -62,7 +62,7 @@ class Checked:
 
 
 def first_run(store: Store, job: Job) -> Run | None:
-    """The first finished run of `job` in `store`; None if there is none."""
+    """Returns the first finished run of `job` in `store`; None if there is none."""
     finished = f"attributes.status = 'FINISHED' AND tags.job_hash = '{job.job_hash}'"
     runs = [run for run in runs_where(store, finished) if run.tags.get("kind") in TRAINING_KINDS]
     return next((run for run in reversed(runs) if LINK_TAG not in run.tags), None)
@@ -78,7 +78,7 @@ def check(run: Run, job: Job) -> Checked:
 
 
 def recorded_conditions(run: Run, job: Job) -> Conditions:
-    """The conditions under which `run` of `job` was trained, as far as they were recorded."""
+    """Returns the conditions under which `run` of `job` was trained, as far as they were recorded."""
     texts = {}
     for name in FILES:
         path = run.fetch(artifacts.environment(name))
@@ -94,7 +94,7 @@ def recorded_conditions(run: Run, job: Job) -> Conditions:
 
 
 def present_conditions(job: Job, recorded: Mapping[str, str]) -> Conditions:
-    """The conditions under which `job` would be trained now; its data are read for that, if they can be.
+    """Returns the conditions under which `job` would be trained now; its data are read for that, if they can be.
 
     `recorded` are the tags of the run to compare with, which determine how its data were recorded.
     """

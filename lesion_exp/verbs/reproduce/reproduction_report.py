@@ -47,7 +47,7 @@ def comparison_lines(run_id: str, comparison: RunComparison) -> Iterator[str]:
 
 
 def as_json(run_id: str | None, job_hash: str, checked: Checked | None) -> dict[str, Any]:
-    """The object that `reproduce --check-only --json` prints; `run_id` is that of the first run."""
+    """Returns the object that `reproduce --check-only --json` prints; `run_id` is that of the first run."""
     found = checked.differences if checked else []
     return {
         "run": run_id,
@@ -58,7 +58,7 @@ def as_json(run_id: str | None, job_hash: str, checked: Checked | None) -> dict[
 
 
 def comparison_json(new_run_id: str, comparison: RunComparison) -> dict[str, Any]:
-    """The entries that are added to the object after training."""
+    """Returns the entries that are added to the object after training."""
     return {
         "new_run": new_run_id,
         "verdict": comparison.kind,

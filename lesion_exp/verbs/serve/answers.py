@@ -116,7 +116,7 @@ class Example(BaseModel):
 
 
 def failed(image: str, error: str) -> ImageAnswer:
-    """The answer for an image without a prediction."""
+    """Returns the answer for an image without a prediction."""
     return ImageAnswer(
         image=image, prediction=None, name=None, probability=None, probabilities=None, malignant_probability=None,
         conformal_set=None, error=error,
@@ -124,7 +124,7 @@ def failed(image: str, error: str) -> ImageAnswer:
 
 
 def answered(image: str, model: ServedModel, predicted: ServedPrediction, pictures: Pictures | None) -> ImageAnswer:
-    """The answer for an image that was predicted."""
+    """Returns the answer for an image that was predicted."""
     classes, rates = model.classes, model.rates
     failure = failure_of(predicted)
     if failure is not None:
@@ -157,7 +157,7 @@ def measured(rate: Rate | None) -> Measured | None:
 
 
 def malignant_share(by_class: dict[str, float]) -> float | None:
-    """The probability that a lesion is malignant; None if the classes do not separate malignant from benign."""
+    """Returns the probability that a lesion is malignant; None if the classes do not separate malignant from benign."""
     try:
         kinds = [taxonomy.is_malignant(name) for name in by_class]
     except DataError:

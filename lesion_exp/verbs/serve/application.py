@@ -34,7 +34,7 @@ FORM_TYPE: Final = "multipart/form-data"
 
 
 def form_schema(prediction: Prediction) -> dict[str, Any]:
-    """The media type object of the form: the images, and the fields that the network reads beside them."""
+    """Returns the media type object of the form: the images, and the fields that the network reads beside them."""
     settings, encoder = prediction.settings, prediction.model.encoder
     properties: dict[str, Any] = {
         FILE: {
@@ -76,7 +76,7 @@ class PageFile(NamedTuple):
 
 
 def page_files() -> Mapping[str, PageFile]:
-    """The files of the web page, by their names."""
+    """Returns the files of the web page, by their names."""
     folder = resources.files("lesion_exp.verbs.serve").joinpath("page")
     return {
         entry.name: PageFile(entry.read_bytes(), _TYPES[PurePosixPath(entry.name).suffix])
@@ -112,7 +112,7 @@ def make_application(
     settings: Settings,
     monitoring: Monitoring,
 ) -> Guard:
-    """The application within its guard.
+    """Returns the application within its guard.
 
     Args:
         prediction: answers `/predict`; it is started and stopped with the application.

@@ -39,7 +39,10 @@ _OF_MALIGNANT: Final = ("recall", "specificity", "auroc")
 
 
 def model_card(run: Run, model: ServedModel) -> Plain:
-    """The model card of a run's network as plain values for JSON; what the run did not store is None or empty."""
+    """Returns the model card of a run's network as plain values for JSON.
+
+    What the run did not store is None or empty.
+    """
     facts = RunSummary(run, RunArtifacts(run))
     return {
         "run_id": run.run_id,

@@ -52,7 +52,10 @@ def confidence_level(probability: float) -> str:
 
 
 def confidence_sentence(probability: float, rates: AnswerRates | None) -> str:
-    """A sentence on how often predictions of this confidence were right on the test part; `rates` may be unknown."""
+    """Returns a sentence on how often predictions of this confidence were right on the test part.
+
+    `rates` is None if these weights were not evaluated on a test part.
+    """
     level = confidence_level(probability)
     opening = f"{level.capitalize()} confidence"
     if rates is None:
@@ -70,7 +73,7 @@ def confidence_sentence(probability: float, rates: AnswerRates | None) -> str:
 
 
 def malignant_sentence(rates: AnswerRates | None) -> str:
-    """The caution beside a benign prediction: how many malignant lesions are predicted as benign."""
+    """Returns the caution beside a benign prediction: how many malignant lesions are predicted as benign."""
     if rates is None:
         return f"How often this network calls a malignant lesion benign {NOT_TESTED}."
     rate = rates.malignant_sensitivity
@@ -87,7 +90,7 @@ def malignant_sentence(rates: AnswerRates | None) -> str:
 
 
 def band_in_words(level: str) -> str:
-    """The probabilities of a level of confidence in words, such as `probability of 50% to 70%`."""
+    """Returns the probabilities of a level of confidence in words, such as `probability of 50% to 70%`."""
     place = NAMES.index(level)
     low, high = EDGES[place], EDGES[place + 1]
     return f"probability below {high:.0%}" if place == 0 else f"probability of {low:.0%} to {high:.0%}"
@@ -272,7 +275,7 @@ def limit_threads() -> None:
 
 
 def failure_of(predicted: ServedPrediction) -> str | None:
-    """The reason why a decoded image has no prediction; None if it has one."""
+    """Returns the reason why a decoded image has no prediction; None if it has one."""
     return None if np.isfinite(predicted.probs).all() else NOT_FINITE
 
 

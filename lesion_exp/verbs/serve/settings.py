@@ -133,7 +133,7 @@ class Settings:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether the name or address `host` means this machine only."""
+    """Returns whether the name or address `host` means this machine only."""
     if host == "localhost":
         return True
     try:
@@ -143,7 +143,10 @@ def is_loopback(host: str) -> bool:
 
 
 def host_of(authority: str) -> str | None:
-    """The host in `host`, `host:port` or `[address]:port`, in lower case; None if `authority` is none of these."""
+    """Returns the host in `host`, `host:port` or `[address]:port`, in lower case.
+
+    Returns None if `authority` is none of these.
+    """
     found = _AUTHORITY.fullmatch(authority.strip())
     if found is None:
         return None
