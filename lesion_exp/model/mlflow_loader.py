@@ -120,13 +120,13 @@ def _sample(predictor: Predictor, row: Mapping[str, Any], name: str) -> Sample |
 
 
 def _encoded(content: object) -> bytes:
-    is_binary = isinstance(content, bytes | bytearray | memoryview)
-    if not is_binary or len(content) > MAX_BYTES:
-        found = f"{len(content):,} bytes" if is_binary else type(content).__name__
-        raise DataError(
-            f"expected content to be an encoded image of at most {MAX_BYTES:,} bytes (in JSON as base64), got {found}"
-        )
-    return bytes(content)
+    content = bytes(content) if isinstance(content, bytearray | memoryview) else content
+    if isinstance(content, bytes) and len(content) <= MAX_BYTES:
+        return content
+    found = f"{len(content):,} bytes" if isinstance(content, bytes) else type(content).__name__
+    raise DataError(
+        f"expected content to be an encoded image of at most {MAX_BYTES:,} bytes (in JSON as base64), got {found}"
+    )
 
 
 def _path(row: Mapping[str, Any], key: str) -> str:
