@@ -8,10 +8,10 @@ STAMP  := $(VENV)/.set-up
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format bench results schemas reference docs ui clean
+.PHONY: help setup demo test test-long check format bench results schemas reference docs ui clean
 
 help:  ## show this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /|/' | while IFS='|' read -r name text; do printf '  make %-8s %s\n' "$$name" "$$text"; done
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /|/' | while IFS='|' read -r name text; do printf '  make %-9s %s\n' "$$name" "$$text"; done
 
 # uv trusts the certificates of the system, as pip does: many institutes re-sign traffic with their own.
 setup: $(STAMP)  ## make .venv and install everything into it (once)
@@ -33,7 +33,10 @@ demo: setup  ## train on generated lesions, also a probe of ImageNet weights, an
 	printf '\ncompare the two:  %s compare %.8s %.8s\n' $(BIN)/lesion-exp $$demo $$probe
 
 test: setup  ## run the tests
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=2 $(PYTEST_ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=2 -m "not long" $(PYTEST_ARGS)
+
+test-long: setup  ## run the tests that `make test` leaves out: the benchmarks, and one run on two machines
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m long $(PYTEST_ARGS)
 
 check: setup  ## lint, formatting, types and import rules
 	$(BIN)/ruff check .

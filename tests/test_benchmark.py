@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "benchmark.py"
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 
 def results(*arguments):

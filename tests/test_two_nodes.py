@@ -13,7 +13,7 @@ _SPEC = importlib.util.spec_from_file_location("two_nodes", SCRIPT)
 two_nodes = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(two_nodes)
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.long,
     pytest.mark.skipif(bool(two_nodes.reason_against()), reason=str(two_nodes.reason_against())),
 ]
 

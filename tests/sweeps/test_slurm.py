@@ -114,7 +114,7 @@ def test_the_task_of_a_node_starts_its_processes_by_torchrun():
         torchrun_words({**ON_TWO_NODES, "SLURM_NTASKS": "8", "SLURM_STEP_NUM_TASKS": "8"}, 2, 4)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_cell_on_two_nodes_is_one_run(planned):
     given = ("trainer=ddp_cpu", "trainer.devices=1", "trainer.num_nodes=2", "trainer.max_epochs=1", "launcher=slurm")
     sweep = planned("seed=1,2", *given)
