@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from lesion_exp.errors import ConfigError
@@ -71,8 +71,8 @@ class RankGroup:
             )
         self._check_address()
 
-    def check_even(self) -> int:
-        """Checks that each machine has as many processes of the group as the others, and returns their number.
+    def check_even(self) -> tuple[int, int]:
+        """Checks that each machine has as many processes of the group, and returns this number and that of machines.
 
         Raises:
             ConfigError: it has not, or the starter gives no address to meet at.
@@ -84,7 +84,7 @@ class RankGroup:
                 f"give torchrun --nproc-per-node, or srun --ntasks-per-node and --distribution=block"
             )
         self._check_address()
-        return size
+        return size, self.world_size // size
 
     def check_chosen(self, processes: tuple[int, int]) -> None:
         """Checks that the group has the processes on each machine, and the machines, on which a run is to go on.
@@ -92,8 +92,7 @@ class RankGroup:
         Raises:
             ConfigError: it has others.
         """
-        size = self.check_even()
-        started = (size, self.world_size // size)
+        started = self.check_even()
         if started != processes:
             raise ConfigError(
                 f"expected trainer.devices={processes[0]}, that is {processes[0] * processes[1]} process(es) on one "
@@ -144,12 +143,12 @@ def join_group(num_devices: int, num_nodes: int, *, any_number: bool = False) ->
     group = inherited_group(os.environ)
     is_alone = group is not None and group.world_size == 1
     if group is not None and any_number and not (is_alone and (num_devices * num_nodes == 1 or not may_start_again())):
-        group.enter(group.check_even())
+        group.enter(group.check_even()[0])
         return group
     if group is not None and group.world_size > 1:
         group.check_fits(num_devices, num_nodes)
         group.enter(num_devices)
-        return group
+        return replace(group, local_size=num_devices)
     if num_nodes > 1:
         raise ConfigError(
             f"expected torchrun or srun to start the processes of trainer.num_nodes={num_nodes}, but this process was "

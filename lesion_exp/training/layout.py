@@ -22,6 +22,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from lesion_exp.errors import ConfigError
+from lesion_exp.process.distributed_environment import RankGroup
 from lesion_exp.training.data import is_pretraining
 from lesion_exp.training.run_context import RunContext
 from lesion_exp.training.trainer import num_devices_and_nodes, num_processes
@@ -42,6 +43,24 @@ def as_begun(config: Mapping[str, Any], context: RunContext) -> Mapping[str, Any
     if devices is None or node["devices"] not in ("auto", -1) or num_devices_and_nodes(node)[0] == devices:
         return config
     return {**config, "trainer": {**node, "devices": devices}}
+
+
+def wanted_processes(config: Mapping[str, Any], context: RunContext) -> tuple[int, int]:
+    """Processes on each machine, and machines, of the run of a whole job `config` where no starter begins any."""
+    return context.processes or num_devices_and_nodes(as_begun(config, context)["trainer"])
+
+
+def given_processes(context: RunContext, group: RankGroup | None) -> tuple[int, int] | None:
+    """Processes on each machine, and machines, of a run in `group`; None: those that its job asks for.
+
+    Raises:
+        ConfigError: the user has chosen others than the starter has begun.
+    """
+    if group is None:
+        return context.processes
+    if context.processes is not None:
+        group.check_chosen(context.processes)
+    return None if context.continues is None else group.check_even()
 
 
 def with_found(config: Mapping[str, Any], found: Mapping[str, str]) -> Mapping[str, Any]:

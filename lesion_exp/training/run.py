@@ -59,7 +59,7 @@ from lesion_exp.training.check_training import check_training
 from lesion_exp.training.checkpoint import LAST, copy_best_checkpoint, read_by_first
 from lesion_exp.training.data import TABLE_KEYS, SplitData, is_pretraining
 from lesion_exp.training.frozen_features import cached_features
-from lesion_exp.training.layout import as_begun, on_processes
+from lesion_exp.training.layout import as_begun, given_processes, on_processes, wanted_processes
 from lesion_exp.training.lineage import with_lineage
 from lesion_exp.training.part_evaluation import (
     EvaluatedPart,
@@ -119,22 +119,9 @@ def train(job: Job, context: RunContext = NO_CONTEXT) -> JobResult:
     """
     check_job(job, here=False)
     any_number = context.continues is not None or may_start_again()
-    asked = as_begun(job.config, context)
-    devices, nodes = context.processes or num_devices_and_nodes(asked["trainer"])
-    group = join_group(devices, nodes, any_number=any_number)
-    per_node = devices if group is None or not any_number else group.check_even()
-    if group is not None and context.processes is not None:
-        group.check_chosen(context.processes)
-    processes = context.processes
-    if group is not None and context.continues is not None:
-        processes = (per_node, group.world_size // per_node)
-    check_here(on_processes(asked, processes)["trainer"])
-    if group is not None:
-        # Lightning read the environment when it was imported
-        rank_zero_only.rank = group.rank  # type: ignore[attr-defined]
-        with met(group, per_node) as peers:
-            return _train_together(job, context, group, peers)
-    return _train_alone(job, context)
+    group = join_group(*wanted_processes(job.config, context), any_number=any_number)
+    check_here(on_processes(as_begun(job.config, context), given_processes(context, group))["trainer"])
+    return _train_alone(job, context) if group is None else _train_together(job, context, group)
 
 
 def follow() -> JobResult:
@@ -147,47 +134,46 @@ def follow() -> JobResult:
         PeerLost: another process was lost, or the first one ended before they met.
         Exception: see `train`.
     """
-    group = join_group(1, 1, any_number=True)
+    group = inherited_group(os.environ)
     assert group is not None, "a starter began this process"
-    rank_zero_only.rank = group.rank  # type: ignore[attr-defined]
-    with met(group, group.check_even()) as peers:
-        return _train_together(None, NO_CONTEXT, group, peers)
+    return _train_together(None, NO_CONTEXT, group)
 
 
 def dismiss() -> None:
     """Ends the processes that follow this one: it has found that there is nothing to train."""
     group = inherited_group(os.environ)
     if group is not None and group.world_size > 1:
-        group.enter(group.check_even())
-        with met(group, group.check_even()) as peers:
+        with met(group) as peers:
             peers.tell(JOB, lambda: "")
 
 
 def _train_alone(job: Job, context: RunContext) -> JobResult:
     """Runs `job` where no starter has begun other processes; this one starts those that are needed."""
-    devices, nodes = context.processes or num_devices_and_nodes(as_begun(job.config, context)["trainer"])
+    devices, nodes = wanted_processes(job.config, context)
     if devices * nodes > 1:
         return _train_in_processes(job, context)
     rank_zero_only.rank = 0  # type: ignore[attr-defined]
     return run_job(job, context)
 
 
-def _train_together(job: Job | None, context: RunContext, group: RankGroup, peers: Peers) -> JobResult:
-    """Runs the job of the first process in each of the processes that have met."""
-    shared = shared_job(job, peers)
-    if shared is None:
-        return JobResult("")
-    job = shared
-    context = shared_context(job, context, peers)
-    if context.continues is None and group.world_size == 1:
-        ignore_leftovers()
-        return _train_alone(job, context)
-    if context.continues is None:
-        group.check_fits(*num_devices_and_nodes(job.config["trainer"]))
-    if may_start_again() and group.world_size > 1:
-        peers.connect("nccl" if has_gpu(job.config["trainer"]["accelerator"]) else "gloo")
-    processes = (peers.per_node, peers.size // peers.per_node)
-    return run_job(job, replace(context, processes=processes), peers)
+def _train_together(job: Job | None, context: RunContext, group: RankGroup) -> JobResult:
+    """Meets the processes of `group`, and runs the job of the first in each of them."""
+    # Lightning read the environment when it was imported
+    rank_zero_only.rank = group.rank  # type: ignore[attr-defined]
+    with met(group) as peers:
+        job = shared_job(job, peers)
+        if job is None:
+            return JobResult("")
+        context = shared_context(job, context, peers)
+        if context.continues is None and group.world_size == 1:
+            ignore_leftovers()
+            return _train_alone(job, context)
+        if context.continues is None:
+            group.check_fits(*num_devices_and_nodes(job.config["trainer"]))
+        if may_start_again() and group.world_size > 1:
+            peers.connect("nccl" if has_gpu(job.config["trainer"]["accelerator"]) else "gloo")
+        processes = (peers.per_node, peers.size // peers.per_node)
+        return run_job(job, replace(context, processes=processes), peers)
 
 
 def check_job(job: Job, here: bool = True) -> None:

@@ -19,7 +19,8 @@ from lesion_exp.config.freeze import Job, read_job
 from lesion_exp.config.project import Project
 from lesion_exp.data.datamodule import LesionDataModule
 from lesion_exp.errors import ConfigError
-from lesion_exp.process.peers import RUN, PeerLost, Peers
+from lesion_exp.process.peer_heartbeats import PeerLost
+from lesion_exp.process.peers import RUN, Peers
 from lesion_exp.task import NetworkTask
 from lesion_exp.tracking.embedded import DEAD_AFTER_SECONDS
 from lesion_exp.tracking.find import find_run
@@ -150,7 +151,7 @@ def watched(peers: Peers | None, run: TrackedRun | None) -> Iterator[None]:
     if run is not None:
         peers.remember(RUN, run.run_id)
     try:
-        with peers.told_of_loss():
+        with peers.heartbeats.told_of_loss():
             yield
     except PeerLost as error:
         if run is not None:

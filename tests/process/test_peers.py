@@ -6,9 +6,11 @@ import time
 import pytest
 
 from lesion_exp.errors import ConfigError
+from lesion_exp.process import peer_heartbeats
 from lesion_exp.process import peers as module
 from lesion_exp.process.distributed_environment import RANK_VARIABLES, TASK_VARIABLES, RankGroup
-from lesion_exp.process.peers import PeerLost, Peers
+from lesion_exp.process.peer_heartbeats import PeerLost
+from lesion_exp.process.peers import Peers
 
 TORCHRUN = {
     "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1",
@@ -113,24 +115,25 @@ def test_a_process_that_does_not_come_is_named(store, monkeypatch):
 @pytest.fixture
 def quick(monkeypatch):
     """Heartbeats are given and missed within seconds; how processes would be ended is noted in a list."""
-    monkeypatch.setattr(module, "HEARTBEAT_SECONDS", 0.1)
-    monkeypatch.setattr(module, "SILENT_SECONDS", 3.0)
-    monkeypatch.setattr(module, "DOUBTED_SECONDS", 1.5)
+    monkeypatch.setattr(peer_heartbeats, "HEARTBEAT_SECONDS", 0.1)
+    monkeypatch.setattr(peer_heartbeats, "SILENT_SECONDS", 3.0)
+    monkeypatch.setattr(peer_heartbeats, "DOUBTED_SECONDS", 1.5)
+    monkeypatch.setattr(peer_heartbeats, "CLOSING_SECONDS", 0.2)
     monkeypatch.setattr(module, "CLOSING_SECONDS", 0.2)
     ended = []
-    monkeypatch.setattr(module.os, "kill", lambda *_: ended.append("asked"))
-    monkeypatch.setattr(module.os, "_exit", lambda *_: ended.append("ended"))
+    monkeypatch.setattr(peer_heartbeats.os, "kill", lambda *_: ended.append("asked"))
+    monkeypatch.setattr(peer_heartbeats.os, "_exit", lambda *_: ended.append("ended"))
     return ended
 
 
 def test_a_process_that_falls_silent_is_named_by_all_others(store, quick, caplog):
     found = met(store, 3)
-    together([peer.watch for peer in found])
-    found[1]._left.set()  # it gives no more heartbeats, and has not said that it is done
+    together([peer.heartbeats.start for peer in found])
+    found[1].heartbeats._left.set()  # it gives no more heartbeats, and has not said that it is done
 
     def waits(peer):
-        with peer.told_of_loss():
-            peer._wait(["never"])
+        with peer.heartbeats.told_of_loss():
+            peer.heartbeats.wait(["never"])
 
     for error in together([lambda peer=peer: waits(peer) for peer in (found[0], found[2])]):
         assert isinstance(error, PeerLost)
@@ -141,29 +144,29 @@ def test_a_process_that_falls_silent_is_named_by_all_others(store, quick, caplog
     time.sleep(1.5)
     assert quick == []  # they end by themselves
     for peer in found:
-        peer._left.set()
+        peer.heartbeats._left.set()
 
 
 def test_a_process_that_waits_in_native_code_is_ended(store, quick):
     found = met(store)
-    together([peer.watch for peer in found])
-    found[1]._left.set()
-    assert found[0]._found.wait(10)
+    together([peer.heartbeats.start for peer in found])
+    found[1].heartbeats._left.set()
+    assert found[0].heartbeats._found.wait(10)
     time.sleep(2.0)
     assert quick == ["asked", "ended"]
-    found[0]._left.set()
+    found[0].heartbeats._left.set()
 
 
 def test_an_error_of_one_process_is_what_the_others_say(store, quick):
     found = met(store)
-    together([peer.watch for peer in found])
+    together([peer.heartbeats.start for peer in found])
 
     def fails():
-        with found[1].told_of_loss():
+        with found[1].heartbeats.told_of_loss():
             raise ValueError("the disk is full")
 
     def suffers():
-        with found[0].told_of_loss():
+        with found[0].heartbeats.told_of_loss():
             time.sleep(0.3)
             raise RuntimeError("Connection closed by peer [10.0.0.2]:1234")
 
@@ -173,30 +176,30 @@ def test_an_error_of_one_process_is_what_the_others_say(store, quick):
     assert "rank 1 (process" in other.__notes__[0]
     assert "ended by ValueError: the disk is full" in other.__notes__[0]
     for peer in found:
-        peer._left.set()
+        peer.heartbeats._left.set()
 
 
 def test_those_that_are_done_are_not_missed(store, quick):
     found = met(store)
-    together([peer.watch for peer in found])
-    found[1].leave()
+    together([peer.heartbeats.start for peer in found])
+    found[1].heartbeats.leave()
     time.sleep(3.5)
-    assert found[0]._verdict is None
-    found[0].leave()
+    assert found[0].heartbeats._verdict is None
+    found[0].heartbeats.leave()
 
 
 def test_the_last_word_of_a_process_that_is_done_stays(store, quick, monkeypatch):
-    monkeypatch.setattr(module, "CLOSING_SECONDS", 3.0)
+    monkeypatch.setattr(peer_heartbeats, "CLOSING_SECONDS", 3.0)
     found = met(store, 3)
-    together([peer.watch for peer in found])
+    together([peer.heartbeats.start for peer in found])
     slow, ready = threading.Event(), threading.Event()
-    original = found[1]._store
+    original = found[1].heartbeats._store
 
     class Slow:
         """A store that writes a heartbeat late: the process says meanwhile that it is done."""
 
         def set(self, key, text):
-            if threading.current_thread() is found[1]._heart:
+            if threading.current_thread() is found[1].heartbeats._heart:
                 ready.set()
                 slow.wait(5)
             original.set(key, text)
@@ -204,33 +207,33 @@ def test_the_last_word_of_a_process_that_is_done_stays(store, quick, monkeypatch
         def __getattr__(self, name):
             return getattr(original, name)
 
-    found[1]._store = Slow()
+    found[1].heartbeats._store = Slow()
     assert ready.wait(5)
-    leaving = threading.Thread(target=found[1].leave)
+    leaving = threading.Thread(target=found[1].heartbeats.leave)
     leaving.start()
     time.sleep(0.2)
     slow.set()
     leaving.join(5)
     assert original.get("beat/1") == b"done"
-    found[2].leave()
-    found[0].leave()
+    found[2].heartbeats.leave()
+    found[0].heartbeats.leave()
     time.sleep(0.3)
     assert original.get("beat/0") == b"done"
 
 
 def test_an_error_is_told_once_where_blocks_lie_in_each_other(store, quick):
     found = met(store)
-    together([peer.watch for peer in found])
+    together([peer.heartbeats.start for peer in found])
     begin = time.monotonic()
     with (
         pytest.raises(RuntimeError, match="broken pipe"),
-        found[0].told_of_loss(),
-        found[0].told_of_loss(),
+        found[0].heartbeats.told_of_loss(),
+        found[0].heartbeats.told_of_loss(),
     ):
         raise RuntimeError("broken pipe of a loader")
     assert time.monotonic() - begin < 2 * 1.8  # it has waited for a verdict once: 1.5 s and three heartbeats
     for peer in found:
-        peer._left.set()
+        peer.heartbeats._left.set()
 
 
 @pytest.mark.parametrize(
@@ -245,14 +248,14 @@ def test_an_error_is_told_once_where_blocks_lie_in_each_other(store, quick):
     ],
 )
 def test_errors_of_a_connection_are_told_from_others(text, may_be):
-    assert module._is_of_connection(RuntimeError(text)) == may_be
-    assert not module._is_of_connection(ConfigError(text))
+    assert peer_heartbeats._is_of_connection(RuntimeError(text)) == may_be
+    assert not peer_heartbeats._is_of_connection(ConfigError(text))
 
 
 def test_the_first_process_does_not_name_itself_as_the_one_that_is_away(store):
     first, second = met(store)
-    assert first._place_of_store() == "the store at here"
-    assert second._place_of_store().startswith("rank 0 (process")
+    assert first.heartbeats._place_of_store() == "the store at here"
+    assert second.heartbeats._place_of_store().startswith("rank 0 (process")
 
 
 @pytest.fixture
@@ -279,13 +282,13 @@ def test_a_first_process_that_ends_early_does_not_let_the_others_wait(store, qui
         client = TCPStore("127.0.0.1", store.port + 1, world_size=2, is_master=False)
         second = Peers(client, RankGroup("", 2, 1, 1, "127.0.0.1", store.port + 1), 2, "here")
         second.meet()
-        second.watch()
+        second.heartbeats.start()
         try:
-            with second.told_of_loss():
+            with second.heartbeats.told_of_loss():
                 second.tell("job", str)
         except PeerLost as error:
             told.extend(error.__notes__)
-        second.leave()
+        second.heartbeats.leave()
 
     other = threading.Thread(target=follows)
     other.start()
@@ -318,8 +321,8 @@ def test_processes_that_torchrun_starts_again_know_the_run(store, unranked):
 
 def test_an_error_that_has_nothing_to_do_with_the_others_stays_what_it_is(store, quick):
     found = met(store)
-    together([peer.watch for peer in found])
-    with pytest.raises(RuntimeError, match="broken pipe"), found[0].told_of_loss():
+    together([peer.heartbeats.start for peer in found])
+    with pytest.raises(RuntimeError, match="broken pipe"), found[0].heartbeats.told_of_loss():
         raise RuntimeError("broken pipe of a loader")
     for peer in found:
-        peer._left.set()
+        peer.heartbeats._left.set()
