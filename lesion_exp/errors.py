@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from lesion_exp.byte_size import file_size
+
 _NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT)
 """The errors of a file system that is full, or of which the user's share is."""
 
@@ -51,10 +53,10 @@ def told_if_full(folder: Path, remedy: str) -> Iterator[None]:
     except OSError as error:
         if not is_full(error):
             raise
-        free = shutil.disk_usage(folder).free / 1e6
+        free = shutil.disk_usage(folder).free
         raise ConfigError(
-            f"expected room for files below {folder}, but {error.strerror}: {free:,.0f} MB are free there; free some, "
-            f"or {remedy}"
+            f"expected room for files below {folder}, but {error.strerror}: {file_size(free)} are free there; free "
+            f"some, or {remedy}"
         ) from error
 
 

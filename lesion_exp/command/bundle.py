@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
+from lesion_exp.byte_size import file_size
 from lesion_exp.command.arguments import Arguments, open_project
 from lesion_exp.command.chosen_run import RUN, RUN_NAMES, chosen_runs
 from lesion_exp.errors import ConfigError, DataError, did_you_mean
@@ -48,7 +49,7 @@ def _export(arguments: Arguments) -> int:
     from lesion_exp.verbs.bundle.export import export_runs, with_children
 
     done = export_runs(with_children(chosen_runs(store, wanted.run)), wanted.output.resolve())
-    say(f"{len(done.run_ids)} run(s), {done.num_bytes / 1e6:.1f} MB, sha256 {done.sha256}", sys.stderr)
+    say(f"{len(done.run_ids)} run(s), {file_size(done.num_bytes)}, sha256 {done.sha256}", sys.stderr)
     if arguments.json:
         print(json.dumps({**asdict(done), "path": str(done.path)}))
     else:

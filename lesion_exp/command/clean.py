@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lesion_exp.byte_size import file_size
 from lesion_exp.choices import CLEANED
 from lesion_exp.command.arguments import Arguments, open_project
 from lesion_exp.errors import ConfigError, check_choice
@@ -54,24 +55,20 @@ def clean(arguments: Arguments) -> int:
 
 def _lines(entries: list[Entry], root: Path) -> list[str]:
     """Two lines for each entry: its size and place, and below what it is and what may happen to it."""
-    from lesion_exp.verbs.clean import in_words
-
     lines = []
     for entry in sorted(entries, key=lambda entry: -entry.bytes):
         path = Path(entry.path)
         shown = path.relative_to(root) if path.is_relative_to(root) else path
         fate = "removed" if entry.removed else f"remove={entry.word}" if entry.word else "stays"
-        lines += [f"{in_words(entry.bytes):>9}  {shown}", f"{'':9}  {entry.what}, {fate}: {entry.why}"]
+        lines += [f"{file_size(entry.bytes):>9}  {shown}", f"{'':9}  {entry.what}, {fate}: {entry.why}"]
     return lines
 
 
 def _summary(entries: list[Entry], remove: tuple[str, ...]) -> list[str]:
-    from lesion_exp.verbs.clean import in_words
-
     gone = [entry for entry in entries if entry.removed]
-    lines = [f"removed: {len(gone)} entries, {in_words(sum(entry.bytes for entry in gone))}"] if remove else []
+    lines = [f"removed: {len(gone)} entries, {file_size(sum(entry.bytes for entry in gone))}"] if remove else []
     for word in CLEANED:
         left = [entry for entry in entries if entry.word == word and not entry.removed]
         if left:
-            lines.append(f"{in_words(sum(entry.bytes for entry in left))} may go: lesion-exp clean remove={word}")
+            lines.append(f"{file_size(sum(entry.bytes for entry in left))} may go: lesion-exp clean remove={word}")
     return lines or ["nothing was removed, and nothing may go"]

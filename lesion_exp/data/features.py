@@ -120,10 +120,10 @@ def open_or_compute(folder: Path, num_rows: int, compute: Callable[[int], Batche
     return CachedFeatures(folder)
 
 
-def kept_features(folder: Path) -> tuple[int, float]:
-    """How many computations of features lie in `folder`, interrupted ones included, and their megabytes."""
+def kept_features(folder: Path) -> tuple[int, int]:
+    """How many computations of features lie in `folder`, interrupted ones included, and their bytes."""
     sizes = [file.stat().st_size for file in folder.glob(f"*/{_FILE}")]
-    return len(sizes), sum(sizes) / 1e6
+    return len(sizes), sum(sizes)
 
 
 def _write(folder: Path, num_rows: int, compute: Callable[[int], Batches]) -> None:

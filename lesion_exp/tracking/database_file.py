@@ -11,6 +11,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from lesion_exp.byte_size import file_size
 from lesion_exp.errors import ConfigError, first_cases
 
 log = logging.getLogger(__name__)
@@ -323,9 +324,9 @@ def _explain(database: Path, error: sqlite3.Error) -> str:
             "write the file and its folder, or name another store with tracking.uri=sqlite:////folder/mlflow.db."
         )
     if code in _NO_ROOM:
-        free = shutil.disk_usage(database.parent).free / 2**20
+        free = shutil.disk_usage(database.parent).free
         return (
-            f"expected a disk that can be read and written for {database}; SQLite says: {error}; {free:.0f} MiB are "
+            f"expected a disk that can be read and written for {database}; SQLite says: {error}; {file_size(free)} are "
             "free. Free some space or check the disk, and try again."
         )
     return (

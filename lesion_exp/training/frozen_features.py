@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader
 
 from lesion_exp.augmentation.pipeline import AugmentationPipeline
 from lesion_exp.backbone.options import SHARED_KEYS
+from lesion_exp.byte_size import file_size
 from lesion_exp.config.project import Project
 from lesion_exp.data.batches import EvaluationBatches
 from lesion_exp.data.cache_names import FEATURES
@@ -72,12 +73,13 @@ def cached_features(config: Mapping[str, Any], built: Built, trainer: pl.Trainer
     features = open_or_compute(folder, len(data.store.image_ids), compute)
     if not computed:
         log.info("the features of the frozen network were found in %s", folder)
-    elif (count := kept_features(folder.parent)[0]) > 1:
+    elif (kept := kept_features(folder.parent))[0] > 1:
         log.info(
-            "%s now holds the features of %d networks or data sets, %.0f MB; delete the folder to free the space: "
+            "%s now holds the features of %d networks or data sets, %s; delete the folder to free the space: "
             "finished runs do not need it, and new runs compute their features again",
             folder.parent,
-            *(count, kept_features(folder.parent)[1]),
+            kept[0],
+            file_size(kept[1]),
         )
     return features
 

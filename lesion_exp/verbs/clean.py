@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+from lesion_exp.byte_size import file_size
 from lesion_exp.choices import CLEANED
 from lesion_exp.config.project import Project
 from lesion_exp.data.cache_names import FEATURES, PREVIEWS, SYNTHETIC, TEACHERS, is_lock, is_made_here, lock_of
@@ -86,16 +87,6 @@ def size_of(path: Path) -> int:
     if path.is_symlink() or not path.is_dir():
         return _bytes(path)
     return sum(_bytes(Path(folder) / name) for folder, _, names in os.walk(path) for name in names)
-
-
-def in_words(num_bytes: int) -> str:
-    """A number of bytes, such as `12.3 MB`."""
-    size, units = num_bytes / 1, ("B", "kB", "MB", "GB", "TB")
-    for unit in units[:-1]:
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} {units[-1]}"
 
 
 def _bytes(path: Path) -> int:
@@ -350,7 +341,7 @@ def _unless_vanished(_: object, __: str, raised: Any) -> None:
 
 def _stopped(error: OSError, done: list[Entry]) -> str:
     count = "1 entry" if len(done) == 1 else f"{len(done)} entries"
-    before = f"{count}, {in_words(sum(entry.bytes for entry in done))}" if done else "nothing"
+    before = f"{count}, {file_size(sum(entry.bytes for entry in done))}" if done else "nothing"
     listed = f":\n{first_cases(entry.path for entry in done)}" if done else ""
     return (
         f"expected a file or folder that can be removed, but {error}; look at its rights, and give the command again. "

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Final
 
+from lesion_exp.byte_size import memory_size
 from lesion_exp.errors import DataError, first_cases
 from lesion_exp.tracking.embedded import HEARTBEAT_TAG
 from lesion_exp.tracking.run_names import ORIGIN_TAG
@@ -282,7 +283,7 @@ def _check_members(archive: zipfile.ZipFile, members: Mapping[str, Any], path: P
     num_bytes = sum(sizes.values())
     if num_bytes > largest_gib * 2**30:
         raise DataError(
-            f"expected a bundle of at most {largest_gib:g} GiB, but {path} unpacks to {num_bytes / 2**30:.3g} GiB; if "
+            f"expected a bundle of at most {largest_gib:g} GiB, but {path} unpacks to {memory_size(num_bytes)}; if "
             f"you trust its source, set max_gib={num_bytes // 2**30 + 1}"
         )
     return num_bytes
@@ -345,7 +346,7 @@ def _run(archive: zipfile.ZipFile, run_id: str, members: Mapping[str, Any], path
 
 def _json(archive: zipfile.ZipFile, name: str, path: Path) -> dict[str, Any]:
     if archive.getinfo(name).file_size > LARGEST_JSON:
-        raise DataError(f"expected {name} in {path} of at most {LARGEST_JSON >> 20} MiB, got a larger one")
+        raise DataError(f"expected {name} in {path} of at most {memory_size(LARGEST_JSON)}, got a larger one")
     try:
         content = json.loads(archive.read(name))
     except (ValueError, RecursionError) as error:

@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, Literal, TypeVar
 
+from lesion_exp.byte_size import file_size
 from lesion_exp.data.lock import file_lock, hold, release
 from lesion_exp.errors import ConfigError, DataError
 from lesion_exp.tracking.embedded import HEARTBEAT_TAG
@@ -78,8 +79,8 @@ def _check_room(store: Store, bundle: Bundle) -> None:
     free = shutil.disk_usage(store.live).free
     if bundle.num_bytes > free:
         raise ConfigError(
-            f"expected {bundle.num_bytes / 2**30:.3g} GiB of free space in {store.artifacts}, got "
-            f"{free / 2**30:.3g} GiB; free some space, or name another store with tracking.uri="
+            f"expected {file_size(bundle.num_bytes)} of free space in {store.artifacts}, got {file_size(free)}; free "
+            f"some space, or name another store with tracking.uri="
         )
 
 

@@ -44,10 +44,3 @@ def note(name: str, text: str, remedy: str) -> CheckResult:
 def problem(name: str, text: str, remedy: str) -> CheckResult:
     """Returns a fact that will stop a run or make it useless."""
     return CheckResult(name, "problem", text, remedy)
-
-
-def size(num_bytes: float) -> str:
-    """`num_bytes` in MiB or GiB, in words."""
-    if num_bytes < GIB:
-        return f"{num_bytes / 2**20:,.0f} MiB"
-    return f"{num_bytes / GIB:,.1f} GiB" if num_bytes < 100 * GIB else f"{num_bytes / GIB:,.0f} GiB"

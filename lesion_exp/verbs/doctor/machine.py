@@ -11,8 +11,9 @@ from typing import Any, Final
 import psutil
 import torch
 
+from lesion_exp.byte_size import memory_size
 from lesion_exp.model.precision import resolve_precision
-from lesion_exp.verbs.doctor.check_result import GIB, CheckResult, note, ok, problem, size
+from lesion_exp.verbs.doctor.check_result import GIB, CheckResult, note, ok, problem
 
 _CPU_LIMIT: Final = Path("/sys/fs/cgroup/cpu.max")
 _MEMORY_LIMIT: Final = Path("/sys/fs/cgroup/memory.max")
@@ -48,7 +49,7 @@ def devices(trainer: Mapping[str, Any]) -> Iterator[CheckResult]:
             free, _ = torch.cuda.mem_get_info(index)
             yield ok(
                 f"GPU {index}",
-                f"{found.name}, {size(found.total_memory)} ({size(free)} free), bf16 "
+                f"{found.name}, {memory_size(found.total_memory)} ({memory_size(free)} free), bf16 "
                 f"{'natively' if native else 'not natively'}; training computes in {precision}",
             )
         return
@@ -100,7 +101,7 @@ def cores(usable: int, threads: int, limit: float | None, busy: float) -> CheckR
 def memory(available: int, limit: int | None) -> CheckResult:
     """Checks the free memory, bytes, and the limit of a container, None without one."""
     free = available if limit is None else min(available, limit)
-    text = f"{size(free)} free" + ("" if limit is None else f", the container's limit is {size(limit)}")
+    text = f"{memory_size(free)} free" + ("" if limit is None else f", the container's limit is {memory_size(limit)}")
     if free < LEAST_MEMORY:
         return note(
             "memory", text, "use fewer loader processes (loader.num_workers=0) and smaller batches, or free some memory"
@@ -113,10 +114,10 @@ def shared_memory(free: int) -> CheckResult:
     if free < LEAST_SHARED_MEMORY:
         return note(
             "shared memory",
-            f"{size(free)} free in {_SHARED_MEMORY}",
+            f"{memory_size(free)} free in {_SHARED_MEMORY}",
             "start the container with --shm-size=4g, or set loader.num_workers=0: loaders may end with a bus error",
         )
-    return ok("shared memory", f"{size(free)} free in {_SHARED_MEMORY}")
+    return ok("shared memory", f"{memory_size(free)} free in {_SHARED_MEMORY}")
 
 
 def schedulers(environment: Mapping[str, str]) -> Iterator[CheckResult]:

@@ -12,6 +12,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
+from lesion_exp.byte_size import memory_size
 from lesion_exp.config.project import Project
 from lesion_exp.data.lock import is_held
 from lesion_exp.dataset.loading import Flow
@@ -20,7 +21,7 @@ from lesion_exp.privacy import without_secrets
 from lesion_exp.tracking.spool import LOCK_FILE, SPOOL_DIR, read_header
 from lesion_exp.tracking.store import Store
 from lesion_exp.training.data import pseudo_labels_of, read_table
-from lesion_exp.verbs.doctor.check_result import GIB, CheckResult, note, ok, problem, size
+from lesion_exp.verbs.doctor.check_result import GIB, CheckResult, note, ok, problem
 
 LEAST_FREE: Final = 2 * GIB
 """Checkpoints of a large network and the store of ten thousand images."""
@@ -49,7 +50,7 @@ def storage(project: Project) -> Iterator[CheckResult]:
 def disk(name: str, folder: Path) -> CheckResult:
     """Checks the free space and the write speed of the disk of `folder`, which has to exist."""
     free, kind = shutil.disk_usage(folder).free, file_system(folder)
-    where = f"{size(free)} free in {folder}" + (f" ({kind})" if kind in _NETWORK_DISKS else "")
+    where = f"{memory_size(free)} free in {folder}" + (f" ({kind})" if kind in _NETWORK_DISKS else "")
     if free < WRITTEN:
         return problem(f"disk of the {name}", where, "free some space, or set another folder: paths.root=FOLDER")
     try:
@@ -100,7 +101,7 @@ def store(project: Project) -> Iterator[CheckResult]:
     database = opened.database
     runs, revision, is_locked = _facts(database)
     kind = file_system(database.parent)
-    text = f"{database}, {runs:,} runs, {size(database.stat().st_size)}, version {revision}"
+    text = f"{database}, {runs:,} runs, {memory_size(database.stat().st_size)}, version {revision}"
     if is_locked:
         yield note(
             "store of runs", f"{text}, locked by another process", "wait until its migration or its writing ends"

@@ -16,6 +16,7 @@ from typing import Any, Final
 from omegaconf import OmegaConf
 
 from lesion_exp.backbone.packaged_weights import has_packaged
+from lesion_exp.byte_size import memory_size
 from lesion_exp.config.compose import Composed, compose
 from lesion_exp.config.freeze import freeze
 from lesion_exp.config.project import Project
@@ -223,7 +224,7 @@ def _speeds(situation: Situation, maker: _Maker, split: SplitData) -> tuple[Spee
         log.info("%s", _speed_in_words(speed))
     if not found:
         raise ConfigError(
-            f"expected enough free memory for {failed[0].name}, got {machine.memory / 2**30:.1f} GiB on "
+            f"expected enough free memory for {failed[0].name}, got {memory_size(machine.memory)} on "
             f"{machine.device}; end other programs on it, or set trainer=cpu"
         )
     return tuple(found)
@@ -231,7 +232,7 @@ def _speeds(situation: Situation, maker: _Maker, split: SplitData) -> tuple[Spee
 
 def _speed_in_words(speed: Speed) -> str:
     training = f"{speed.training:,.0f} images/s in training steps, " if speed.training else ""
-    return f"{speed.candidate.name}: {training}{speed.evaluation:,.0f} in evaluation, {speed.memory / 2**30:.1f} GiB"
+    return f"{speed.candidate.name}: {training}{speed.evaluation:,.0f} in evaluation, {memory_size(speed.memory)}"
 
 
 def _heading(plan: Plan) -> list[str]:
@@ -247,7 +248,7 @@ def _heading(plan: Plan) -> list[str]:
         f"Data: {sizes}; median {facts.width} x {facts.height} pixels; training part {counts}; masks "
         f"{facts.masks:.0%}; missing {missing}; {facts.near_duplicates:,} pairs of near-duplicates, which stay "
         f"together. No pixel of a test image decided anything here.",
-        f"Machine: {machine.device}, {machine.precision}, {machine.memory / 2**30:.0f} GiB free"
+        f"Machine: {machine.device}, {machine.precision}, {memory_size(machine.memory)} free"
         f"{_other_work(machine)}. Measured:",
         *(f"  {_speed_in_words(speed)}" for speed in plan.speeds),
         time_in_words(decision),

@@ -16,7 +16,7 @@ from lesion_exp.data.lock import file_lock, hold, release
 from lesion_exp.sweeps.ledger import SweepFacts, create_sweep, sweeps_in
 from lesion_exp.sweeps.summary import digest, summarize
 from lesion_exp.verbs import clean as module
-from lesion_exp.verbs.clean import in_words, size_of
+from lesion_exp.verbs.clean import size_of
 
 pytestmark = pytest.mark.usefixtures("own_process")
 
@@ -164,12 +164,6 @@ def test_a_sweep_goes_when_no_cell_is_left(store, project, capsys):
 def test_a_mistake_names_what_can_be_removed(project, capsys):
     assert main(["clean", "remove=cache"]) == 2
     assert "did you mean 'caches'" in capsys.readouterr().err
-
-
-def test_sizes_in_words():
-    assert [in_words(size) for size in (0, 999, 1000, 12_345_678, 5 * 10**12)] == [
-        "0 B", "999 B", "1.0 kB", "12.3 MB", "5.0 TB"
-    ]  # fmt: skip
 
 
 def test_only_what_this_software_made_goes_from_the_folder_of_caches(store, project, capsys):
