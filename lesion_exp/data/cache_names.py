@@ -47,6 +47,4 @@ def lock_of(path: Path) -> Path | None:
 
 def is_lock(path: Path) -> bool:
     """Whether `path` has the name of the lock of an entry of the cache."""
-    name = path.name.removesuffix(".lock")
-    known = (_STORE, re.compile(r"copies_[0-9a-f]{16}"), _COMPUTED)
-    return name != path.name and any(pattern.fullmatch(name) for pattern in known)
+    return path.suffix == ".lock" and path in (lock_of(path.with_suffix("")), lock_of(path.with_suffix(".parquet")))
