@@ -273,15 +273,20 @@ def resume_context(run: Run, context: RunContext = NO_CONTEXT) -> RunContext:
     The best checkpoint of a run that `run` extends is left out: `run` has copied it, and may have a better one since.
     """
     checkpoint = newest_checkpoint(run.live_dir)
-    devices = run.params.get("resolved.trainer.devices", "")
     return replace(
         context,
         continues=run.run_id,
         checkpoint=None if checkpoint is None else str(checkpoint),
         best=None,
-        begun_devices=int(devices) if devices.isdecimal() else None,
+        begun_devices=begun_devices(run),
         found=found_by_tuners(run),
     )
+
+
+def begun_devices(run: Run) -> int | None:
+    """The devices of each machine that `run` had when it began; None if it does not say their number."""
+    devices = run.params.get("resolved.trainer.devices", "")
+    return int(devices) if devices.isdecimal() else None
 
 
 def found_by_tuners(run: Run) -> dict[str, str]:

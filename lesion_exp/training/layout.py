@@ -25,7 +25,7 @@ from lesion_exp.errors import ConfigError
 from lesion_exp.process.distributed_environment import RankGroup
 from lesion_exp.training.data import is_pretraining
 from lesion_exp.training.run_context import RunContext
-from lesion_exp.training.trainer import num_devices_and_nodes, num_processes
+from lesion_exp.training.trainer import fitting_devices, num_devices_and_nodes, num_processes
 
 BATCHES: Final = ("limit_train_batches", "limit_val_batches", "overfit_batches", "val_check_interval")
 """Keys that count the batches of a process, or are a share of them."""
@@ -46,18 +46,25 @@ def as_begun(config: Mapping[str, Any], context: RunContext) -> Mapping[str, Any
 
 
 def wanted_processes(config: Mapping[str, Any], context: RunContext) -> tuple[int, int]:
-    """Processes on each machine, and machines, of the run of a whole job `config` where no starter begins any."""
-    return context.processes or num_devices_and_nodes(as_begun(config, context)["trainer"])
+    """Processes on each machine, and machines, of the run of a whole job `config` where no starter begins any.
+
+    Where `trainer.devices` is auto and this machine has fewer devices than the run had when it began, each process gets
+    the batches of several of the earlier ones.
+    """
+    if context.processes is not None:
+        return context.processes
+    devices, nodes = num_devices_and_nodes(as_begun(config, context)["trainer"])
+    return fitting_devices(devices, num_devices_and_nodes(config["trainer"])[0]), nodes
 
 
-def given_processes(context: RunContext, group: RankGroup | None) -> tuple[int, int] | None:
-    """Processes on each machine, and machines, of a run in `group`; None: those that its job asks for.
+def given_processes(config: Mapping[str, Any], context: RunContext, group: RankGroup | None) -> tuple[int, int] | None:
+    """Processes on each machine, and machines, of the run of `config` in `group`; None: those that its job asks for.
 
     Raises:
         ConfigError: the user has chosen others than the starter has begun.
     """
     if group is None:
-        return context.processes
+        return wanted_processes(config, context)
     if context.processes is not None:
         group.check_chosen(context.processes)
     return None if context.continues is None else group.check_even()
@@ -106,7 +113,8 @@ def on_processes(config: Mapping[str, Any], processes: tuple[int, int] | None) -
     else:
         raise ConfigError(
             f"expected a number of processes to which the {wanted} x {size} images that the job takes at once can be "
-            f"dealt in equal parts, got {given}; start {_possible(wanted * size, given)}"
+            f"dealt in equal parts, got {given}; start {_possible(wanted * size, given)}, with "
+            f"trainer.devices= or torchrun"
         )
     return changed
 
@@ -132,7 +140,8 @@ def _check_counts(node: Mapping[str, Any]) -> None:
     if given:
         raise ConfigError(
             f"expected the {num_processes(node)} processes that the job asks for, since trainer.{given[0]}="
-            f"{node[given[0]]} counts the batches of a process; start as many, or train anew without that key"
+            f"{node[given[0]]} counts the batches of a process; start as many, with trainer.devices= or torchrun, or "
+            f"train anew without that key"
         )
 
 

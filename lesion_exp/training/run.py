@@ -120,7 +120,8 @@ def train(job: Job, context: RunContext = NO_CONTEXT) -> JobResult:
     check_job(job, here=False)
     any_number = context.continues is not None or may_start_again()
     group = join_group(*wanted_processes(job.config, context), any_number=any_number)
-    check_here(on_processes(as_begun(job.config, context), given_processes(context, group))["trainer"])
+    context = replace(context, processes=given_processes(job.config, context, group))
+    check_here(on_processes(as_begun(job.config, context), context.processes)["trainer"], context.continues)
     return _train_alone(job, context) if group is None else _train_together(job, context, group)
 
 
@@ -201,13 +202,15 @@ def check_job(job: Job, here: bool = True) -> None:
     job.check_files()
 
 
-def check_here(node: Mapping[str, Any]) -> None:
+def check_here(node: Mapping[str, Any], continued: str | None = None) -> None:
     """Checks that this machine has the devices that `node` (the node `trainer`) asks for, and Lightning its values.
+
+    `continued` is the id of the run that goes on, if one does.
 
     Raises:
         ConfigError: see `check_devices` and `check_trainer`.
     """
-    check_devices(node)
+    check_devices(node, continued)
     check_trainer(node)
 
 

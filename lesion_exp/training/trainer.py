@@ -118,8 +118,12 @@ def _callbacks(config: Mapping[str, Any], live_dir: Path, watched: Watched | Non
     return callbacks
 
 
-def check_devices(config: Mapping[str, Any]) -> None:
+def check_devices(config: Mapping[str, Any], continued: str | None = None) -> None:
     """Checks that this machine has the accelerator, devices and compiler that `config` (the node `trainer`) needs.
+
+    Args:
+        config: the node `trainer`.
+        continued: the id of the run that goes on; None for a new one.
 
     Raises:
         ConfigError: there are too few GPUs, or `trainer.compile` has no compiler.
@@ -136,8 +140,18 @@ def check_devices(config: Mapping[str, Any]) -> None:
     if found == 0 or wanted > found:
         raise ConfigError(
             f"expected {max(wanted, 1)} GPU(s) for trainer.accelerator={accelerator}, but this machine has "
-            f"{found} that torch can use; trainer=cpu trains without a GPU"
+            f"{found} that torch can use; {_without_gpus(config, found, continued)}"
         )
+
+
+def _without_gpus(config: Mapping[str, Any], found: int, continued: str | None) -> str:
+    """What to do where there are only `found` of the GPUs that `config` asks for."""
+    if continued is None:
+        return "trainer=cpu trains without a GPU"
+    if not found:
+        return "resume the run on a machine that has some"
+    number = fitting_devices(num_devices_and_nodes(config)[0], found)
+    return f"lesion-exp resume run={continued[:8]} trainer.devices={number} goes on with the same images in each step"
 
 
 def _check_compiler(config: Mapping[str, Any]) -> None:
@@ -173,6 +187,11 @@ def num_devices_and_nodes(config: Mapping[str, Any]) -> tuple[int, int]:
     """Returns the number of devices per machine, each of which has its own process, and the number of machines."""
     devices = resolve_devices(config["devices"], config["accelerator"])
     return len(devices) if isinstance(devices, list) else devices, int(config["num_nodes"])
+
+
+def fitting_devices(wanted: int, here: int) -> int:
+    """The largest number of devices, at most `here`, that share the batches of `wanted` evenly; `wanted` if none is."""
+    return max((number for number in range(1, here + 1) if wanted % number == 0), default=wanted)
 
 
 def num_processes(config: Mapping[str, Any]) -> int:

@@ -24,12 +24,20 @@ from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.stored_run import Run, download_artifact
 from lesion_exp.trained_runs.trained_run import check_trains, trained_run
 from lesion_exp.training.check_training import training_length
-from lesion_exp.training.checkpoint import LAST, best_file_name, found_by_tuners, newest_checkpoint, resume_context
+from lesion_exp.training.checkpoint import (
+    LAST,
+    begun_devices,
+    best_file_name,
+    found_by_tuners,
+    newest_checkpoint,
+    resume_context,
+)
 from lesion_exp.training.data import SplitData, is_pretraining, load_data, split_data
-from lesion_exp.training.layout import FINDERS, with_found
+from lesion_exp.training.layout import FINDERS, as_begun, with_found
 from lesion_exp.training.run import train
 from lesion_exp.training.run_context import JobResult, RunContext
 from lesion_exp.training.tracked import check_same_data
+from lesion_exp.training.trainer import num_devices_and_nodes
 
 EXTENDS_TAG: Final = "extends"
 """Tag of an extended run with the id of the run whose last checkpoint it continues."""
@@ -80,6 +88,7 @@ def extend(run: Run, changes: Mapping[str, int], project: Project, data_root: Pa
     if run.status == "RUNNING":
         raise ConfigError(f"expected a run that has ended, but {run.run_id} is RUNNING; wait for its end")
     old = with_found_values(trained_run(run, project, data_root).frozen_job("its training to go on"), run)
+    _check_devices(old, run)
     new = with_length(old, changes)
     trained = _trained(run)
     split = split_data(new.config, load_data(new.config))
@@ -98,6 +107,18 @@ def extend(run: Run, changes: Mapping[str, int], project: Project, data_root: Pa
         best=None if trained.best is None else str(trained.best),
     )
     return train(new, context)
+
+
+def _check_devices(job: Job, run: Run) -> None:
+    """Refuses an extension on other devices than the run had where the job leaves their number open."""
+    begun = begun_devices(run)
+    if as_begun(job.config, RunContext(begun_devices=begun)) != job.config:
+        raise ConfigError(
+            f"expected the {begun} devices on which run {run.run_id} began with "
+            f"trainer.devices={job.config['trainer']['devices']}, since on others each step has other images, got "
+            f"{num_devices_and_nodes(job.config['trainer'])[0]} here; extend it where torch sees as many, see "
+            f"CUDA_VISIBLE_DEVICES, or train from the start: lesion-exp train {shlex.join(job.overrides)}"
+        )
 
 
 @dataclass(frozen=True)

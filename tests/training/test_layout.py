@@ -13,7 +13,8 @@ from lesion_exp.backbone.backbone import without_running
 from lesion_exp.data.batches import TrainingBatches, shard
 from lesion_exp.errors import ConfigError
 from lesion_exp.sampler.shuffle import Shuffle
-from lesion_exp.training.layout import as_begun, keeps_batches, on_processes
+from lesion_exp.training import trainer
+from lesion_exp.training.layout import as_begun, given_processes, keeps_batches, on_processes
 from lesion_exp.training.run_context import NO_CONTEXT, RunContext
 from lesion_exp.training.trainer import num_devices_and_nodes
 
@@ -103,6 +104,28 @@ def test_devices_that_are_auto_are_those_with_which_the_run_began():
     assert as_begun(job, NO_CONTEXT) is job
     assert as_begun(job, RunContext(begun_devices=1)) is job  # what it is on this machine as well
     assert as_begun(config(2), RunContext(begun_devices=4)) == config(2)  # the job says how many
+
+
+@pytest.mark.parametrize(("begun", "here", "used"), [(4, 2, 2), (4, 3, 2), (3, 2, 1), (2, 4, 2), (4, 4, 4), (4, 0, 4)])
+def test_a_run_with_devices_that_are_auto_goes_on_with_fewer(monkeypatch, begun, here, used):
+    monkeypatch.setattr(trainer, "resolve_devices", lambda devices, _: here if devices == "auto" else devices)
+    context = RunContext(continues="a" * 32, begun_devices=begun)
+    assert given_processes(config("auto"), context, None) == (used, 1)
+    at_work = on_processes(as_begun(config("auto"), context), (used, 1))
+    assert at_work["trainer"]["accumulate_grad_batches"] * used == begun
+    assert given_processes(config(4), context, None) == (4, 1)  # the job says how many
+
+
+@pytest.mark.parametrize("devices", [4, [0, 1, 2, 3]])
+def test_the_number_of_gpus_that_a_refusal_names_can_go_on(monkeypatch, devices):
+    monkeypatch.setattr(trainer.torch.cuda, "device_count", lambda: 3)
+    node = {**config(devices)["trainer"], "accelerator": "gpu", "compile": "none"}
+    with pytest.raises(ConfigError, match=r"this machine has 3 .*resume run=abababab trainer\.devices=2 ") as error:
+        trainer.check_devices(node, "ab" * 16)
+    assert "trainer=cpu" not in str(error.value)
+    trainer.check_devices({**node, **on_processes(config(devices), (2, 1))["trainer"]})
+    with pytest.raises(ConfigError, match="trainer=cpu trains without"):
+        trainer.check_devices(node)
 
 
 def test_what_the_tuners_found_is_dealt_to_other_processes():

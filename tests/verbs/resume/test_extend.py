@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -15,7 +16,16 @@ from lesion_exp.training.checkpoint import LAST, best_file_name, copy_best_check
 from lesion_exp.training.data import load_data, split_data
 from lesion_exp.training.run import train
 from lesion_exp.training.trainer import build_trainer
-from lesion_exp.verbs.resume import EXTENDS_TAG, Trained, extend, reason_against, resume, with_found_values, with_length
+from lesion_exp.verbs.resume import (
+    EXTENDS_TAG,
+    Trained,
+    _check_devices,
+    extend,
+    reason_against,
+    resume,
+    with_found_values,
+    with_length,
+)
 from tests.tiny import TINY
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
@@ -191,3 +201,15 @@ def test_what_cannot_go_on_says_how_to_train_it_from_the_start(tiny_job):
         resume(run, job.project)
     with pytest.raises(ConfigError, match="RUNNING"):
         extend(replace(run, status="RUNNING"), {"trainer.max_epochs": 6}, job.project)
+
+
+def test_an_extension_on_other_devices_is_refused_where_the_job_leaves_their_number_open():
+    node = {"devices": "auto", "num_nodes": 1, "accelerator": "cpu", "find_batch_size": False, "find_lr": False}
+    job = SimpleNamespace(config={"trainer": node}, overrides=("seed=1",))
+    run = SimpleNamespace(run_id="a" * 32, params={"resolved.trainer.devices": "4"})
+    with pytest.raises(
+        ConfigError, match=r"the 4 devices on which run a+ began with trainer.devices=auto.* got 1 here"
+    ):
+        _check_devices(job, run)
+    _check_devices(job, SimpleNamespace(run_id="a" * 32, params={"resolved.trainer.devices": "1"}))
+    _check_devices(SimpleNamespace(config={"trainer": {**node, "devices": 2}}), run)
