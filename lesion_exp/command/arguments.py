@@ -50,6 +50,8 @@ class Arguments:
     """Configs that were composed from files already; see `compose`."""
     named_runs: list[str] = field(default_factory=list)
     """The runs that the options of the verb name, as they were typed."""
+    named_sweeps: list[str] = field(default_factory=list)
+    """The sweeps of which the verb reads the run in the store, as they were typed."""
     joins_group: bool = False
     """Whether the verb may train in the one process that torchrun started, so that its variables are kept."""
     from_python: bool = False
@@ -177,13 +179,19 @@ def compose_job(arguments: Arguments, shown: Container[str] | None = None) -> Jo
 
 
 def _check_named_runs(arguments: Arguments, project: Project) -> None:
-    """Checks the runs that the command names where that takes no server and no MLflow: before anything is imported."""
-    from lesion_exp.tracking.run_names import check_names
+    """Checks the runs and sweeps that the command names where that takes no server and no MLflow: before anything is
+    imported."""
+    from lesion_exp.tracking.run_names import check_names, check_sweep
     from lesion_exp.tracking.store import embedded_database
 
-    database = embedded_database(project.store_uri, project.root) if arguments.named_runs else None
-    if database is not None:
+    names_any = arguments.named_runs or arguments.named_sweeps
+    database = embedded_database(project.store_uri, project.root) if names_any else None
+    if database is None:
+        return
+    if arguments.named_runs:
         check_names(database, arguments.named_runs)
+    for name in arguments.named_sweeps:
+        check_sweep(database, name)
 
 
 def print_config(config: Mapping[str, Any]) -> None:

@@ -41,6 +41,8 @@ def report(arguments: Arguments) -> int:
         got = " and ".join(f"{key}={value}" for key, value in given.items()) or "neither"
         raise ConfigError(f"expected one of run=ID and sweep=ID, got {got}; for example run=latest")
     output = _output(wanted.output)
+    if wanted.sweep is not None:
+        arguments.named_sweeps.append(wanted.sweep)
     project = open_project(arguments)
     if "run" in given:
         from lesion_exp.verbs.report.run_report import run_page

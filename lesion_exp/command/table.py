@@ -46,6 +46,7 @@ def table(arguments: Arguments) -> int:
     wanted = arguments.read(TableOptions)
     if wanted.output is not None:
         check_output(wanted.output)
+    arguments.named_sweeps.append(wanted.sweep)
     project = open_project(arguments)
     from lesion_exp.sweeps.swept import find_swept
     from lesion_exp.verbs.table.paper_table import paper_table

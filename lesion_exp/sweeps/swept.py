@@ -14,13 +14,12 @@ import pandas as pd
 
 from lesion_exp.errors import ConfigError
 from lesion_exp.evaluation.registry import WATCHED_METRIC, direction_of, shown_in
-from lesion_exp.privacy import without_secrets
 from lesion_exp.sweeps.choices import Choices, group_cells, is_repeat
 from lesion_exp.sweeps.ledger import FOLD, Sweep, find_sweep, names_sweep
 from lesion_exp.sweeps.summary import as_json, summarize
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.find import find_run, runs_where
-from lesion_exp.tracking.run_names import SHORTEST_PREFIX
+from lesion_exp.tracking.run_names import unknown_sweep
 from lesion_exp.tracking.store import Store
 from lesion_exp.tracking.stored_run import PARENT_TAG, Run
 from lesion_exp.trained_runs.run_summary import RunArtifacts
@@ -133,12 +132,8 @@ def _parent(store: Store, spec: str) -> Run:
         return runs[0]
     matches = [run for run in runs if names_sweep(spec, run.tags.get("sweep_id", ""), run.run_id)]
     if len(matches) != 1:
-        listed = "\n".join(f"  {run.tags.get('sweep_id')}  {run.run_id}  {run.name}" for run in (matches or runs)[:5])
-        raise ConfigError(
-            f"expected a sweep's id, its run's id, the beginning of one (at least {SHORTEST_PREFIX} letters), or "
-            f"latest; {spec!r} names {len(matches)} sweeps in {without_secrets(store.uri)}:\n"
-            f"{listed or '  there are no sweeps'}"
-        )
+        sweeps = [(run.tags.get("sweep_id"), run.run_id, run.name) for run in matches or runs]
+        raise ConfigError(unknown_sweep(store.uri, spec, len(matches), sweeps))
     return matches[0]
 
 

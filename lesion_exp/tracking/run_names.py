@@ -29,6 +29,12 @@ _IS_NAMED: Final = (
     "AND lower(substr(value, 1, :length)) = lower(:name) "
     "UNION ALL SELECT 1 FROM registered_model_aliases WHERE alias = :name LIMIT 1"
 )
+_LATEST_SWEEPS: Final = (
+    "SELECT (SELECT value FROM tags WHERE tags.run_uuid = runs.run_uuid AND key = 'sweep_id'), run_uuid, runs.name "
+    f"FROM {_ACTIVE} AND EXISTS "
+    "(SELECT 1 FROM tags WHERE tags.run_uuid = runs.run_uuid AND key = 'kind' AND value = 'sweep') "
+    "ORDER BY start_time DESC LIMIT 5"
+)
 
 
 class KnownRun(NamedTuple):
@@ -67,6 +73,45 @@ def check_names(database: Path, names: Sequence[str]) -> None:
             query = f"SELECT run_uuid, status, runs.name FROM {_ACTIVE} ORDER BY start_time DESC LIMIT {RECENT}"
             recent = [KnownRun(*map(str, row)) for row in store.execute(query)]
             raise ConfigError(unknown_run(f"sqlite:///{database}", name, recent))
+
+
+def check_sweep(database: Path, name: str) -> None:
+    """Checks that `name` may name a sweep with a run in the embedded store in `database`, as `check_names` checks runs.
+
+    `find_swept` decides what a name means. It alone judges `latest`.
+
+    Raises:
+        ConfigError: the store has no sweep with that name.
+    """
+    sweeps: list[tuple[str | None, str, str]] = []
+    if name == "latest":
+        return
+    if database.exists():
+        try:
+            with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=1)) as store:
+                given = {"name": name, "length": len(name), "origin": ORIGIN_TAG}
+                if len(name) >= SHORTEST_PREFIX and store.execute(_IS_NAMED, given).fetchone():
+                    return
+                sweeps = store.execute(_LATEST_SWEEPS).fetchall()
+        except sqlite3.Error:
+            return
+    raise ConfigError(unknown_sweep(f"sqlite:///{database}", name, 0, sweeps))
+
+
+def unknown_sweep(uri: str, name: str, num_matches: int, sweeps: Sequence[tuple[str | None, str, str]]) -> str:
+    """The message about `name`, which names none or several of the sweeps of the store at `uri`.
+
+    Args:
+        uri: address of the store.
+        name: what the user typed.
+        num_matches: how many sweeps it names.
+        sweeps: for the message, of each sweep its id, the id of its run, and the name of its run.
+    """
+    listed = "\n".join(f"  {sweep_id}  {run_id}  {run_name}" for sweep_id, run_id, run_name in sweeps[:5])
+    return (
+        f"expected a sweep's id, its run's id, the beginning of one (at least {SHORTEST_PREFIX} letters), or "
+        f"latest; {name!r} names {num_matches} sweeps in {without_secrets(uri)}:\n{listed or '  there are no sweeps'}"
+    )
 
 
 def no_run(uri: str) -> str:

@@ -11,8 +11,9 @@ import pytest
 
 from lesion_exp.command.verbs import VERBS
 from lesion_exp.errors import ConfigError
+from lesion_exp.sweeps.swept import find_swept
 from lesion_exp.tracking.find import find_run
-from lesion_exp.tracking.run_names import ORIGIN_TAG, check_names
+from lesion_exp.tracking.run_names import ORIGIN_TAG, check_names, check_sweep
 from lesion_exp.tracking.store import Store, embedded_database
 
 HEAVY = ("torch", "mlflow", "pandas", "pytorch_lightning", "albumentations", "sklearn")
@@ -76,9 +77,29 @@ def test_a_store_without_a_run_is_left_as_it_is(store: Store, database: Path, tm
     assert not (tmp_path / "mlruns").exists()
 
 
+@pytest.mark.parametrize("name", ["one", "2026", "99990102-030405-abcd", "deleted"])
+@pytest.mark.parametrize("count", [0, 3])
+def test_names_of_no_sweep_are_refused_in_the_words_of_find_swept(
+    store: Store, database: Path, name: str, count: int
+) -> None:
+    ids = [made(store, f"sweep {n}", kind="sweep", sweep_id=f"2025010{n}-030405-abcd") for n in range(1, count + 1)]
+    for known in (*ids, *(run_id[:6].upper() for run_id in ids), "latest"):
+        check_sweep(database, known)
+    if count:
+        check_sweep(database, "20250102-0304")
+    gone = made(store, "gone", kind="sweep")
+    store.client.delete_run(gone)
+    name = gone if name == "deleted" else name
+    with pytest.raises(ConfigError) as expected:
+        find_swept(store, store.root / "sweeps", name)
+    with pytest.raises(ConfigError, match="^" + re.escape(str(expected.value)) + "$"):
+        check_sweep(database, name)
+
+
 def test_a_file_that_is_no_database_is_left_to_the_opening_of_the_store(tmp_path: Path) -> None:
     (tmp_path / "mlflow.db").write_text("no database" * 100)
     check_names(tmp_path / "mlflow.db", ["latest"])
+    check_sweep(tmp_path / "mlflow.db", "20250102-0304")
 
 
 def test_the_verbs_import_nothing_heavy_for_a_wrong_name(store: Store) -> None:
@@ -91,7 +112,11 @@ def test_the_verbs_import_nothing_heavy_for_a_wrong_name(store: Store) -> None:
         f"for command in {COMMANDS}:\n"
         "    assert main(command.replace('NAME', 'abcdef').split()) == 2, command\n"
         f"    assert not [name for name in {HEAVY} if name in sys.modules], command\n"
+        "for command in ('report sweep=99990102', 'table sweep=99990102 rows=loss'):\n"
+        "    assert main(command.split()) == 2, command\n"
+        f"    assert not [name for name in {HEAVY} if name in sys.modules], command\n"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=store.root, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("expected a run id, a prefix of at least 4 letters") == len(COMMANDS)
+    assert done.stderr.count("'99990102' names 0 sweeps") == 2

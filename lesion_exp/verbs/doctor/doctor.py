@@ -13,7 +13,7 @@ from lesion_exp.config.project import Project
 from lesion_exp.terminal import wrapped
 from lesion_exp.verbs.doctor.check_result import CheckResult
 from lesion_exp.verbs.doctor.installation import installation
-from lesion_exp.verbs.doctor.machine import machine
+from lesion_exp.verbs.doctor.machine import machine, processors
 from lesion_exp.verbs.doctor.storage import data_set, storage
 
 _MARKS: Final = {"ok": ("ok", "green"), "note": ("note", "yellow"), "problem": ("PROBLEM", "bold red")}
@@ -23,14 +23,17 @@ _INDENT: Final = 9
 def examine(config: Mapping[str, Any], project: Project, *, with_data: bool) -> Iterator[CheckResult]:
     """What was found about the installation, the machine, the folders and store of `project`, and the data set.
 
+    What takes the imports of MLflow and torch, which are seconds, comes after the rest.
+
     Args:
         config: of a whole job; its nodes `trainer` and `dataset` are read.
         project: the project whose folders are examined.
         with_data: whether the table of the data set is read.
     """
     yield from installation()
-    yield from machine(config["trainer"])
+    yield from machine()
     yield from storage(project)
+    yield from processors(config["trainer"])
     if with_data:
         yield from data_set(config)
 

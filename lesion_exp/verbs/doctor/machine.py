@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import psutil
-import torch
 
 from lesion_exp.byte_size import memory_size
 from lesion_exp.model.precision import resolve_precision
@@ -28,18 +27,26 @@ SCHEDULERS: Final = {
 """Of each scheduler: its command, its variable, the option of `launcher`, the package that it needs."""
 
 
-def machine(trainer: Mapping[str, Any]) -> Iterator[CheckResult]:
-    """Findings about this machine for a training with the node `trainer` of a config."""
-    yield from devices(trainer)
-    yield cores(num_cores(), torch.get_num_threads(), cpu_limit(), load())
+def machine() -> Iterator[CheckResult]:
+    """Findings about the memory of this machine, and the schedulers that it has."""
     yield memory(psutil.virtual_memory().available, memory_limit())
     if _SHARED_MEMORY.is_dir():
         yield shared_memory(shutil.disk_usage(_SHARED_MEMORY).free)
     yield from schedulers(os.environ)
 
 
+def processors(trainer: Mapping[str, Any]) -> Iterator[CheckResult]:
+    """Findings about what computes in a training with the node `trainer` of a config."""
+    import torch
+
+    yield from devices(trainer)
+    yield cores(num_cores(), torch.get_num_threads(), cpu_limit(), load())
+
+
 def devices(trainer: Mapping[str, Any]) -> Iterator[CheckResult]:
     """The GPUs and the precision in which training computes with `trainer.precision=auto`."""
+    import torch
+
     accelerator = str(trainer["accelerator"])
     precision = resolve_precision("auto", accelerator)
     if torch.cuda.is_available():

@@ -15,12 +15,10 @@ from typing import Any, Final
 from lesion_exp.byte_size import memory_size
 from lesion_exp.config.project import Project
 from lesion_exp.data.lock import is_held
-from lesion_exp.dataset.loading import Flow
 from lesion_exp.errors import UserError
 from lesion_exp.privacy import without_secrets
 from lesion_exp.tracking.spool import LOCK_FILE, SPOOL_DIR, read_header
 from lesion_exp.tracking.store import Store
-from lesion_exp.training.data import pseudo_labels_of, read_table
 from lesion_exp.verbs.doctor.check_result import GIB, CheckResult, note, ok, problem
 
 LEAST_FREE: Final = 2 * GIB
@@ -144,6 +142,9 @@ def unsent(live: Path) -> Iterator[CheckResult]:
 
 def data_set(config: Mapping[str, Any]) -> Iterator[CheckResult]:
     """Whether the table of the data set of `config` can be read, and which of its images are missing."""
+    from lesion_exp.dataset.loading import Flow
+    from lesion_exp.training.data import pseudo_labels_of, read_table  # which imports torch
+
     node = config["dataset"]
     root = node.get("root")
     if root in (None, "???"):

@@ -1,5 +1,6 @@
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -114,6 +115,18 @@ def test_without_being_asked_it_removes_nothing_and_says_what_may_go(store, proj
     assert not any(entry["removed"] for entry in entries.values())
     assert main(["clean"]) == 0
     assert f"   1.0 kB  data_cache/{STORE}\n" in capsys.readouterr().out
+
+
+def test_the_command_that_removes_more_names_the_same_folders(store, project, capsys, monkeypatch):
+    elsewhere = project / "on another disk"
+    (project / "data_cache").rename(elsewhere)
+    (project / "below").mkdir()
+    monkeypatch.chdir(project / "below")
+    _, told = cleaned(capsys, f"paths.root={project}", f"paths.data_cache={elsewhere}")
+    command = told.partition("3.0 kB may go: ")[2].partition("\n")[0]
+    assert main(shlex.split(command)[1:]) == 0
+    assert not (elsewhere / STORE).exists()
+    assert "removed: 3 entries, 3.0 kB" in capsys.readouterr().err
 
 
 def test_caches_go_when_asked_and_their_locks_stay(store, project, capsys):

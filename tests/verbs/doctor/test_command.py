@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 
 from lesion_exp.cli import main
 from tests.own_process import restored
@@ -56,3 +58,22 @@ def test_a_wrong_key_is_a_mistake(tmp_path, monkeypatch, capsys):
         assert main(["doctor", "datset=ham10000"]) == 2
         assert "did you mean" in capsys.readouterr().err
         assert main(["doctor", "--cfg", "job"]) == 2
+
+
+def test_memory_and_disks_are_examined_before_anything_heavy_is_imported(tmp_path):
+    script = """
+import sys
+from pathlib import Path
+
+from lesion_exp.config.project import Project
+from lesion_exp.verbs.doctor.doctor import examine
+
+folders = {name: Path("new") for name in ("data_cache", "jobs", "sweeps", "live")}
+for result in examine({}, Project(Path.cwd(), **folders), with_data=False):
+    print(result.name, sorted({"torch", "mlflow", "pandas"} & set(sys.modules)))
+    if result.name == "disk of the project":
+        break
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    lines = done.stdout.splitlines()
+    assert {"Python []", "memory []", "disk of the project []"} <= set(lines), lines

@@ -12,6 +12,7 @@ from lesion_exp.verbs.doctor.machine import (
     machine,
     memory,
     memory_limit,
+    processors,
     schedulers,
     shared_memory,
 )
@@ -20,7 +21,7 @@ TRAINER = {"accelerator": "auto"}
 
 
 def test_every_aspect_of_this_machine_is_examined():
-    names = [result.name for result in machine(TRAINER)]
+    names = [result.name for result in (*machine(), *processors(TRAINER))]
     assert {"cores", "memory"} <= set(names)
     assert any(name == "devices" or name.startswith("GPU") for name in names)
 
