@@ -68,7 +68,8 @@ def check_output(output: Path, *, is_folder: bool = False) -> None:
         is_folder: whether it is a folder, which is made with its parents if it does not exist.
 
     Raises:
-        ConfigError: the folder of the file does not exist, or the file or folder may not be written to.
+        ConfigError: the folder of the file does not exist, or the file or folder, or the folder of
+            a file that does not exist yet, may not be written to.
     """
     folder = output.absolute() if is_folder else output.absolute().parent
     if not is_folder and not folder.is_dir():
@@ -76,10 +77,9 @@ def check_output(output: Path, *, is_folder: bool = False) -> None:
     place = next(each for each in (folder, *folder.parents) if each.exists())
     if not place.is_dir():
         raise ConfigError(f"expected output to be in a folder, but {place} is a file; set another output=")
-    written = [place, *([output] if output.is_file() else [])]
-    for each in written:
-        if not os.access(each, os.W_OK):
-            raise ConfigError(f"expected an output that can be written, but {each} is read-only; set another output=")
+    written = output if output.exists() and not is_folder else place  # such as /dev/stdout, whose folder is read-only
+    if not os.access(written, os.W_OK):
+        raise ConfigError(f"expected an output that can be written, but {written} is read-only; set another output=")
 
 
 def check_file(path: Path, what: str) -> None:

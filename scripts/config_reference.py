@@ -7,13 +7,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from lesion_exp.config.shipped_conf import PRIVATE_OPTION, conf_dir, default_options, group_names, option_names
+from lesion_exp.config.shipped_conf import (
+    PRESET_GROUPS,
+    PRIVATE_OPTION,
+    conf_dir,
+    default_options,
+    group_names,
+    option_names,
+)
 from lesion_exp.config.shipped_conf import _keys_of_file as keys_of_file
 
 FOLDER: Final = "reference/config"
 NOTE: Final = "<!-- Written by `make reference` from conf/; do not edit this page. -->"
-PRESETS: Final = ("experiment", "debug")
-"""Groups whose options set keys of all groups; their files are shown whole."""
 _MORE_ABOUT: Final = {
     "augmentation/mix": "whether and how the images of a batch are mixed",
     "augmentation/transform": "a transform that a command or a recipe adds to the augmentation",
@@ -88,7 +93,7 @@ def _group(conf: Path, group: str) -> str:
     for option in option_names(group, [conf]):
         path = conf / group / f"{option}.yaml"
         lines += [f"## {option}", "", *_heading(path)]
-        lines += _whole(path) if group in PRESETS else _option(path, group)
+        lines += _whole(path) if group in PRESET_GROUPS else _option(path, group)
     return "\n".join(lines)
 
 

@@ -41,6 +41,8 @@ def test_an_output_that_cannot_be_written_is_told_before_the_work(tmp_path, monk
     check_output(tmp_path / "page.html")
     with pytest.raises(ConfigError, match="file is read-only"):
         check_output(file)
+    monkeypatch.setattr(errors.os, "access", lambda path, mode: path == file)
+    check_output(file)
     monkeypatch.setattr(errors.os, "access", lambda path, mode: False)
     with pytest.raises(ConfigError, match=f"{tmp_path} is read-only"):
         check_output(tmp_path / "new" / "folder", is_folder=True)

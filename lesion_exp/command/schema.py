@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lesion_exp.command.arguments import Arguments
 from lesion_exp.config.shipped_conf import PRESET, conf_dir, document_names
-from lesion_exp.errors import ConfigError, told_if_full
+from lesion_exp.errors import ConfigError, check_output, told_if_full
 from lesion_exp.option import folder, option
 
 
@@ -23,6 +23,8 @@ class SchemaOptions:
 def schema(arguments: Arguments) -> int:
     """Prints one schema, or writes all of them; with folders of the user, their options are included."""
     output = arguments.read(SchemaOptions).output
+    if output is not None:
+        check_output(output, is_folder=True)
     if arguments.overrides:
         raise ConfigError(
             f"expected the name of a schema or output=DIR, got {arguments.overrides[0]}"

@@ -79,8 +79,10 @@ def test_a_mistake_in_ones_own_file_is_told(tmp_path, capsys, text, said):
         (["loss", "split"], "expected one name of a schema"),
         (["loss", "output=schemas"], "expected one name of a schema"),
         (["seed=1"], "expected the name of a schema or output=DIR, got seed=1"),
+        (["output=file/schemas"], "file is a file; set another output="),
     ],
 )
-def test_other_words_are_refused(capsys, words, said):
+def test_other_words_are_refused(tmp_path, capsys, words, said):
+    (tmp_path / "file").touch()
     assert main(["schema", *words]) == 2
     assert said in capsys.readouterr().err
