@@ -15,6 +15,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from scripts import config_reference, dataset_reference, python_reference, verb_reference
 
 DOCS: Final = Path(__file__).parents[1] / "docs"
+INDEX: Final = "reference/index.md"
+"""The page of the folder that is written by hand."""
 
 
 def pages() -> dict[str, str]:
@@ -23,13 +25,16 @@ def pages() -> dict[str, str]:
     return {path: f"{text.rstrip()}\n" for maker in makers for path, text in maker.pages().items()}
 
 
-def outdated() -> dict[str, str]:
-    """The pages that are missing or say something else, with the text that they should have."""
-    return {
+def outdated() -> dict[str, str | None]:
+    """The pages that are missing or say something else, with the text that they should have; None for one to remove."""
+    wanted = pages()
+    there = {path.relative_to(DOCS).as_posix() for path in (DOCS / "reference").rglob("*.md")} - {INDEX}
+    changed = {
         path: text
-        for path, text in pages().items()
+        for path, text in wanted.items()
         if not (DOCS / path).is_file() or (DOCS / path).read_text("utf-8") != text
     }
+    return {**changed, **dict.fromkeys(sorted(there - wanted.keys()))}
 
 
 def main() -> int:
@@ -39,9 +44,12 @@ def main() -> int:
         print("\n".join(changed), end="\n" if changed else "")
         return int(bool(changed))
     for path, text in changed.items():
+        print(f"docs/{path}")
+        if text is None:
+            (DOCS / path).unlink()
+            continue
         (DOCS / path).parent.mkdir(parents=True, exist_ok=True)
         (DOCS / path).write_text(text, "utf-8")
-        print(f"docs/{path}")
     return 0
 
 

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from lesion_exp.config.shipped_conf import conf_dir, group_names, option_names
+from scripts import reference
 from scripts.reference import outdated
 
 REPOSITORY = Path(__file__).parents[1]
@@ -89,6 +90,17 @@ def test_the_built_site_takes_nothing_from_the_network(tmp_path):
 
 def test_the_reference_is_what_code_and_config_declare():
     assert set(outdated()) == set(), "make reference writes these pages anew"
+
+
+def test_a_page_of_the_reference_that_nothing_makes_is_named(tmp_path, monkeypatch):
+    (tmp_path / "reference" / "config").mkdir(parents=True)
+    for name in ("index.md", "config/loss.md", "config/gone.md"):
+        (tmp_path / "reference" / name).write_text("# Loss\n")
+    monkeypatch.setattr(reference, "DOCS", tmp_path)
+    monkeypatch.setattr(reference, "pages", lambda: {"reference/config/loss.md": "# Loss\n"})
+    assert reference.outdated() == {"reference/config/gone.md": None}
+    assert reference.main() == 0
+    assert not (tmp_path / "reference" / "config" / "gone.md").exists()
 
 
 def test_every_option_of_every_group_is_in_the_reference():

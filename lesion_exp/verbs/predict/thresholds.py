@@ -20,7 +20,7 @@ def decision_thresholds(request: PredictionRequest, run: Run, classes: Sequence[
 
     Raises:
         ConfigError: a class is unknown, no class is left without a threshold, the evaluation has no threshold by a
-            rule, or it was fitted on other probabilities than those of the request.
+            rule or one of 0, or it was fitted on other probabilities than those of the request.
     """
     for name in request.thresholds:
         check_choice("a class in thresholds", name, classes)
@@ -51,5 +51,10 @@ def _by_rule(request: PredictionRequest, run: Run, name: str, rule: str) -> floa
         raise ConfigError(
             f"expected a threshold by {rule} of {name} in the evaluation of run {run.run_id[:8]}, but {known}; write a "
             f"probability: {{{name}: 0.3}}"
+        )
+    if not found[rule] > 0:
+        raise ConfigError(
+            f"expected a threshold above 0 by {rule} of {name} in the evaluation of run {run.run_id[:8]}, got "
+            f"{found[rule]:g}, which every image reaches; write a probability: {{{name}: 0.3}}"
         )
     return found[rule]
