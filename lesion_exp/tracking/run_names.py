@@ -62,7 +62,7 @@ def check_names(database: Path, names: Sequence[str]) -> None:
     wanted = [name for name in wanted if not os.path.isfile(os.path.expanduser(name))]  # noqa: PTH111, PTH113 - never raise
     if wanted and not database.exists():
         raise ConfigError(no_run(f"sqlite:///{database}"))
-    with suppress(sqlite3.Error), closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=1)) as store:
+    with suppress(sqlite3.Error), closing(read_only(database)) as store:
         for name in wanted:
             if not store.execute(f"SELECT 1 FROM {_ACTIVE} LIMIT 1").fetchone():
                 raise ConfigError(no_run(f"sqlite:///{database}"))
@@ -88,7 +88,7 @@ def check_sweep(database: Path, name: str) -> None:
         return
     if database.exists():
         try:
-            with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=1)) as store:
+            with closing(read_only(database)) as store:
                 given = {"name": name, "length": len(name), "origin": ORIGIN_TAG}
                 if len(name) >= SHORTEST_PREFIX and store.execute(_IS_NAMED, given).fetchone():
                     return
@@ -112,6 +112,11 @@ def unknown_sweep(uri: str, name: str, num_matches: int, sweeps: Sequence[tuple[
         f"expected a sweep's id, its run's id, the beginning of one (at least {SHORTEST_PREFIX} letters), or "
         f"latest; {name!r} names {num_matches} sweeps in {without_secrets(uri)}:\n{listed or '  there are no sweeps'}"
     )
+
+
+def read_only(database: Path, timeout: float = 1.0) -> sqlite3.Connection:
+    """A connection to `database` that changes nothing; it waits `timeout` seconds for a writer."""
+    return sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True, timeout=timeout)
 
 
 def no_run(uri: str) -> str:
