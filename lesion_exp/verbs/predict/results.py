@@ -80,7 +80,8 @@ class Results:
         if output.suffix.lower() != ".csv":
             table: pd.DataFrame = pq.read_table(output).to_pandas()
             return table
-        return pd.read_csv(output, keep_default_na=False, na_values=[""])  # a class may be called NA
+        texts = dict.fromkeys(("image", "prediction", "error"), str)  # a class may be called 1, or NA
+        return pd.read_csv(output, keep_default_na=False, na_values=[""], dtype=texts)
 
     def clear(self) -> None:
         """Removes the folder; the plan is removed first, so that an incomplete folder is never continued."""

@@ -64,6 +64,12 @@ def test_what_is_whole_is_read_back(tmp_path: Path, suffix: str) -> None:
     again = results.read()
     assert again["prediction"].fillna("none").tolist() == ["NA", "none", "NA"], "a class may be called NA"
     assert again["p_NA"].fillna(-1).tolist() == [0.75, -1, 0.75]
+    numbered = pd.DataFrame({"image": ["007", "8"], "prediction": ["1", None], "error": [None, "no image"]})
+    results.add(0, Predicted(numbered.assign(p_1=0.75), None))
+    results.add(1, Predicted(numbered.assign(p_1=0.75)[:1], None))
+    results.join()
+    assert results.read()["image"].tolist() == ["007", "8", "007"]
+    assert results.read()["prediction"].fillna("none").tolist() == ["1", "none", "1"], "pseudo-labels are made of it"
     if suffix == ".parquet":
         said = json.loads(pq.read_schema(results.plan.output).metadata[METADATA_KEY.encode()])
         assert said == results.plan.facts
