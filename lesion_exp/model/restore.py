@@ -20,6 +20,7 @@ from lesion_exp.data.lesion_dataset import Preparation
 from lesion_exp.data.metadata import MetadataEncoder
 from lesion_exp.data.statistics import with_statistics
 from lesion_exp.data.store import ImageStore
+from lesion_exp.dataset.path_patterns import as_override
 from lesion_exp.errors import DataError, first_cases
 from lesion_exp.evaluation.predictions import is_unknown
 from lesion_exp.model.checkpoint_file import read_weights
@@ -66,7 +67,8 @@ class Restored:
             cases = [f"{label}: {count:,} images" for label, count in others.items()]
             raise DataError(
                 f"expected labels among the network's classes {', '.join(self.classes)}, got others:\n"
-                f'{first_cases(cases)}\nleave them out with dataset.filter="label in {list(self.classes)}"'
+                f"{first_cases(cases)}\nleave them out with "
+                f"{as_override('dataset.filter', f'label in {list(self.classes)}')}"
             )
         return LesionDataModule(
             table,

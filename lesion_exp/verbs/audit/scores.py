@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import pandas as pd
 
+from lesion_exp.dataset.path_patterns import as_override
 from lesion_exp.errors import DataError, did_you_mean, first_cases
 from lesion_exp.evaluation.class_mapping import class_of
 from lesion_exp.evaluation.intervals import Estimate, bootstrap, units_of
@@ -188,8 +189,8 @@ def _of_columns(
     if lacking:
         raise DataError(
             f"expected a column {PREFIX}CLASS for the class of each test image in {source}, got {', '.join(columns)}, "
-            f"without {', '.join(lacking)}; add these columns, or leave their images out with dataset.filter="
-            f"\"label != '{lacking[0]}'\""
+            f"without {', '.join(lacking)}; add these columns, or leave their images out with "
+            f"{as_override('dataset.filter', f'label not in {lacking}')}"
         )
     classes = tuple(sorted(column_of_class))
     cells = predicted[[column_of_class[name] for name in classes]]

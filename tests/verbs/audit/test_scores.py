@@ -1,7 +1,10 @@
+import shlex
+
 import numpy as np
 import pandas as pd
 import pytest
 
+from lesion_exp.config.overrides import parse_overrides
 from lesion_exp.errors import DataError
 from lesion_exp.verbs.audit.scores import read_predicted, scores
 
@@ -121,10 +124,18 @@ def test_predictions_of_other_images_are_counted_and_do_not_count(test_part):
         scores(split, touched, more[more["image_id"] == "t/1"], "a file", 50, 0)
 
 
+def test_a_class_without_a_column_can_be_left_out_by_the_filter_that_the_message_names(test_part):
+    with pytest.raises(DataError, match="without nv; add these columns, or leave their images out with") as error:
+        scores(test_part, test_part["label"] == "x", predicted(test_part, True).drop(columns="p_nv"), "a file", 50, 0)
+    (typed,) = shlex.split(str(error.value).rpartition(" out with ")[2])
+    (override,) = parse_overrides([typed])
+    assert override.key_or_group == "dataset.filter"
+    assert set(test_part.query(override.value())["label"]) == {"mel"}
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda table: table.drop(columns="p_nv"), "without nv; add these columns, or leave"),
         (lambda table: table.assign(p_NV=table["p_nv"]), "p_NV and p_nv are both nv"),
         (lambda table: table.assign(p_nv=table["p_nv"].astype(object).where(table.index > 0, "x")), r"\n  - row 2$"),
         (lambda table: table[["image_id"]].assign(prediction="melanom4"), "got melanom4"),
