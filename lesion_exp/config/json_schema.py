@@ -127,8 +127,10 @@ class _Writer(NodeWriter):
             choice: Schema = {"enum": names, "description": _listed(self._summaries(group))}
             if group in defaults and not (group in PRESET_GROUPS and name == PRESET):
                 keys[_default_keys(name, group)[0]] = choice
-            slash = "/" if name == PRESET else "/?"
-            patterns[f"^(override )?{slash}{group}(@[\\w.]+)?$"] = {"enum": choice["enum"]}
+            key = f"(override )?{'/' if name == PRESET else '/?'}{group}(@[\\w.]+)?"
+            if name == PRESET and defaults.get(group) is not None:  # config.yaml has chosen an option already
+                key = f"(override /{group}(@[\\w.]+)?|/{group}@[\\w.]+)"
+            patterns[f"^{key}$"] = {"enum": choice["enum"]}
         presets = [option for group in PRESET_GROUPS for option in option_names(group, self.folders)]
         return _list_of_defaults([SELF] if name == CONFIG else [SELF, *presets], keys, patterns)
 

@@ -123,6 +123,8 @@ def test_comments_are_descriptions(validators):
         ("defaults:\n  - override /augmentation/mix: mixup\n", True),
         ("defaults:\n  - /augmentation/transform@augmentation.transforms.hair: hair\n", True),
         ("defaults:\n  - loss: focal\n", False),
+        ("defaults:\n  - /loss: focal\n", False),  # Hydra refuses a second option of a group without override
+        ("defaults:\n  - /loss@loss.aux: focal\n", True),
         ("tags:\n  cohort: pilot\n", True),
         ("trainer:\n  max_epochs: -1\n  max_steps: 100\n", True),
         ("trainer:\n  max_epochs: 0\n", False),
