@@ -8,7 +8,7 @@ _GIB: Final = 2**30
 
 
 def file_size(num_bytes: float) -> str:
-    """The size of files or of a disk, such as `12.3 MB`."""
+    """Returns the size of files or of a disk in words, such as `12.3 MB`."""
     size, units = num_bytes / 1, ("B", "kB", "MB", "GB", "TB")
     for unit in units[:-1]:
         if size < 1000:
@@ -18,7 +18,7 @@ def file_size(num_bytes: float) -> str:
 
 
 def memory_size(num_bytes: float) -> str:
-    """The size of memory, or of what a limit in GiB concerns, such as `512 MiB` or `1.5 GiB`."""
+    """Returns the size of memory, or of what a limit in GiB concerns, in words: `512 MiB`, `1.5 GiB`."""
     if num_bytes < _GIB:
         return f"{num_bytes / 2**20:,.0f} MiB"
     return f"{num_bytes / _GIB:,.1f} GiB" if num_bytes < 100 * _GIB else f"{num_bytes / _GIB:,.0f} GiB"

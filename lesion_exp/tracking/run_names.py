@@ -99,7 +99,7 @@ def check_sweep(database: Path, name: str) -> None:
 
 
 def unknown_sweep(uri: str, name: str, num_matches: int, sweeps: Sequence[tuple[str | None, str, str]]) -> str:
-    """The message about `name`, which names none or several of the sweeps of the store at `uri`.
+    """Returns the message about `name`, which names none or several of the sweeps of the store at `uri`.
 
     Args:
         uri: address of the store.
@@ -115,7 +115,7 @@ def unknown_sweep(uri: str, name: str, num_matches: int, sweeps: Sequence[tuple[
 
 
 def read_only(database: Path, timeout: float = 1.0) -> sqlite3.Connection:
-    """A connection to `database` that changes nothing; it waits `timeout` seconds for a writer."""
+    """Returns a connection to `database` that changes nothing; it waits `timeout` seconds for a writer."""
     return sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True, timeout=timeout)
 
 

@@ -284,7 +284,7 @@ def resume_context(run: Run, context: RunContext = NO_CONTEXT) -> RunContext:
 
 
 def begun_devices(run: Run) -> int | None:
-    """The devices of each machine that `run` had when it began; None if it does not say their number."""
+    """Returns the number of devices of each machine with which `run` began; None if it is not known."""
     devices = run.params.get("resolved.trainer.devices", "")
     return int(devices) if devices.isdecimal() else None
 

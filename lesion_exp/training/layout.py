@@ -46,7 +46,7 @@ def as_begun(config: Mapping[str, Any], context: RunContext) -> Mapping[str, Any
 
 
 def wanted_processes(config: Mapping[str, Any], context: RunContext) -> tuple[int, int]:
-    """Processes on each machine, and machines, of the run of a whole job `config` where no starter begins any.
+    """Returns the processes on each machine, and the machines, of a run of the whole job `config` without a starter.
 
     Where `trainer.devices` is auto and this machine has fewer devices than the run had when it began, each process gets
     the batches of several of the earlier ones.
@@ -58,7 +58,7 @@ def wanted_processes(config: Mapping[str, Any], context: RunContext) -> tuple[in
 
 
 def given_processes(config: Mapping[str, Any], context: RunContext, group: RankGroup | None) -> tuple[int, int] | None:
-    """Processes on each machine, and machines, of the run of `config` in `group`; None: those that its job asks for.
+    """Returns the processes on each machine, and the machines, of a run in `group`; None for those of its job.
 
     Raises:
         ConfigError: the user has chosen others than the starter has begun.

@@ -190,7 +190,7 @@ def num_devices_and_nodes(config: Mapping[str, Any]) -> tuple[int, int]:
 
 
 def fitting_devices(wanted: int, here: int) -> int:
-    """The largest number of devices, at most `here`, that share the batches of `wanted` evenly; `wanted` if none is."""
+    """Returns the largest number of devices, at most `here`, that divides `wanted`; `wanted` if there is none."""
     return max((number for number in range(1, here + 1) if wanted % number == 0), default=wanted)
 
 
