@@ -16,7 +16,7 @@ def test_a_rule_whose_threshold_every_image_reaches_is_refused(monkeypatch):
         for rule, limit in (("youden", 0.4), ("sensitivity_95", 0.0))
     ]
     monkeypatch.setattr(thresholds, "RunArtifacts", lambda run: SimpleNamespace(entries=lambda path: points))
-    run = SimpleNamespace(run_id="a" * 32)
+    run = SimpleNamespace(run_id="a" * 32, params={})
 
     def found(rule):
         asked = PredictionRequest(output=Path("new.csv"), source="photos", thresholds={"mel": rule})
