@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,6 +20,7 @@ if TYPE_CHECKING:  # Hydra, yaml and MLflow are imported when a verb needs them,
     from lesion_exp.config.freeze import Job
 
 D = TypeVar("D")
+_WITH_EXPONENT: Final = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 _OWN_FOLDERS: Final = ("jobs", "sweeps", "mlruns")
 """Folders of a project in which its own job files lie."""
 STORE_NODES: Final = ("tracking", "paths")
@@ -297,6 +299,17 @@ def check_keys(arguments: Arguments, read: Sequence[str], reader: str) -> None:
 def key_of(text: str) -> str:
     """Returns the key of an override."""
     return text.lstrip("+~").partition("=")[0]
+
+
+def value_of(text: str) -> Any:
+    """Returns `text` read as YAML; `1e-3`, which is text in YAML, is a number as in overrides of the config.
+
+    Raises:
+        yaml.YAMLError: it is no YAML.
+    """
+    import yaml
+
+    return float(text) if _WITH_EXPONENT.fullmatch(text) else yaml.safe_load(text)
 
 
 def prepare_process(arguments: Arguments) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from lesion_exp.command.arguments import Arguments, open_project
+from lesion_exp.command.arguments import Arguments, open_project, value_of
 from lesion_exp.command.chosen_run import ChosenRun, MovedData, chosen_run, chosen_weights
 from lesion_exp.errors import ConfigError
 from lesion_exp.option import Names, option
@@ -104,7 +104,7 @@ def _settings(arguments: Arguments, folders: list[Path]) -> dict[str, dict[str, 
     for method in method_names(folders):
         for key, text in arguments.take_below(method).items():
             try:
-                found.setdefault(method, {})[key.removeprefix(f"{method}.")] = yaml.safe_load(text)
+                found.setdefault(method, {})[key.removeprefix(f"{method}.")] = value_of(text)
             except yaml.YAMLError as error:
                 raise ConfigError(f"expected a value after {key}=, got {text}; for example {key}=0.2") from error
     return found

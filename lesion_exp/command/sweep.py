@@ -12,14 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import yaml
-
 from lesion_exp.command.arguments import (
     Arguments,
     check_store_keys,
     compared_defaults,
     prepare_process,
     print_config,
+    value_of,
 )
 from lesion_exp.command.chosen_run import SWEEP, SWEEP_NAMES
 from lesion_exp.config.project import Project
@@ -169,7 +168,7 @@ def launcher_node(node: Mapping[str, Any], given: Mapping[str, str]) -> dict[str
                 f"expected one of launcher.{', launcher.'.join(keys)}, got {name} (the launcher itself "
                 f"cannot be changed){did_you_mean(key, keys)}"
             )
-        read = value if is_text(name) and value != "null" else yaml.safe_load(value)
+        read = value if is_text(name) and value != "null" else value_of(value)
         kinds = _kinds(node[key])
         if not isinstance(read, kinds) or isinstance(read, bool) != isinstance(node[key], bool):
             raise ConfigError(f"expected {name} to be a value like {node[key]!r}, which it replaces, got {value}")
@@ -268,14 +267,15 @@ def _status(sweep: Sweep, arguments: Arguments) -> int:
         return 0
     from rich.live import Live
 
-    shown = console(sys.stdout)
-    if "--watch" not in arguments.flags:
+    shown, is_watched = console(sys.stdout), "--watch" in arguments.flags
+    if not is_watched:
         shown.print(as_table(summarize(sweep)))
-        if not is_driven(sweep) and {"queued", "running"} & set(summarize(sweep).counts()):
-            log.info(
-                "no process on this machine is running the sweep; lesion-exp sweep resume %s continues it",
-                sweep.facts.sweep_id,
-            )
+    if not is_driven(sweep) and {"queued", "running"} & set(summarize(sweep).counts()):
+        log.info(
+            "no process on this machine is running the sweep; lesion-exp sweep resume %s continues it",
+            sweep.facts.sweep_id,
+        )
+    if not is_watched:
         return 0
     with Live(as_table(summarize(sweep)), console=shown, auto_refresh=False) as live:
         while {"queued", "running"} & set(summarize(sweep).counts()):

@@ -25,6 +25,7 @@ def test_a_sweep_goes_on_with_new_settings_of_its_launcher():
         "_target_": "some.Launcher", "minutes": 500, "memory_gb": 12.5, "poll_seconds": 3,
         "setup": ["module load cuda"], "fail_fast": True,
     }  # fmt: skip
+    assert launcher_node(SLURM, {"launcher.poll_seconds": "1.5e1"})["poll_seconds"] == 15.0
     assert launcher_node(SLURM, {}) == SLURM
 
 

@@ -2,6 +2,7 @@ import json
 import os
 import statistics
 import time
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -37,8 +38,8 @@ def parent(sweep):
 def test_a_ledger_of_an_earlier_version_finds_its_launcher(planned):
     sweep = planned("seed=1,2")
     path = sweep.folder / "sweep.json"
-    path.write_text(path.read_text().replace("lesion_exp.sweeps.", "lesion_exp.sweeps."))
-    assert "lesion_exp.sweeps.launcher.local" in path.read_text()
+    path.write_text(path.read_text().replace("lesion_exp.sweeps.", "lesion_exp.sweep."))
+    assert "lesion_exp.sweep.launcher.local" in path.read_text()
     assert read_sweep(sweep.folder).facts == sweep.facts
 
 
@@ -183,6 +184,19 @@ def driven_until(method, sweep, driven, monkeypatch):
         patched.setattr(ParentRun, method, die)
         with pytest.raises(KeyboardInterrupt):
             driven(sweep, ScriptedLauncher(SCORES.get))
+
+
+def test_who_watches_a_sweep_that_no_process_runs_is_told_so(planned, monkeypatch, tmp_path, capsys):
+    def stop(seconds):
+        raise KeyboardInterrupt
+
+    sweep = planned("seed=1,2")
+    monkeypatch.chdir(sweep.facts.store["paths"]["root"])
+    monkeypatch.setattr("lesion_exp.command.sweep.time", SimpleNamespace(sleep=stop))
+    with own_process.restored():
+        assert main(["sweep", "status", sweep.facts.sweep_id, "--watch", f"paths.sweeps={tmp_path}/sweeps"]) == 130
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"no process on this machine is running the sweep; lesion-exp sweep resume {sweep.facts.sweep_id}" in said
 
 
 @pytest.mark.parametrize("verb", ["status", "resume"])

@@ -1,6 +1,8 @@
 import pytest
 
 from lesion_exp.cli import main
+from lesion_exp.command.arguments import Arguments
+from lesion_exp.command.explain import _settings
 from lesion_exp.config.shipped_conf import conf_dir
 from lesion_exp.verbs.explain.request import method_names
 from tests.refusal import assert_refused
@@ -28,6 +30,11 @@ def test_a_mistake_is_one_message_and_2(arguments, said, store, monkeypatch, cap
     store.client.create_run(store.experiment_id("tests"))
     monkeypatch.chdir(store.root)
     assert_refused(capsys, ["explain", *arguments], said)
+
+
+def test_a_setting_with_an_exponent_is_a_number():
+    found = _settings(Arguments(["occlusion.window=2e-1", "occlusion.stride=0.5"]), [conf_dir()])
+    assert found == {"occlusion": {"window": 0.2, "stride": 0.5}}
 
 
 def test_the_methods_are_listed(tmp_path, monkeypatch, capsys):
