@@ -54,12 +54,12 @@ def check_pretraining_keys(config: Mapping[str, Any], overrides: Sequence[str]) 
     }
     refused = [override for override, is_met in wanted.items() if not is_met]
     if trainer.get("val_check_interval") is not None:
-        refused.append("~trainer.val_check_interval")
+        refused.append("trainer.val_check_interval=null")
     if refused:
         probe = "; pretrain.probe_every=N says when to probe" if any("val_" in text for text in refused) else ""
         raise ConfigError(
-            f"expected a pretraining without a classifier's options, or without what its method replaces; set "
-            f"{' '.join(refused)}{probe}"
+            f"expected a pretraining without the options of a classifier and those that its method replaces, got some of "
+            f"them; set {' '.join(refused)}{probe}"
         )
 
 

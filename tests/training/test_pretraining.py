@@ -390,6 +390,7 @@ def test_parts_beyond_training_are_warned_of(root):
         ("augmentation.mix.mixup_alpha=0.4", "augmentation/mix=none"),
         ("trainer.ema_decay=0.99", "trainer.ema_decay=null"),
         ("trainer.check_val_every_n_epoch=2", "pretrain.probe_every=N"),
+        ("trainer.val_check_interval=5", r"set trainer\.val_check_interval=null; pretrain\.probe_every=N"),
     ],
 )
 def test_options_that_a_pretraining_does_not_read_are_refused(root, override, remedy):
