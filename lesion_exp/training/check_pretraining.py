@@ -58,8 +58,8 @@ def check_pretraining_keys(config: Mapping[str, Any], overrides: Sequence[str]) 
     if refused:
         probe = "; pretrain.probe_every=N says when to probe" if any("val_" in text for text in refused) else ""
         raise ConfigError(
-            f"expected a pretraining without the options of a classifier and those that its method replaces, got some of "
-            f"them; set {' '.join(refused)}{probe}"
+            f"expected a pretraining without the options of a classifier and those that its method replaces, got some "
+            f"of them; set {' '.join(refused)}{probe}"
         )
 
 
