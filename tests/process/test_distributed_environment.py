@@ -75,7 +75,7 @@ def test_a_rank_of_the_second_machine_knows_its_place(environment):
     ("variables", "num_devices", "says"),
     [
         (TORCHRUN, 1, "one of the 1 process .trainer.devices=1.*WORLD_SIZE=2 RANK=1"),
-        (TORCHRUN, 3, "Start 3, or set trainer=ddp"),
+        (TORCHRUN, 3, "start 3, or set trainer=ddp"),
         ({**TORCHRUN, "RANK": "2"}, 2, "RANK=2"),
         ({**TORCHRUN, "LOCAL_RANK": "0"}, 2, "unset WORLD_SIZE RANK LOCAL_RANK"),
         (SRUN, 1, "SLURM_STEP_NUM_TASKS=2 SLURM_PROCID=1"),
