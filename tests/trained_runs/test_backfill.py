@@ -249,7 +249,7 @@ def test_a_prediction_of_nothing_writes_its_table_and_ends_with_1(call, project,
     (folder / "b.png").touch()
     given = ("predict", f"run={project[0].run_id}", f"input={folder}", "loader.num_workers=0")
     told = call(*given, f"output={tmp_path}/none.csv", "rank=coreset", code=1)
-    assert f"no image has a prediction; the first one, {folder}/a.png: expected an image" in told
+    assert f"no image has a prediction; the first error is {folder}/a.png: expected an image" in told
     assert pd.read_csv(tmp_path / "none.csv")["error"].notna().all()
     (folder / "c.png").write_bytes(encoded())
     call(*given, f"output={tmp_path}/some.csv", code=0)
