@@ -53,7 +53,9 @@ def test_a_setting_that_the_launcher_does_not_have_is_refused(override, words):
         launcher_node(SLURM, dict([override.split("=")]))
 
 
-def test_folds_of_a_sweep_from_python_are_evaluated_as_one_like_those_of_the_command(monkeypatch, tmp_path, own_process):
+def test_folds_of_a_sweep_from_python_are_evaluated_as_one_like_those_of_the_command(
+    monkeypatch, tmp_path, own_process
+):
     project = SimpleNamespace(store="the store", sweeps=tmp_path)
     plan = SimpleNamespace(
         first_cell=SimpleNamespace(config={}, project=project), facts=SimpleNamespace(launcher={}), cells=(),
