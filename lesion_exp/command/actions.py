@@ -6,6 +6,7 @@ Heavy rooms are imported inside the functions.
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from lesion_exp.command.arguments import (
     check_store_keys,
     compose_config,
     compose_job,
+    key_of,
     open_project,
     prepare_process,
 )
@@ -92,7 +94,7 @@ def train(arguments: Arguments) -> int:
     from lesion_exp.training.run import train as run_train
 
     result = run_train(job)
-    _show_end(result.run_id, pretrains="pretrain" in job.config)
+    _show_end(result.run_id, arguments, pretrains="pretrain" in job.config)
     return 0
 
 
@@ -141,16 +143,23 @@ def resume(arguments: Arguments) -> int:
             from lesion_exp.verbs.resume import resume as resume_run
 
             result = resume_run(run, project, data_root, devices)
-    _show_end(result.run_id)
+    _show_end(result.run_id, arguments)
     return 0
 
 
-def _show_end(run_id: str, *, pretrains: bool = False) -> None:
+_PLACES: Final = ("paths.root", "tracking.uri")
+"""The keys that say in which store a run is."""
+
+
+def _show_end(run_id: str, arguments: Arguments, *, pretrains: bool = False) -> None:
     """Says where to look at the run, and prints its id. Only the first of several processes has the id."""
     if not run_id:
         return
-    page = "" if pretrains else f"{_command()} report run={run_id[:8]} output=report.html     (one page)\nor:          "
-    say(f"\nlook at it:  {page}{_command()} ui     (MLflow: open the address that it prints)", sys.stderr)
+    given = [text for text in arguments.overrides if key_of(text) in _PLACES]
+    place = "".join(f" {shlex.quote(text)}" for text in given)
+    report = f"{_command()} report run={run_id[:8]} output=report.html{place}     (one page)\nor:          "
+    page = "" if pretrains else report
+    say(f"\nlook at it:  {page}{_command()} ui{place}     (MLflow: open the address that it prints)", sys.stderr)
     print(run_id)
 
 

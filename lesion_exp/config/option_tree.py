@@ -156,8 +156,8 @@ def summary_of(path: Path) -> str:
             break
         if not line.startswith(("# @package", "# yaml-language-server")):
             lines.append(line.lstrip("# "))
-    sentence, stop, _ = f"{' '.join(lines)} ".partition(". ")
-    return f"{sentence.strip()}." if stop else sentence.strip()
+    sentence = re.split(r"(?<!\bal)\.\s", f"{' '.join(lines)} ", maxsplit=1)  # "Lin et al. (2017)" ends none
+    return f"{sentence[0].strip()}." if len(sentence) > 1 else sentence[0].strip()
 
 
 def _merge(before: Any, after: Any) -> Any:

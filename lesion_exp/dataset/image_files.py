@@ -307,9 +307,8 @@ def _record_counts(
         for name, locator in zip(given, located, strict=True)
         if locator is None
     ]
-    text = (
-        f"{what} of {files.name}: {len(given) - len(missing):,} of {len(given):,} rows have a file, {len(unclaimed):,} "
-        f"files belong to no row"
-    )
+    text = f"{what} of {files.name}: {len(given) - len(missing):,} of {len(given):,} rows have a file"
+    if unclaimed:
+        text += f", {len(unclaimed):,} {'file belongs' if len(unclaimed) == 1 else 'files belong'} to no row"
     cases = [f"no file: {name}" for name in missing[:3]] + [f"no row: {files.shorten(each)}" for each in unclaimed[:2]]
     record_finding(text, cases, "warning" if missing else "info")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -51,7 +52,8 @@ def classification_report(
         added: further metrics of the whole table, by name.
     """
     values, classes = metrics(table), classes_of(table)
-    counts = {name: int(number) for name, number in zip(classes, confusion_counts(table).sum(axis=1), strict=True)}
+    confusion = confusion_counts(table)
+    counts = {name: int(number) for name, number in zip(classes, confusion.sum(axis=1), strict=True)}
     rests = lesion_counts(table)
     few = {
         name: [c for c in OF_A_CLASS if f"{c}/{name}" in values and rests.too_few(f"{c}/{name}")] for name in classes
@@ -80,6 +82,10 @@ def classification_report(
         lines.append(f"{title:<{width}} {counts[name]:>7,}{cells}".rstrip())
     if any(few.values()):
         lines.append(f"* {TOO_FEW}: the number rests on fewer than {LEAST_LESIONS} lesions")
+    never = [name for name, number in zip(classes, confusion.sum(axis=0), strict=True) if number == 0]
+    if never:
+        words = f"never predicted, so that precision and F1 are 0 by definition: {', '.join(never)}"
+        lines += textwrap.wrap(words, 80, break_on_hyphens=False)
     lines.append("")
     for name, value in overall.items():
         low, high = intervals.get(name, (None, None))

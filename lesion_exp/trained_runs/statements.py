@@ -91,7 +91,7 @@ def evaluation_notes(facts: RunSummary) -> str:
     """How the intervals were computed, and how often the test part had been read."""
     how = facts.evaluation_file("metrics").get("interval") or facts.key("evaluation.bootstrap_draws")
     basis = how if isinstance(how, str) else f"95%, {how or 'an unknown number of'} bootstrap draws of lesions"
-    words = f"Intervals: {basis}; values that are shown without an interval were stored without one."
+    words = f"Intervals: {basis}; values without an interval have none in the run."
     reads = facts.run.tags.get(READS_TAG)
     if facts.part == "test":
         times = "once" if reads == "1" else f"{reads} times"

@@ -280,10 +280,7 @@ def _fit_and_predict(
     trainer.fit(built.classifier, datamodule=built.datamodule, ckpt_path=context.checkpoint, weights_only=True)
     dropped = built.datamodule.training_batches.dropped_tail if built.datamodule.training_batches else 0
     if dropped and trainer.is_global_zero:
-        log.info(
-            "each epoch left out %d images, the last of its own order: they do not fill a step",
-            dropped,
-        )
+        log.info("each epoch left out the last %d images of its order, since they do not fill a batch", dropped)
     last = live_dir / LAST
     best = best_checkpoint(trainer, last) if trainer.is_global_zero else None
     path = trainer.strategy.broadcast(str(best) if best else "")

@@ -10,7 +10,7 @@ from jsonschema import Draft7Validator, Draft202012Validator
 
 from lesion_exp.config.compose import compose
 from lesion_exp.config.json_schema import document, in_lines, published
-from lesion_exp.config.option_tree import load_yaml
+from lesion_exp.config.option_tree import load_yaml, summary_of
 from lesion_exp.config.shipped_conf import PRESET_GROUPS, conf_dir, default_options, document_names, option_names
 from lesion_exp.errors import ConfigError
 from tests.config.typos import KINDS, all_typos
@@ -82,6 +82,12 @@ def test_typing_errors_do_not_validate(validators):
 
 
 @pytest.mark.slow
+def test_a_summary_does_not_end_in_an_abbreviation(tmp_path):
+    path = tmp_path / "focal.yaml"
+    path.write_text("# Focal loss (Lin et al. 2017): easy images count less. More words.\ngamma: 2\n", "utf-8")
+    assert summary_of(path) == "Focal loss (Lin et al. 2017): easy images count less."
+
+
 def test_no_possible_typing_error_validates(validators):
     found = all_typos(YAMLS, seed=1)
     accepted = [typo for typo in found if validators[name_of(typo.path)].is_valid(typo.content)]

@@ -84,6 +84,14 @@ def test_the_report_fits_a_terminal_and_json(classes):
 LONG = ("ak", "basal cell carcinoma", "pigmented benign keratosis", "pigmented benign keratosis of the face", "nv")
 
 
+def test_the_report_says_which_class_was_never_predicted():
+    table = predictions(("mel", "nv", "bkl"))
+    table["prediction"] = "nv"
+    said = [line for line in classification_report(table)[0].splitlines() if "never predicted" in line]
+    assert said == ["never predicted, so that precision and F1 are 0 by definition: mel, bkl"]
+    assert "never predicted" not in classification_report(predictions(("mel", "nv")))[0]
+
+
 def test_the_report_of_classes_with_long_names_fits_a_terminal_too():
     text, data = classification_report(predictions(LONG), {"balanced_accuracy": (0.1, 0.9)})
     assert max(map(len, text.splitlines())) <= 80
@@ -182,11 +190,10 @@ def test_the_class_distribution_shows_its_counts(num_classes):
     figure = class_distribution(table)
     left, right = figure.axes
     for number, part in enumerate(counts):
+        drawn = left.collections[number].get_offsets()[:, 0]
         if num_classes <= 12:
-            drawn = [bar.get_width() for bar in left.containers[number]]
             shares = [bar.get_width() for bar in right.containers[number]]
         else:
-            drawn = left.collections[number].get_offsets()[:, 0]
             shares = right.collections[number].get_offsets()[:, 0]
         assert list(drawn) == counts[part][counts[part] > 0].tolist()
         assert np.allclose(shares, counts[part] / counts[part].sum())

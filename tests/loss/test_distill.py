@@ -129,7 +129,7 @@ def test_equal_weights_change_nothing_and_weight_0_is_absence(name: str) -> None
     close(loss(logits, labels, weights, **further), loss(logits[kept], labels[kept], **those))
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "soft_f1"])
+@pytest.mark.parametrize("name", NAMES)
 def test_weight_2_is_an_image_twice(name: str) -> None:
     loss = build(name)
     logits, labels, further = inputs(name)

@@ -14,7 +14,7 @@ from lesion_exp.evaluation.figures.style import NUMBERED_FROM, PALETTE, labels, 
 
 PARTS: Final = ("train", "val", "test")
 _LEFT_EDGE: Final = 0.8
-"""The start of the logarithmic axis, so that one image is a visible bar."""
+"""The start of the logarithmic axis, a little left of one image."""
 _BAR: Final = 0.26
 _MARKERS: Final = ("o", "s", "D")
 
@@ -22,8 +22,8 @@ _MARKERS: Final = ("o", "s", "D")
 def class_distribution(table: pd.DataFrame) -> Figure:
     """Draws the number of images of each class in each part, on a logarithmic axis, and the share of each class.
 
-    Up to 12 classes are drawn as bars with their numbers; more are drawn as points, with the three numbers beside the
-    name of the class.
+    Numbers of images are points, since a bar on a logarithmic axis has no length that means anything. Up to 12 classes
+    have their numbers beside the points, and bars for their shares; more have the three numbers beside their name.
 
     Args:
         table: split table with `label` and `split`.
@@ -66,12 +66,13 @@ def _bars(left: Axes, right: Axes, counts: pd.DataFrame, shares: pd.DataFrame) -
     places = np.arange(len(counts))
     for number, part in enumerate(PARTS):
         shift = (number - 1) * _BAR
-        looks: dict[str, Any] = {"height": 0.92 * _BAR, "color": PALETTE[number]}
-        left.barh(places + shift, counts[part], label=f"{part} ({counts[part].sum():,})", **looks)
-        for place, count in zip(places + shift, counts[part], strict=True):  # 0 has no place on a logarithmic axis
+        colour, some = PALETTE[number], counts[part].to_numpy() > 0  # 0 has no place on a logarithmic axis
+        looks: dict[str, Any] = {"color": colour, "s": 22, "marker": _MARKERS[number]}
+        left.scatter(counts[part][some], (places + shift)[some], label=f"{part} ({counts[part].sum():,})", **looks)
+        for place, count in zip(places + shift, counts[part], strict=True):
             start = (max(count, _LEFT_EDGE), place)
-            left.annotate(f"{count:,}", start, (3, 0), textcoords="offset points", va="center", fontsize=7.5)
-        bars = right.barh(places + shift, shares[part], **looks)
+            left.annotate(f"{count:,}", start, (5, 0), textcoords="offset points", va="center", fontsize=7.5)
+        bars = right.barh(places + shift, shares[part], height=0.92 * _BAR, color=colour)
         right.bar_label(bars, [f"{value:.1%}" for value in shares[part]], padding=3, fontsize=7.5)
 
 

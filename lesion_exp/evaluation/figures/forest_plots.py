@@ -46,7 +46,7 @@ def differences_figure(comparison: Comparison, names: Mapping[str, str], title: 
         figure.legend(
             handles=_handles(pairs),
             loc="outside lower center",
-            ncols=len(pairs) + 2,
+            ncols=len(pairs) + 3,
             title="\n".join(f"{letter}:  {shortened(name, 100)}" for letter, name in names.items()),
             alignment="left",
         )
@@ -157,6 +157,7 @@ def _handles(pairs: Sequence[Pair]) -> list[Line2D]:
             Line2D([], [], color=colour, marker="o", markerfacecolor=face, markeredgewidth=1.4, label=label)
             for label, face in ways.items()
         ),
+        Line2D([], [], color=colour, linewidth=1.4, label="95% interval"),
     ]
 
 

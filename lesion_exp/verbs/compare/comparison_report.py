@@ -45,7 +45,7 @@ def _others(pair: Pair, comparison: Comparison) -> str:
     overall = {name: found[name] for name in comparison.overall() if name in found and name not in open_ones}
     classes = {name: d for name, d in found.items() if name not in {*overall, *open_ones}}
     if not found:
-        return "No other metric differs."
+        return "No other metric is distinguishable."
     lower = frozenset(name for name in found if comparison.is_lower_better(name))
     listed = (("Better", overall), ("By class", classes), ("Higher", open_ones))
     return " ".join(f"{text}." for heading, named in listed for text in _listed(pair, named, heading, lower))

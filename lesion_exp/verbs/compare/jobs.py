@@ -41,6 +41,11 @@ class ComparedJob:
         return f"{name} ({' '.join(untold)})" if untold else name
 
     @property
+    def has_network(self) -> bool:
+        """Whether the job trained a network; ensembles and imported predictions have no config of one."""
+        return "backbone" in self.config
+
+    @property
     def title(self) -> str:
         """The name with the seeds."""
         if not any(self.seeds):  # an ensemble, or imported predictions
@@ -110,18 +115,24 @@ def _identity_of(run: Run) -> tuple[str, Mapping[str, Any], tuple[object, ...]]:
 def config_differences(jobs: Sequence[ComparedJob]) -> dict[str, dict[str, str | None]]:
     """Returns, for each flat key that differs, the value in each job by its letter; None if the job has no such key.
 
-    Keys that cannot change predictions (`freeze.NOT_HASHED`, and those that `predicting_config` drops) are left out.
-    The tags of data, split and code are the last keys.
+    Keys that cannot change predictions (`freeze.NOT_HASHED`, and those that `predicting_config` drops) are left out,
+    and jobs without the config of a network differ in no key from others. The tags of data, split and code are the last
+    keys.
     """
     values = {job.letter: _flat(job) for job in jobs}
+    trained = {job.letter for job in jobs if job.has_network}
     keys = dict.fromkeys(key for flat in values.values() for key in flat)
     rows = {key: {letter: flat.get(key) for letter, flat in values.items()} for key in keys}
-    return {key: row for key, row in sorted(rows.items(), key=_tags_last) if len(set(row.values())) > 1}
+    compared = {key: [row[letter] for letter in row if _is_tag(key) or letter in trained] for key, row in rows.items()}
+    return {key: row for key, row in sorted(rows.items(), key=_tags_last) if len(set(compared[key])) > 1}
 
 
 def _flat(job: ComparedJob) -> dict[str, str]:
-    flat = {key: value for key, value in flat_params(predicting_config(job.config)).items() if not _is_left_out(key)}
-    flat["seed"] = ", ".join(sorted(job.seeds))
+    flat = {}
+    if job.has_network:
+        params = flat_params(predicting_config(job.config))
+        flat = {key: value for key, value in params.items() if not _is_left_out(key)}
+        flat["seed"] = ", ".join(sorted(job.seeds))
     tags = {tag: sorted({run.tags.get(tag, "unknown") for run in job.runs}) for tag in (*DATA_TAGS, *CODE_TAGS)}
     return flat | {f"tag {tag}": ", ".join(found) for tag, found in tags.items()}
 
@@ -130,5 +141,9 @@ def _is_left_out(key: str) -> bool:
     return any(key == left_out or key.startswith(f"{left_out}.") for left_out in NOT_HASHED)
 
 
+def _is_tag(key: str) -> bool:
+    return key.startswith("tag ")
+
+
 def _tags_last(row: tuple[str, Mapping[str, str | None]]) -> tuple[bool, str]:
-    return row[0].startswith("tag "), row[0]
+    return _is_tag(row[0]), row[0]

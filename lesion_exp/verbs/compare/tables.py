@@ -19,6 +19,7 @@ from lesion_exp.evaluation.lesion_counts import TOO_FEW
 from lesion_exp.evaluation.registry import LOWER, shown_in
 from lesion_exp.fitted_table import FittedTable
 from lesion_exp.split import PARTS
+from lesion_exp.trained_runs.wording import listed
 from lesion_exp.verbs.compare.comparison_report import METHODS, ComparisonReport, p_text
 
 _WIDE: Final = 100
@@ -60,6 +61,10 @@ def show_report(report: ComparisonReport, console: Console, *, every_pair: bool 
     if report.config_differences:
         console.print()
         console.print(_config_table(report, console))
+    without = [job.letter for job in report.jobs if not job.has_network]
+    if without:
+        verb = "has" if len(without) == 1 else "have"
+        console.print(Text(f"{listed(without)} {verb} no config of a network.", "dim"))
     console.print()
     _show_methods(report, console, with_tables)
 
@@ -130,7 +135,7 @@ def _metrics_table(pair: Pair, names: Sequence[str], width: int) -> FittedTable:
 def _classes_table(pair: Pair, images: dict[str, int], width: int) -> FittedTable:
     families = ("recall", "auroc", "f1") if width >= _WIDE else ("recall", "auroc")
     header = (text for family in families for text in (f">{family}", "|95% interval"))
-    table = FittedTable("class", ">images", *header)
+    table = FittedTable("class", ">images", *header, title=f"By class, {pair.first} - {pair.second}")
     for class_name, count in images.items():
         cells: list[Text | str] = []
         for family in families:
@@ -150,8 +155,8 @@ def _show_methods(report: ComparisonReport, console: Console, with_tables: bool)
         *(f"{name}: {METHODS[name]}" for name in report.methods()),
         f"p: {METHODS['p_corrected']}; * below {SIGNIFICANT}",
         *(["p alone: of this metric, if it were the only one"] if with_tables and console.width >= _WIDE else []),
-        f"95% interval: {METHODS['interval']}; {report.draws:,} draws",
-        f"95% interval and p: {METHODS['interval_and_p']}",
+        f"intervals: {METHODS['interval']}; {report.draws:,} draws",
+        f"intervals and p: {METHODS['interval_and_p']}",
         *([f"{', '.join(lower)}: {LOWER}"] if lower else []),
     ]
     if not with_tables:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -108,6 +109,18 @@ def test_what_differs_in_the_configs(store: Store, plant: Plant, predicted: Pred
     assert set(differences) == {"loss._target_", "loss.gamma", "loss.label_smoothing", "optimizer.lr"}
     assert differences["loss.gamma"] == {"A": "2.0", "B": None}
     assert differences["optimizer.lr"]["B"] == "0.5"
+
+
+def test_a_job_without_a_network_differs_in_no_key_of_its_config(
+    store: Store, plant: Plant, predicted: Predicted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = [plant(f"seed={seed}", test=predicted(2.0, seed), split_hash=f"s{seed}") for seed in (1, 2)]
+    monkeypatch.setattr(ComparedJob, "has_network", property(lambda job: job.letter == "A"))
+    report = compare(store, ids, draws=20).report
+    assert report.config_differences == {"tag split_hash": {"A": "s1", "B": "s2"}}  # the seeds differ, too
+    shown = io.StringIO()
+    show_report(report, Console(file=shown, width=100))
+    assert "B has no config of a network." in shown.getvalue()
 
 
 def test_seeds_of_a_job_are_one(store: Store, plant: Plant, predicted: Predicted) -> None:

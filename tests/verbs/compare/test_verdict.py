@@ -24,7 +24,7 @@ def test_not_distinguishable() -> None:
     text = verdict(pair_of(accuracy=(-0.01, 0.4)), 700)
     assert text == (
         "not distinguishable in accuracy (p = 0.400): the predictions of 40 lesions of 700 would have to change to "
-        "alter this (B right instead of wrong). No other metric differs."
+        "alter this (B right instead of wrong). No other metric is distinguishable."
     )
 
 

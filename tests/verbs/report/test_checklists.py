@@ -81,9 +81,13 @@ def test_subgroups_that_are_too_small_to_be_compared_are_still_reported(full_run
     run = full_run()
     facts = RunSummary(run, RunArtifacts(run))
     cells = [
-        {"attribute": name, "group": "x", "images": 4, "lesions": 2, "metrics": {}} for name in ("sex", "skin_tone")
+        {"attribute": name, "group": "x", "images": 4, "lesions": 2, "metrics": {"accuracy": "too few"}}
+        for name in ("sex", "skin_tone")
     ]
     monkeypatch.setattr(RunSummary, "evaluation_file", lambda _, name: {"cells": cells} if name == "subgroups" else {})
+    few = ANSWERS["subgroups"](facts)
+    assert few == "No subgroup by sex and skin tone has enough lesions for a metric."
+    cells[0]["metrics"] = {"accuracy": {"value": 0.5, "low": 0.4, "high": 0.6}}
     assert ANSWERS["subgroups"](facts) == (
         "The table of subgroups has the metrics by sex and skin tone. No two subgroups have 20 lesions of one class, "
         "so none are compared."

@@ -147,7 +147,7 @@ def missing(facts: RunSummary) -> str | None:
     metadata = facts.key("backbone.metadata") not in (None, "none")
     use = "the network gets an indicator for each missing value" if metadata else "the network gets no metadata"
     kept = "images with unknown age, sex or site were dropped" if dropped else "images with unknown metadata were kept"
-    return f"{kept.capitalize()}; {use}; images with an unknown value form the subgroup unknown."
+    return f"{kept.capitalize()}; {use}; images with an unknown value, if there are any, form the subgroup unknown."
 
 
 def shift(facts: RunSummary) -> str | None:

@@ -11,7 +11,7 @@ from lesion_exp.evaluation.registry import WATCHED, short_of, words_of
 from lesion_exp.split import PARTS
 from lesion_exp.trained_runs.run_summary import RunSummary
 from lesion_exp.trained_runs.statements import OVERALL, largest_gap, warnings_of
-from lesion_exp.trained_runs.wording import Value, as_value, listed, number, with_interval
+from lesion_exp.trained_runs.wording import Value, as_value, listed, number, with_interval, within
 from lesion_exp.verbs.report.sections.galleries import maps_in_words
 from lesion_exp.verbs.report.sections.results import elsewhere, most_frequent_confusions, shortcut_verdicts
 from lesion_exp.verbs.report.sections.subgroups import NOT_COMPARED
@@ -65,6 +65,8 @@ def subgroups(facts: RunSummary) -> str | None:
     attributes = dict.fromkeys(cell["attribute"].replace("_", " ") for cell in found.get("cells", []))
     if not attributes:
         return None
+    if not any(as_value(value) for cell in found["cells"] for value in cell["metrics"].values()):
+        return f"No subgroup by {listed(list(attributes))} has enough lesions for a metric."
     compared = "" if found.get("largest_gaps") else f" {NOT_COMPARED}"
     return f"The table of subgroups has the metrics by {listed(list(attributes))}.{compared}"
 
@@ -78,15 +80,17 @@ def clusters(facts: RunSummary) -> str | None:
 
 
 def recalibration(facts: RunSummary) -> str | None:
-    """The expected calibration error before and after calibration."""
+    """The expected calibration error and the log loss before and after calibration."""
     calibrated = facts.evaluation_file("calibrated")
-    after, before = as_value(calibrated.get("ece")), facts.values.get("ece")
-    if after is None or before is None:
+    both = [(name, facts.values.get(name), as_value(calibrated.get(name))) for name in ("ece", "nll")]
+    words = [
+        f"{within(words_of(name))} {number(before.value)} before, {with_interval(after)} after"
+        for name, before, after in both
+        if before is not None and after is not None
+    ]
+    if not words:
         return None
-    return (
-        f"{str(calibrated['calibration']).capitalize()} scaling, fitted on validation: expected calibration error "
-        f"{number(before.value)} before, {with_interval(after)} after."
-    )
+    return f"{str(calibrated['calibration']).capitalize()} scaling, fitted on validation: {'; '.join(words)}."
 
 
 def external(facts: RunSummary) -> str | None:

@@ -139,7 +139,7 @@ def failures(facts: RunSummary) -> Section:
     else:
         for row, case in zip(rows, cases, strict=True):
             row += [number(case["probability"]), number(case["probability_of_label"])]
-        columns += [">probability", ">of the true class"]
+        columns += [">probability", ">probability of the true class"]
         order = "highest first"
         words = "The wrong predictions with the highest probabilities"
         caption = f"The {counted(len(cases), 'wrong prediction')} with the highest probabilities"

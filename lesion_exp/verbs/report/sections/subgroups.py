@@ -37,10 +37,13 @@ def subgroups(facts: RunSummary) -> Section:
         return Section("subgroups", title, [Text("Neither age, sex, site, source nor skin tone is known.")])
     overall = found.get("overall", {})
     names = [name for name in overall if any(as_value(cell["metrics"].get(name)) for cell in cells)]
-    intro = Text(
-        f"Metrics that rest on fewer than {found.get('least_lesions', LEAST_LESIONS)} lesions are not shown. The "
-        f"drawing shows the balanced accuracy; the thin line is that of the whole part. {_averaged(found)}"
-    )
+    least = found.get("least_lesions", LEAST_LESIONS)
+    intro = Text(f"Metrics that rest on fewer than {least} lesions are not shown.")
+    if any(as_value(cell["metrics"].get("balanced_accuracy")) for cell in cells):
+        intro = Text(
+            f"{intro.text} The drawing shows the balanced accuracy; the thin line is that of the whole part. "
+            f"{_averaged(found)}"
+        )
     classes = found.get("classes", [])
     return Section(
         "subgroups", title, [intro, _cells(cells, overall, names, classes), *_gaps(found.get("largest_gaps", []))]
