@@ -30,7 +30,7 @@ def test_every_cell_runs_and_shows_its_result(root, monkeypatch, own_process):
     names, shown = {}, []
     with without_pictures():
         for cell in CELLS:
-            *statements, last = ast.parse(cell.replace(GIVEN, small)).body
+            *statements, last = ast.parse(cell.replace(GIVEN, small).replace("seed=1,2", "seed=1")).body
             exec(compile(ast.Module(statements, []), NOTEBOOK.name, "exec"), names)
             if isinstance(last, ast.Expr):
                 shown.append(eval(compile(ast.Expression(last.value), NOTEBOOK.name, "eval"), names))

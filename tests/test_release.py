@@ -31,6 +31,6 @@ def test_the_workflows_run_what_continuous_integration_runs_on_each_python():
     assert {"tests", ".github", ".ci"} <= set(config["tool"]["hatch"]["build"]["targets"]["sdist"]["include"])
     publish = files["publish"]["jobs"]
     assert publish[publish["publish"]["needs"][0]]["uses"] == "./.github/workflows/ci.yml"
-    assert publish["publish"]["needs"] == ["ci", "build"]
+    assert publish["publish"]["needs"] == ["ci", "long", "build"]
     assert "workflow_call" in files["ci"][True]  # YAML reads the key on as a truth value
     assert files["publish"]["jobs"]["publish"]["permissions"] == {"id-token": "write"}
