@@ -62,7 +62,7 @@ def check_names(database: Path, names: Sequence[str]) -> None:
     wanted = [name for name in wanted if not os.path.isfile(os.path.expanduser(name))]  # noqa: PTH111, PTH113 - never raise
     if wanted and not database.exists():
         raise ConfigError(no_run(f"sqlite:///{database}"))
-    with suppress(sqlite3.Error), closing(read_only(database)) as store:
+    with suppress(sqlite3.Error), closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=1)) as store:
         for name in wanted:
             if not store.execute(f"SELECT 1 FROM {_ACTIVE} LIMIT 1").fetchone():
                 raise ConfigError(no_run(f"sqlite:///{database}"))
@@ -88,7 +88,7 @@ def check_sweep(database: Path, name: str) -> None:
         return
     if database.exists():
         try:
-            with closing(read_only(database)) as store:
+            with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=1)) as store:
                 given = {"name": name, "length": len(name), "origin": ORIGIN_TAG}
                 if len(name) >= SHORTEST_PREFIX and store.execute(_IS_NAMED, given).fetchone():
                     return
@@ -114,11 +114,14 @@ def unknown_sweep(uri: str, name: str, num_matches: int, sweeps: Sequence[tuple[
     )
 
 
+<<<<<<< HEAD
 def read_only(database: Path, timeout: float = 1.0) -> sqlite3.Connection:
     """Returns a connection to `database` that changes nothing; it waits `timeout` seconds for a writer."""
     return sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True, timeout=timeout)
 
 
+=======
+>>>>>>> parent of 425a59d (Stores in folders with # or % in their names are read)
 def no_run(uri: str) -> str:
     """The message about a store without any run."""
     return (
