@@ -114,14 +114,6 @@ def unknown_sweep(uri: str, name: str, num_matches: int, sweeps: Sequence[tuple[
     )
 
 
-<<<<<<< HEAD
-def read_only(database: Path, timeout: float = 1.0) -> sqlite3.Connection:
-    """Returns a connection to `database` that changes nothing; it waits `timeout` seconds for a writer."""
-    return sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True, timeout=timeout)
-
-
-=======
->>>>>>> parent of 425a59d (Stores in folders with # or % in their names are read)
 def no_run(uri: str) -> str:
     """The message about a store without any run."""
     return (
