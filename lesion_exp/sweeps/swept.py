@@ -127,9 +127,9 @@ def find_swept(store: Store, folder: Path, spec: str) -> Swept:
 
 
 def _parent(store: Store, spec: str) -> Run:
+    if spec == LATEST and (newest := next(runs_where(store, _KIND), None)):
+        return newest
     runs = list(runs_where(store, _KIND))
-    if spec == LATEST and runs:
-        return runs[0]
     matches = [run for run in runs if names_sweep(spec, run.tags.get("sweep_id", ""), run.run_id)]
     if len(matches) != 1:
         sweeps = [(run.tags.get("sweep_id"), run.run_id, run.name) for run in matches or runs]

@@ -6,7 +6,7 @@ import json
 import logging
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from lesion_exp.errors import ConfigError, first_cases, nearest
@@ -27,6 +27,15 @@ _NOT_TRAINED: Final = ("preview", "comparison", "ensemble", IMPORTED)
 """Values of the tag `kind` of runs in which nothing was trained."""
 READS_TAG: Final = "test_readings"
 """Tag of a run that read its test part: the number of reads of that part so far, over all runs in the store."""
+COUNTED: Final = 200
+"""Runs whose reads of a test part are counted one by one, the newest; the reads before them are in their tags."""
+_FINISHED: Final = "attributes.status = 'FINISHED'"
+_ID_LENGTH: Final = 32
+_FIRST_PAGE: Final = 4
+_LARGEST_PAGE: Final = 400
+"""A search reads all parameters, metrics and tags of its runs, so its first pages are small: mostly one run is wanted.
+
+Later ones are larger, since the store sorts all runs again for each page."""
 
 
 def find_run(store: Store, spec: str) -> Run:
@@ -51,7 +60,7 @@ def find_run(store: Store, spec: str) -> Run:
         return _best(store, spec.removeprefix("best:"))
     prefix = spec.lower()
     if re.fullmatch(rf"[0-9a-f]{{{SHORTEST_PREFIX},32}}", prefix):
-        matches = list(_runs(store, f"attributes.run_id LIKE '{prefix}%'"))
+        matches = _by_id(store, prefix) or list(_runs(store, f"attributes.run_id LIKE '{prefix}%'"))
         matches = matches or list(_runs(store, f"tags.{ORIGIN_TAG} LIKE '{prefix}%'"))
         if len(matches) == 1:
             return _run(store, matches[0])
@@ -73,21 +82,34 @@ def find_tagged(store: Store, tags: Mapping[str, str]) -> Run | None:
 
 def find_finished(store: Store, job_hash: str) -> Iterator[Run]:
     """The FINISHED runs of a job, the newest first."""
-    condition = f"attributes.status = 'FINISHED' AND tags.job_hash = '{job_hash}'"
-    return (_run(store, run) for run in _runs(store, condition))
+    return runs_where(store, f"{_FINISHED} AND tags.job_hash = '{job_hash}'")
 
 
-def _runs(store: Store, condition: str = "") -> Iterator[MlflowRun]:
-    """The runs of all experiments that match `condition`, the newest first."""
+def _runs(store: Store, condition: str = "", order: str = "attributes.start_time DESC") -> Iterator[MlflowRun]:
+    """The runs of all experiments that match `condition`, in an order in which equal ones are the newest first."""
     experiments = store.experiment_ids()
-    token = None
+    token, size = None, _FIRST_PAGE
     while experiments:
-        order = ["attributes.start_time DESC"]
-        page = store.client.search_runs(experiments, condition, max_results=RECENT, order_by=order, page_token=token)
+        page = store.client.search_runs(experiments, condition, max_results=size, order_by=[order], page_token=token)
         yield from page
-        token = page.token
+        token, size = page.token, min(_LARGEST_PAGE, 4 * size)
         if not token:
             return
+
+
+def _by_id(store: Store, run_id: str) -> list[MlflowRun]:
+    """The run with a whole id, which the store finds without a search; empty if there is none."""
+    from mlflow.exceptions import MlflowException
+
+    if len(run_id) < _ID_LENGTH:
+        return []
+    try:
+        run = store.client.get_run(run_id)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return []
+    return [run] if run.info.lifecycle_stage == "active" else []
 
 
 def _run(store: Store, run: MlflowRun) -> Run:
@@ -116,14 +138,11 @@ def _best(store: Store, metric: str) -> Run:
     names = list(dict.fromkeys(spelled for name in names for spelled in (name, allowed_name(name))))
     for name in names:
         known_as = given_name(name)
-        found = [] if is_in_files_alone(known_as) else _valued(store, name, metrics_alone=True)
-        if not found and may_be_in_files(known_as):
-            found = _valued(store, name, metrics_alone=False)
-        honest = next((run for run in found if run.tags.get("leaky") != "true"), None)
-        if honest is not None and honest is not found[0]:
-            log.warning("Left out run %s, which has a better %s but is leaky.", found[0].run_id, name)
-        if found:
-            return honest or found[0]
+        found = None if is_in_files_alone(known_as) else _first_honest(_ranked_by_metric(store, name), name)
+        if found is None and may_be_in_files(known_as):
+            found = _first_honest(_ranked_by_files(store, name), name)
+        if found is not None:
+            return found
     recent = _recent(store)
     known = {name for run in recent for name in run.data.metrics}
     known |= next((_run(store, run).results().keys() for run in recent if _is_trained(run)), set())
@@ -133,33 +152,58 @@ def _best(store: Store, metric: str) -> Run:
     )
 
 
-def _valued(store: Store, name: str, *, metrics_alone: bool) -> list[Run]:
-    """The FINISHED trained runs with a value of `name`, the best first, of equal ones the newest.
+def _first_honest(ranked: Iterable[Run], name: str) -> Run | None:
+    """The first run that is not leaky; the first one if all are, None if there is none."""
+    best = None
+    for run in ranked:
+        best = best or run
+        if run.tags.get("leaky") != "true":
+            if run is not best:
+                log.warning("Left out run %s, which has a better %s but is leaky.", best.run_id, name)
+            return run
+    return best
 
-    Without `metrics_alone` the files of all runs are read as well.
+
+def _ranked_by_metric(store: Store, name: str) -> Iterator[Run]:
+    """The FINISHED trained runs with a value of a metric, sorted by the store: the best first, then the newest.
+
+    All of them are read only for a metric that configs add, whose direction is in the runs' tags.
     """
-    condition = "attributes.status = 'FINISHED'"
-    if metrics_alone:
-        if '"' in name or "`" in name:
-            return []
-        condition += f" AND metrics.`{name}` > {-1e300:f}"
+    if '"' in name or "`" in name:
+        return
+    condition = f"{_FINISHED} AND metrics.`{name}` > {-1e300:f}"
+    tags = (run.data.tags for run in _runs(store, condition) if _has(run, name))
+    way = "ASC" if _mode(name, tags) == "min" else "DESC"
+    for known in _runs(store, condition, f"metrics.`{name}` {way}"):
+        if _has(known, name):
+            yield _run(store, known)
+
+
+def _has(run: MlflowRun, name: str) -> bool:
+    """Whether `run` was trained and has a value of a metric that is a number."""
+    return _is_trained(run) and not math.isnan(run.data.metrics.get(name, math.nan))
+
+
+def _ranked_by_files(store: Store, name: str) -> list[Run]:
+    """As `_ranked_by_metric`, for a result that runs may have in their files, which are all read."""
     found = []
-    for known in _runs(store, condition):
+    for known in _runs(store, _FINISHED):
         run = _run(store, known)
         value = run.result(name) if _is_trained(known) else None
         if value is not None and not math.isnan(value):
             found.append((value, run))
-    sign = 1 if found and _mode(name, [run for _, run in found]) == "min" else -1
+    sign = 1 if _mode(name, (run.tags for _, run in found)) == "min" else -1
     return [run for _, run in sorted(found, key=lambda pair: sign * pair[0])]
 
 
-def _mode(name: str, runs: Sequence[Run]) -> str:
-    """The better direction of a metric of the `runs`; for one that their configs add it is read from their tags."""
+def _mode(name: str, tags: Iterable[Mapping[str, str]]) -> str:
+    """The better direction of a metric; for one that configs add it is read from the `tags` of its runs."""
     known_as = given_name(name)
     if entry_of(known_as) is not None:
         return mode_of(known_as)
-    added = [json.loads(run.tags.get(MODES_TAG, "{}")) for run in runs]
-    modes = {found.get(known_as.rpartition("/")[2], "max") for found in added}
+    modes = {json.loads(found.get(MODES_TAG, "{}")).get(known_as.rpartition("/")[2], "max") for found in tags}
+    if not modes:
+        return "max"
     if len(modes) > 1 or None in modes:
         why = "the runs disagree" if len(modes) > 1 else "its class does not define it (higher_is_better)"
         raise ConfigError(
@@ -217,7 +261,11 @@ def _line(run: MlflowRun) -> str:
 
 
 def count_test_set_reads(store: Store, data: DataFingerprint, split_hash: str) -> int:
-    """The number of runs in the store that read the test part of this split; labels may have changed since."""
+    """The number of reads of the test part of this split by runs of the store; labels may have changed since.
+
+    The newest `COUNTED` runs are counted, and before them the reads that they had counted themselves: reads by several
+    runs at the same moment may be counted once there.
+    """
     from lesion_exp.data.data_fingerprint import PART_TAG, TOTAL_TAG  # imports what reads images
 
     experiments = store.experiment_ids()
@@ -225,12 +273,9 @@ def count_test_set_reads(store: Store, data: DataFingerprint, split_hash: str) -
     by_all = f"tags.{TOTAL_TAG} = '{data.before}'"  # runs of earlier versions
     found = set()
     for same in (by_images, by_all) if experiments else ():
-        token = None
-        while True:
-            condition = f"{same} AND tags.split_hash = '{split_hash}' AND tags.{READS_TAG} != ''"
-            page = store.client.search_runs(experiments, condition, page_token=token)
-            found |= {run.info.run_id for run in page}
-            token = page.token
-            if not token:
-                break
+        condition = f"{same} AND tags.split_hash = '{split_hash}' AND tags.{READS_TAG} != ''"
+        page = store.client.search_runs(experiments, condition, max_results=COUNTED)  # the newest first
+        found |= {run.info.run_id for run in page}
+        if page.token:
+            return len(found) + min(int(run.data.tags[READS_TAG]) for run in page) - 1
     return len(found)

@@ -6,10 +6,12 @@ import logging
 import re
 import shutil
 import time
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 from lesion_exp.data.lock import hold, is_held, release
 from lesion_exp.tracking.embedded import DEAD_AFTER_SECONDS, HEARTBEAT_TAG
+from lesion_exp.tracking.find import runs_where
 from lesion_exp.tracking.spool import LOCK_FILE, SPOOL_DIR, Spool, SpoolHeld, read_header
 from lesion_exp.tracking.uploader import SESSION, SESSION_TAG, upload_remaining
 
@@ -23,6 +25,7 @@ log = logging.getLogger(__name__)
 HEARTBEAT_SECONDS: Final = 15.0
 """An active run renews its heartbeat this often."""
 LOG_FILE: Final = "log.txt"
+_IDS_IN_A_SEARCH: Final = 100
 _RUN_ID: Final = re.compile("[0-9a-f]{32}")
 
 
@@ -73,24 +76,27 @@ def clear_finished(store: Store) -> list[str]:
     Their checkpoints are among their artifacts by then. Folders stay that a process holds, that contain data to be
     uploaded, or whose run is in another store or can be resumed.
     """
+    waiting = {
+        folder.name: folder
+        for folder in sorted(store.live.glob("[0-9a-f]*"))
+        if _RUN_ID.fullmatch(folder.name) and not (folder / SPOOL_DIR).exists()
+    }
     cleared = []
-    for folder in sorted(store.live.glob("[0-9a-f]*")):
-        if not _RUN_ID.fullmatch(folder.name) or (folder / SPOOL_DIR).exists() or not _is_finished(store, folder.name):
-            continue
+    for run_id in sorted(_finished(store, list(waiting))):
+        folder = waiting[run_id]
         if hold(folder / LOCK_FILE):
             shutil.rmtree(folder, ignore_errors=True)
             release(folder / LOCK_FILE)
-            cleared.append(folder.name)
+            cleared.append(run_id)
     return cleared
 
 
-def _is_finished(store: Store, run_id: str) -> bool:
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return bool(store.client.get_run(run_id).info.status == "FINISHED")
-    except MlflowException:
-        return False
+def _finished(store: Store, run_ids: Sequence[str]) -> Iterator[str]:
+    """Those of `run_ids` whose run has finished; a search asks for many, since each may be a request to a server."""
+    for begin in range(0, len(run_ids), _IDS_IN_A_SEARCH):
+        listed = ", ".join(f"'{run_id}'" for run_id in run_ids[begin : begin + _IDS_IN_A_SEARCH])
+        condition = f"attributes.status = 'FINISHED' AND attributes.run_id IN ({listed})"
+        yield from [run.run_id for run in runs_where(store, condition)]
 
 
 def _mark_killed(store: Store, run: MlflowRun) -> bool:

@@ -1,0 +1,116 @@
+"""Questions about a store with many runs read as many of them as the answer needs."""
+
+import sqlite3
+from contextlib import closing
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from lesion_exp.data.data_fingerprint import PART_TAG
+from lesion_exp.sweeps.swept import find_swept
+from lesion_exp.tracking import find
+from lesion_exp.tracking.find import READS_TAG, count_test_set_reads, find_run, find_tagged
+from lesion_exp.tracking.heartbeat import clear_finished
+from lesion_exp.tracking.store import Store
+
+MANY = 120
+DATA: Any = SimpleNamespace(parts={"images": "these"}, before="before")
+
+
+def add_runs(store: Store, count: int, *, begun: int = 0, metric: str = "test/accuracy", **tags: str) -> list[str]:
+    """Finished runs, one second apart; the value of the metric is largest in the middle. Returns their ids."""
+    ids = [f"{begun + number:032x}" for number in range(count)]
+    experiment = int(store.experiment_id("tests"))
+    with closing(sqlite3.connect(store.database or "")) as connection, connection:
+        connection.executemany(
+            "INSERT INTO runs (run_uuid, start_time, artifact_uri, experiment_id, name, user_id, status, "
+            "lifecycle_stage) VALUES (?, ?, ?, ?, 'one', 'me', 'FINISHED', 'active')",
+            [(run_id, int(run_id, 16) * 1000, f"{store.root}/none", experiment) for run_id in ids],
+        )
+        connection.executemany(
+            "INSERT INTO latest_metrics (run_uuid, key, value, timestamp, step, is_nan) VALUES (?, ?, ?, 0, 0, 0)",
+            [(run_id, metric, -abs(number - count // 2)) for number, run_id in enumerate(ids)],
+        )
+        connection.executemany(
+            "INSERT INTO tags (run_uuid, key, value) VALUES (?, ?, ?)",
+            [(run_id, name, text) for run_id in ids for name, text in tags.items()],
+        )
+    return ids
+
+
+@pytest.fixture
+def read(store: Store, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The number of runs that each search has returned."""
+    found: list[int] = []
+    search = store.client.search_runs
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        page = search(*arguments, **options)
+        found.append(len(page))
+        return page
+
+    monkeypatch.setattr(store.client, "search_runs", counted)
+    return found
+
+
+def test_one_run_of_many_is_found_without_reading_the_others(store: Store, read: list[int]) -> None:
+    ids = add_runs(store, MANY, kind="train")
+    assert find_run(store, "latest").run_id == ids[-1]
+    assert find_run(store, "best:test/accuracy").run_id == ids[MANY // 2]
+    tagged = find_tagged(store, {"kind": "train"})
+    assert tagged is not None
+    assert tagged.run_id == ids[-1]
+    assert sum(read) < 15
+    read.clear()
+    assert find_run(store, ids[3]).run_id == ids[3]
+    assert read == [], "a whole id needs no search"
+
+
+def test_all_of_many_runs_are_read_in_few_searches(store: Store, read: list[int]) -> None:
+    ids = add_runs(store, MANY)
+    assert [run.run_id for run in find.runs_where(store, "")] == ids[::-1]
+    assert len(read) < 6
+
+
+def test_best_reads_on_while_the_runs_are_leaky_and_takes_the_newest_of_equal_ones(store: Store) -> None:
+    leaky = add_runs(store, 9, leaky="true")
+    honest = add_runs(store, 9, begun=100, leaky="false")
+    with closing(sqlite3.connect(store.database or "")) as connection, connection:
+        connection.execute("UPDATE latest_metrics SET value = 1.0 WHERE run_uuid IN (?, ?)", (leaky[2], leaky[5]))
+        connection.execute("UPDATE latest_metrics SET value = 0.5 WHERE run_uuid IN (?, ?)", (honest[3], honest[6]))
+    assert find_run(store, "best:test/accuracy").run_id == honest[6]
+    with closing(sqlite3.connect(store.database or "")) as connection, connection:
+        connection.execute("UPDATE tags SET value = 'true' WHERE key = 'leaky'")
+    assert find_run(store, "best:test/accuracy").run_id == leaky[5]
+
+
+def test_the_smallest_value_of_a_loss_is_the_best(store: Store, read: list[int]) -> None:
+    ids = add_runs(store, MANY, metric="test/loss")
+    assert find_run(store, "best:test/loss").run_id == ids[0]
+    assert sum(read) < 10
+
+
+def test_reads_of_a_test_part_are_counted_from_the_newest_runs(
+    store: Store, read: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(find, "COUNTED", 3)
+    tags = {f"{PART_TAG}images": "these", "split_hash": "s"}
+    for number in range(10):
+        assert count_test_set_reads(store, DATA, "s") == number
+        add_runs(store, 1, begun=number, **tags, **{READS_TAG: str(number + 1)})
+    assert max(read) == 3
+
+
+def test_the_newest_sweep_of_many_is_found_without_reading_the_others(store: Store, read: list[int]) -> None:
+    ids = add_runs(store, MANY, kind="sweep", sweep_id="s")
+    assert find_swept(store, store.root / "sweeps", "latest").parent.run_id == ids[-1]
+    assert sum(read) < 15
+
+
+def test_many_live_folders_are_one_question(store: Store, read: list[int]) -> None:
+    ids = add_runs(store, 2)
+    for run_id in [*ids, *(f"{number:032x}" for number in range(50, 80))]:
+        (store.live / run_id).mkdir(parents=True)
+    assert clear_finished(store) == ids
+    assert len(read) == 1
