@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 SEPARATOR: Final = "!/"
 ZIP: Final = ".zip"
 MAX_DEPTH: Final = 3
-"""Greatest number of zips inside one another. It is possible to make a zip that contains itself."""
+"""Greatest number of zips inside one another, because a zip can be made that contains itself."""
 _CONTAINER: Final = re.compile(r"\.(?:zip|npz|hdf5|h5)(?=!/)", re.IGNORECASE)
 _ENCRYPTED: Final = 0x1
 _LOCAL_HEADER: Final = struct.Struct("<26xHH")
@@ -89,25 +89,43 @@ class Archive:
         return sorted(name for name in self.members if name and not name.endswith("/"))
 
     def size(self, name: str) -> int:
-        """Returns the size of a member in bytes after unpacking."""
-        return self.members[name].file_size
+        """Returns the size of a member in bytes after unpacking.
+
+        Raises:
+            DataError: there is no such member.
+        """
+        return self._member(name).file_size
 
     def checksum(self, name: str) -> int:
-        """Returns the CRC-32 of a member's bytes, as recorded in the zip's directory."""
-        return self.members[name].CRC
+        """Returns the CRC-32 of a member's bytes, as recorded in the zip's directory.
+
+        Raises:
+            DataError: there is no such member.
+        """
+        return self._member(name).CRC
 
     def read(self, name: str) -> bytes:
-        """Returns the bytes of a member."""
+        """Returns the bytes of a member.
+
+        Raises:
+            DataError: there is no such member.
+        """
+        info = self._member(name)
         with self._lock:
-            return self._zip.read(self.members[name])
+            return self._zip.read(info)
+
+    def _member(self, name: str) -> zipfile.ZipInfo:
+        if name not in self.members:
+            raise DataError(f"expected {name} in the zip {self.locator}, but it has no such file; correct the name")
+        return self.members[name]
 
     def open_zip(self, name: str) -> IO[bytes]:
         """Opens a zip inside this zip: as a view of the outer file if it is stored uncompressed, else unpacked.
 
         Raises:
-            DataError: there is not enough room on the disk to unpack it.
+            DataError: there is no such member, or not enough room on the disk to unpack it.
         """
-        info = self.members[name]
+        info = self._member(name)
         with self._lock:
             source = self._zip.fp
             assert source is not None
@@ -176,11 +194,13 @@ def open_archive(locator: str) -> Archive:
         DataError: the zip cannot be opened, needs a password, or lies in too many others.
     """
     if locator.count(SEPARATOR) >= MAX_DEPTH:
-        raise DataError(f"expected at most {MAX_DEPTH} zips in one another, got {locator}; unzip the outer ones")
+        raise DataError(f"expected at most {MAX_DEPTH} zips inside one another, got {locator}; unzip the outer ones")
     try:
         status = Path(file_of(locator)).stat()
     except OSError as error:
-        raise DataError(f"expected a zip at {file_of(locator)}, but it cannot be opened: {error}") from error
+        raise DataError(
+            f"expected a zip at {file_of(locator)}, but it cannot be opened: {error}; correct the path"
+        ) from error
     if not stat.S_ISREG(status.st_mode):
         raise DataError(
             f"expected a regular file at {file_of(locator)}, got a folder, pipe or device; name the zip itself"
@@ -203,7 +223,7 @@ def _opened(locator: str, size: int, changed: int, process: int) -> Archive:
         return Archive(locator, open_archive(container).open_zip(member))
     except NotImplementedError as error:  # zipfile raises it for a compression method that it does not know: Deflate64
         raise DataError(
-            f"expected a zip at {locator} whose compression Python can undo, got another ({error}); unzip "
+            f"expected a zip at {locator} with a compression that Python supports, got another ({error}); unzip "
             f"{file_of(locator)} with the program that made it, and move the zip out of the folder"
         ) from error
     except (OSError, LookupError, zipfile.BadZipFile, zlib.error, EOFError, struct.error) as error:
@@ -227,7 +247,7 @@ def members_of(locator: str) -> Iterator[str]:
 
 
 def is_clutter(parts: Iterable[str]) -> bool:
-    """Whether a path belongs to the operating system: a hidden file or folder, or one in `__MACOSX`."""
+    """Returns whether a path belongs to the operating system: a hidden file or folder, or one in `__MACOSX`."""
     return any(part.startswith(".") or part == "__MACOSX" for part in parts)
 
 
@@ -247,7 +267,9 @@ def size_and_checksum(locator: str) -> tuple[int, int]:
             while chunk := file.read(2**20):
                 checksum, size = zlib.crc32(chunk, checksum), size + len(chunk)
     except OSError as error:
-        raise DataError(f"expected a file at {locator}, but it cannot be read: {error}") from error
+        raise DataError(
+            f"expected a file at {locator}, but it cannot be read: {error}; correct the path, or restore the file"
+        ) from error
     return size, checksum
 
 
@@ -255,7 +277,8 @@ def size_of(locator: str) -> int:
     """Returns the size in bytes of the file at `locator`, or -1 if there is no such file."""
     container, member = split_locator(locator)
     if container.lower().endswith(ZIP):
-        return open_archive(container).size(member)
+        archive = open_archive(container)
+        return archive.size(member) if member in archive.members else -1
     try:
         return Path(locator).stat().st_size
     except OSError:

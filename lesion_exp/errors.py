@@ -18,7 +18,7 @@ from typing import Final
 from lesion_exp.byte_size import file_size
 
 _NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT)
-"""The errors of a file system that is full, or of which the user's share is."""
+"""Error numbers of the operating system for a full disk and for a user's quota that is used up."""
 
 
 class UserError(ValueError):
@@ -39,10 +39,12 @@ class LeakageError(UserError):
 
 @contextmanager
 def told_if_full(folder: Path, remedy: str) -> Iterator[None]:
-    """Turns the error of a full disk, which names no file where a file was open already, into one that names `folder`.
+    """Raises an error that names `folder` in place of the operating system's error about a full disk.
+
+    The operating system names no file if the file was open already.
 
     Args:
-        folder: an existing folder below which is written.
+        folder: an existing folder below which the block writes.
         remedy: what the user can do besides freeing room.
 
     Raises:
@@ -61,7 +63,7 @@ def told_if_full(folder: Path, remedy: str) -> Iterator[None]:
 
 
 def check_output(output: Path, *, is_folder: bool = False) -> None:
-    """Checks before the work begins that its result can be written.
+    """Checks before a command's work begins that its result can be written.
 
     Args:
         output: what the user gave as `output=`.
@@ -86,19 +88,21 @@ def check_file(path: Path, what: str) -> None:
     """Checks that there is a file at `path`; `what` says for messages what it contains.
 
     Raises:
-        DataError: there is none.
+        DataError: there is no file at `path`.
     """
     if not path.is_file():
         raise DataError(f"expected a file with {what}, but there is none at {path}; correct the path")
 
 
 def is_full(error: BaseException) -> bool:
-    """Whether `error` says that a disk, or the user's quota on it, is full."""
+    """Returns whether `error` says that a disk, or the user's quota on it, is full."""
     return isinstance(error, OSError) and error.errno in _NO_ROOM
 
 
 def is_no_path(error: BaseException) -> bool:
-    """Whether `error` says that a text cannot be a path here: it is too long, or begins with ~ and no user's name."""
+    """Returns whether `error` says that a text cannot be a path here: it is too long, or begins with ~ and no user's
+    name.
+    """
     if isinstance(error, OSError):
         return error.errno == errno.ENAMETOOLONG
     return isinstance(error, RuntimeError) and str(error) == "Could not determine home directory."  # of pathlib

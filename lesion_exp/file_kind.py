@@ -62,7 +62,7 @@ def image_format(encoded: bytes) -> str | None:
 
 
 def is_heif(encoded: bytes) -> bool:
-    """Whether the first bytes are those of a HEIC photograph, the format of many phones."""
+    """Returns whether the first bytes are those of a HEIC photograph, the format of many phones."""
     return encoded[4:8] == b"ftyp" and _BRANDS.get(encoded[8:12]) == "a HEIC file"
 
 

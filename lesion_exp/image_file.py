@@ -65,12 +65,14 @@ def read_bytes(locator: str) -> bytes:
     except DataError:
         raise
     except _UNREADABLE as error:
-        raise DataError(f"expected an image at {locator}, but it cannot be read: {error}") from error
+        raise DataError(
+            f"expected a file at {locator}, but it cannot be read: {error}; correct the path, or restore the file"
+        ) from error
     raise DataError(f"expected a zip, hdf5 or npz container before '!/', got {locator}; correct the path")
 
 
 def check_image_file(path: str, max_bytes: int) -> None:
-    """Checks that a path from a request is a regular file of a known image format with at most `max_bytes`.
+    """Checks that a path from a request names a regular file of a known image format with at most `max_bytes`.
 
     The message is the same for everything else, so that requests cannot find out which files exist.
 
@@ -159,12 +161,15 @@ def _decoded(encoded: bytes, name: str, *, is_mask: bool) -> UInt8Array:
     except DataError:
         raise
     except Image.DecompressionBombError as error:
-        raise DataError(f"expected an image of at most {MAX_PIXELS:,} pixels, but {name} has far more") from error
+        raise DataError(
+            f"expected an image of at most {MAX_PIXELS:,} pixels, but {name} has far more; scale it down first"
+        ) from error
     except UnidentifiedImageError as error:
         raise DataError(_unidentified(encoded, name)) from error
     except Exception as error:  # Pillow's readers raise whatever a broken file provokes
         raise DataError(
-            f"expected an image, but {name} cannot be decoded: {str(error) or type(error).__name__}"
+            f"expected an image, but {name} cannot be decoded: {str(error) or type(error).__name__}; replace the "
+            f"file, or leave it out"
         ) from error
 
 
@@ -175,7 +180,7 @@ def _formats(encoded: bytes, name: str) -> tuple[str, ...]:
     try:
         from pillow_heif import register_heif_opener
     except ImportError as error:
-        raise DataError(f"{name} is a HEIC photograph: {not_installed('pillow-heif', 'HEIC photographs')}") from error
+        raise DataError(str(not_installed("pillow-heif", f"HEIC photographs such as {name}"))) from error
     register_heif_opener()
     return ("HEIF",)
 
@@ -208,7 +213,9 @@ def file_and_image_size(locator: str) -> tuple[int, int, int]:
     except UnidentifiedImageError as error:
         raise DataError(_unidentified(encoded, locator)) from error
     except Exception as error:  # as in `_decoded`
-        raise DataError(f"expected an image at {locator}, but its header cannot be read: {error}") from error
+        raise DataError(
+            f"expected an image at {locator}, but its header cannot be read: {error}; replace the file, or leave it out"
+        ) from error
 
 
 def fit(image: UInt8Array, shortest_side: int | None) -> UInt8Array:
@@ -287,13 +294,13 @@ def _hdf5_entry(path: str, member: str, locator: str) -> bytes:
     for part in member.split("/"):
         if not isinstance(place, h5py.Group) or not isinstance(place.get(part, getlink=True), h5py.HardLink):
             raise DataError(
-                f"expected an entry of {path} at {locator}, got none, or a link to another file; look at the names in "
-                f"the file"
+                f"expected an entry of {path} at {locator}, but there is none, or it is a link to another file; "
+                f"correct the name of the image, or copy the images into the file"
             )
         place = place[part]
     if not isinstance(place, h5py.Dataset) or place.is_virtual or place.external:
         raise DataError(
-            f"expected an image in {locator}, got a group, or data that lie in another file; copy the images into "
+            f"expected an image at {locator}, got a group, or data that lie in another file; copy the images into "
             f"{path}"
         )
     if place.ndim > 1:
@@ -327,7 +334,10 @@ def _npz_image(path: str, member: str, locator: str) -> UInt8Array:
         zipfile.BadZipFile,
         zlib.error,
     ) as error:
-        raise DataError(f"expected an image at {locator}, but it cannot be read: {error}") from error
+        raise DataError(
+            f"expected an image at {locator}, but it cannot be read: {error}; correct the path, or download the file "
+            f"again"
+        ) from error
     is_picture = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in {1, 3})
     if pixels.dtype.kind not in "iu" or not is_picture or not pixels.size:
         raise DataError(

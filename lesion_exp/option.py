@@ -23,7 +23,7 @@ REQUIRED: Final = dataclasses.MISSING
 
 @dataclass(frozen=True)
 class Kind:
-    """The kind of value that an option accepts; this one accepts any text.
+    """The kind of value that an option accepts; this class accepts any text.
 
     Args:
         placeholder: shown instead of a value in the help, such as `FILE`.
@@ -37,31 +37,32 @@ class Kind:
 
     @property
     def expected(self) -> str:
-        """The accepted values, in words that follow `expected KEY to be`."""
+        """The accepted values, as a text that follows `expected KEY to be`."""
         return self.noun
 
     def read(self, text: str) -> Any:
-        """The value that `text` represents.
+        """Returns the value that `text` represents.
 
         Raises:
-            ValueError: it represents none.
+            ValueError: `text` represents no value of this kind.
         """
         return text
 
     def accepts(self, value: Any) -> bool:
-        """Whether `value` is valid, from the command line or from Python code."""
+        """Returns whether `value` is valid, from the command line or from Python code."""
         return isinstance(value, str) and bool(value)
 
     def nearest(self, value: Any) -> str:
-        """The end of a message about the invalid `value`: valid values that it resembles."""
+        """Returns the end of a message about the invalid `value`: the valid values that resemble it."""
         return ""
 
 
 @dataclass(frozen=True)
 class Choice(Kind):
-    """One of `values`.
+    """A choice of one of `values`.
 
     Args:
+        values: the texts that are accepted.
         path_too: whether Python code may give a path instead of one of them.
     """
 
@@ -83,13 +84,13 @@ class Choice(Kind):
 
 
 def choice(values: Sequence[str], *, path_too: bool = False) -> Choice:
-    """One of `values`; the first one is the example."""
+    """Returns the kind of an option that is one of `values`; the first of them is the example."""
     return Choice("NAME", values[0], values=tuple(values), path_too=path_too)
 
 
 @dataclass(frozen=True)
 class Truth(Kind):
-    """`true` or `false`."""
+    """A truth value, `true` or `false`."""
 
     placeholder: str = "true"
     example: str = "true"
@@ -118,7 +119,7 @@ class Number(Kind):
         least: the smallest value.
         most: the largest value.
         above: whether `least` itself is too small.
-        whole: whether it must be a whole number.
+        whole: whether the number must be whole.
         words: texts that are accepted as well.
     """
 
@@ -160,7 +161,7 @@ class Number(Kind):
 
 
 def whole(least: int = 1, most: float = math.inf, example: str = "4", words: tuple[str, ...] = ()) -> Number:
-    """A whole number from `least` to `most`."""
+    """Returns the kind of an option that is a whole number from `least` to `most`."""
     return Number(example=example, least=least, most=most, whole=True, words=words)
 
 
@@ -171,7 +172,7 @@ class Place(Kind):
     Args:
         what: `file`, `folder`, or `path` for either. A file is refused as a folder, and a folder as a file; a path
             that does not exist is accepted.
-        suffixes: the endings that a file may have; any if there are none.
+        suffixes: the endings that a file may have; empty: any ending.
     """
 
     placeholder: str = "PATH"
@@ -196,12 +197,12 @@ class Place(Kind):
 
 
 def folder(example: str = "DIR") -> Place:
-    """A folder."""
+    """Returns the kind of an option that is a folder."""
     return Place("DIR", example, what="folder")
 
 
 def file(example: str, *suffixes: str) -> Place:
-    """A file, with one of `suffixes` if there are any."""
+    """Returns the kind of an option that is a file, with one of `suffixes` as its ending if there are any."""
     return Place(f"FILE{suffixes[0]}" if len(suffixes) == 1 else "FILE", example, what="file", suffixes=suffixes)
 
 
@@ -277,7 +278,7 @@ class Thresholds(Kind):
 
     Args:
         rules: words that may stand in place of a probability of a name.
-        by_class: whether there must be names.
+        by_class: whether the value must name classes.
     """
 
     placeholder: str = "P"
@@ -336,12 +337,12 @@ class Devices(Kind):
 
 
 def listed(text: str) -> list[str]:
-    """The parts of `a,b` or `[a,b]`."""
+    """Returns the parts of `a,b` or `[a,b]`."""
     return [part.strip() for part in text.removeprefix("[").removesuffix("]").split(",")]
 
 
 def either(values: Sequence[str]) -> str:
-    """The `values` in words: `a, b or c`."""
+    """Returns `values` as words: `a, b or c`."""
     return " or ".join(filter(None, [", ".join(values[:-1]), values[-1]]))
 
 
@@ -380,7 +381,7 @@ class Option:
         return f"{self.default:g}" if isinstance(self.default, float) else str(self.default)
 
     def read(self, text: str) -> Any:
-        """The value of `KEY=text`.
+        """Returns the value of `KEY=text`.
 
         Raises:
             ConfigError: the option does not accept the value.
@@ -397,7 +398,7 @@ class Option:
         """Checks a value from Python code.
 
         Raises:
-            ConfigError: the option does not accept it.
+            ConfigError: the option does not accept the value.
         """
         if value is None and self.default is None:
             return
@@ -418,13 +419,13 @@ def option(
     key: str | None = None,
     repr: bool = True,  # noqa: A002
 ) -> Any:
-    """A field of a dataclass that is an option of a verb.
+    """Returns a field of a dataclass that is an option of a verb.
 
     Args:
-        default: the value if none is given; `REQUIRED` if one must be given.
-        kind: the values that it accepts.
+        default: the value if none is given; `REQUIRED` if a value must be given.
+        kind: the values that the option accepts.
         meaning: one line for the help, with the unit of a quantity.
-        key: its name on the command line; None is the name of the field.
+        key: the name of the option on the command line; None is the name of the field.
         repr: whether the `repr` of the object shows the value.
     """
     metadata = {_OPTION: (key, kind, meaning)}
@@ -434,7 +435,7 @@ def option(
 
 
 def options_of(declaration: type) -> Iterator[Option]:
-    """The options that a dataclass declares, in the order of its fields."""
+    """Yields the options that a dataclass declares, in the order of its fields."""
     for entry in dataclasses.fields(declaration):
         if _OPTION in entry.metadata:
             key, kind, meaning = entry.metadata[_OPTION]

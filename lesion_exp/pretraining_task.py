@@ -36,7 +36,8 @@ class PretrainingTask(NetworkTask):
         backbone: the network.
         method: the loss with its heads and targets.
         options: see `TaskOptions`; the classes are those of the probe, none without labels.
-        make_optimizer, make_schedule: as for `NetworkTask`.
+        make_optimizer: see `NetworkTask`.
+        make_schedule: see `NetworkTask`.
         neighbours: number of nearest training images that vote in the probe.
     """
 
@@ -57,17 +58,20 @@ class PretrainingTask(NetworkTask):
         self._probed: tuple[list[Found], list[Found]] = ([], [])
 
     def encoder(self) -> nn.Module:
-        """The body whose weights are the result: the trained one, or the teacher of the method."""
+        """Returns the body whose weights are the result: the trained body, or the teacher of the method."""
         return self.backbone.body if self.method.teacher is None else self.method.teacher
 
     # training
 
     def _enter_epoch(self) -> None:
         if self.current_epoch + 1 == training_length(self.trainer).num_epochs:
-            self.trainer.check_val_every_n_epoch = 1  # the last epoch is probed, too
+            self.trainer.check_val_every_n_epoch = 1  # so that the last epoch is probed as well
 
     def training_step(self, batch: Sample, batch_idx: int) -> Tensor:
-        """The loss of the views of a batch, a scalar; the rows of a batch are the images of view 0, then of view 1."""
+        """Returns the loss of the views of a batch, a scalar.
+
+        The rows of a batch are the images of view 0, then those of view 1, and so on.
+        """
         images = batch["image"]
         if "plan" in batch:
             images = apply_plan(images, batch["plan"], self.options.image_size)
@@ -85,7 +89,7 @@ class PretrainingTask(NetworkTask):
         self.method.after_backward(self._progress())
 
     def parameter_groups(self) -> ParameterGroups:
-        """Those of the body, and the heads of the method at the full learning rate."""
+        """Returns the groups of the body, and those of the method's heads, which have the full learning rate."""
         groups = super().parameter_groups()
         heads = [weights for weights in self.method.parameters() if weights.requires_grad]
         decays = self.options.decay_norms_and_biases
@@ -128,7 +132,7 @@ class PretrainingTask(NetworkTask):
 
 
 def _gathered(batches: Sequence[Found]) -> tuple[Tensor, Tensor]:
-    """Features and labels of all ranks in the order of the part, whatever the number of processes."""
+    """Returns features and labels of all ranks in the order of the part, whatever the number of processes."""
     features, labels, index = (torch.cat(parts) for parts in zip(*batches, strict=True))
     if dist.is_available() and dist.is_initialized():
         parts: list[Any] = [None] * dist.get_world_size()

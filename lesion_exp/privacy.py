@@ -147,7 +147,9 @@ def _may_be_secret(name: str, text: str) -> bool:
 
 @functools.lru_cache(maxsize=8)
 def _secret_values(variables: tuple[tuple[str, str], ...]) -> re.Pattern[str] | None:
-    """A pattern that matches every secret among `variables`: their values, or the password if the value is a URI."""
+    """Returns a pattern that matches every secret among `variables`: their values, or the password if the value is a
+    URI.
+    """
     found: set[str] = set()
     for _, value in variables:
         if "://" in value:
@@ -165,7 +167,7 @@ def _secret_values(variables: tuple[tuple[str, str], ...]) -> re.Pattern[str] | 
 
 
 def address(uri: str) -> str:
-    """`uri` without user and password; child processes can still open the store (see the module)."""
+    """Returns `uri` without user and password. Child processes can still open the store (see the module)."""
     plain = without_secrets(uri)
     if plain != uri and uri not in _known():
         os.environ[KNOWN_VARIABLE] = "\n".join([*_known(), uri])
@@ -173,7 +175,7 @@ def address(uri: str) -> str:
 
 
 def with_credentials(uri: str) -> str:
-    """The whole address of the store at `uri` if the environment has it, else `uri` unchanged."""
+    """Returns the whole address of the store at `uri` if the environment has it, else `uri` unchanged."""
     if without_secrets(uri) != uri:
         return uri
     known = [*_known()[::-1], os.environ.get(URI_VARIABLE, "")]

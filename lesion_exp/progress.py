@@ -34,9 +34,7 @@ _hidden = False
 
 @contextmanager
 def without_progress() -> Iterator[None]:
-    """Shows no stage that is made within the block, so that no thread is started for it: a process that forks has
-    none.
-    """
+    """Within the block, stages are not shown and start no thread, because a process that forks must have no threads."""
     global _hidden
     before, _hidden = _hidden, True
     try:
@@ -160,7 +158,7 @@ def duration(seconds: float) -> str:
 
 
 def _is_first_process() -> bool:
-    """Whether this is the first of the processes that train together; it alone shows progress."""
+    """Returns whether this is the first of the processes that train together; it alone shows progress."""
     return os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("NODE_RANK", "0") == "0"
 
 

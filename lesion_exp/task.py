@@ -50,7 +50,7 @@ class TaskOptions:
 
 
 class NetworkTask(pl.LightningModule):
-    """What every training of a backbone shares: normalisation, seeds, loss of the epoch, optimizer, checkpoints.
+    """The common parts of all trainings of a backbone: normalisation, seeds, loss of the epoch, optimizer, checkpoints.
 
     Args:
         backbone: the network.
@@ -77,10 +77,10 @@ class NetworkTask(pl.LightningModule):
         self.make_optimizer = make_optimizer
         self.make_schedule = make_schedule
         self.teacher: Callable[[Sample, LesionClassifier], Tensor] | None = None
-        """Gives logarithms of probabilities, float32 (N, C), for the images of a batch as this network sees them. It is
-        no module of this one, so that no checkpoint holds it."""
+        """Returns logarithms of probabilities, float32 (N, C), for the images of a batch as this network sees them. It
+        is not a submodule, so that checkpoints do not contain it."""
         self.job_processes: int | None = None
-        """The number of processes that the job asks for, where this one trains the batches of several of them."""
+        """The number of processes that the job asks for, if this process trains the batches of several of them."""
         self.training_metrics = training_metrics()
         scale, shift = _scale_and_shift(options.mean, options.std, backbone.in_channels)
         self.register_buffer("scale", scale, persistent=False)
@@ -111,7 +111,7 @@ class NetworkTask(pl.LightningModule):
         self._enter_epoch()
 
     def _enter_epoch(self) -> None:
-        """What a task does when an epoch begins, or when a resumed run enters one in its middle."""
+        """Is called when an epoch begins, and when a resumed run enters an epoch in its middle."""
 
     def configure_gradient_clipping(
         self,
@@ -147,7 +147,7 @@ class NetworkTask(pl.LightningModule):
         self.log_dict(self.training_metrics.compute(), rank_zero_only=False, sync_dist=False)
 
     def mean_loss(self) -> float:
-        """The mean loss per image of the epoch so far, over all ranks; every rank must call it."""
+        """Returns the mean loss per image of the epoch so far, over all ranks; every rank must call it."""
         total, count = self._mean_loss.over_processes()
         return total / max(count, 1.0)
 
@@ -159,11 +159,11 @@ class NetworkTask(pl.LightningModule):
 
     @property
     def batches_per_batch(self) -> Fraction:
-        """How many batches of this process there are for each that a process of the job would have."""
+        """The number of batches of this process for each batch that a process of the job would have."""
         return Fraction(1) if self.job_processes is None else Fraction(self.job_processes, self.trainer.world_size)
 
     def _place(self, batch_idx: int) -> tuple[int, int]:
-        """The number of a batch among those of one of the job's processes, and the rank of that process."""
+        """Returns the number of a batch among those of one of the job's processes, and the rank of that process."""
         if self.job_processes is None:
             return batch_idx, self.global_rank
         return divmod(batch_idx * self.trainer.world_size + self.global_rank, self.job_processes)
@@ -179,7 +179,7 @@ class NetworkTask(pl.LightningModule):
     # optimisation
 
     def configure_optimizers(self) -> Any:
-        """The optimizer over layer-wise groups and its schedule, as Lightning wants them."""
+        """Returns the optimizer over layer-wise groups and its schedule, in Lightning's form."""
         optimizer = self.make_optimizer(self.parameter_groups(), self.lr)
         for group in optimizer.param_groups:
             group["lr"] *= group.pop("lr_scale", 1.0)
@@ -194,7 +194,7 @@ class NetworkTask(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": described}
 
     def parameter_groups(self) -> ParameterGroups:
-        """The groups of the parameters that are trained."""
+        """Returns the groups of the parameters that are trained."""
         return parameter_groups(self.backbone, self.options.decay_norms_and_biases)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -215,7 +215,7 @@ class LesionClassifier(NetworkTask):
     Args:
         backbone: the network.
         loss: the training objective.
-        mix: mixes images and labels of a batch; None does not.
+        mix: mixes images and labels of a batch; None: they are not mixed.
         options: see `TaskOptions`.
         make_optimizer: called with parameter groups and the learning rate.
         make_schedule: called with the optimizer, the number of training steps (infinite if training has no end) and
@@ -238,12 +238,13 @@ class LesionClassifier(NetworkTask):
         super().__init__(backbone, options, make_optimizer, make_schedule)
         self.loss = loss
         self.mix = mix
-        # the loss as a function: as a module of the metrics, too, its weights would stand in a checkpoint twice
+        # the loss as a function, because as a module of the metrics its weights would be in a checkpoint twice
         self.validation_metrics = validation_metrics(loss.__call__, options.classes, validation_ids, added)
 
     def forward(self, batch: Sample) -> Tensor:
-        """Logits, float32 (N, num_classes), of a batch whose images are uint8 or already normalised, or of one that has
-        features in their place.
+        """Returns the logits, float32 (N, num_classes), of a batch.
+
+        Its images are uint8 or already normalised; a batch may have features in their place.
         """
         if "features" in batch:
             return self.backbone.classify(batch["features"], batch.get("metadata")).float()
@@ -256,7 +257,7 @@ class LesionClassifier(NetworkTask):
         return logits.float()
 
     def encode(self, batch: Sample) -> Tensor:
-        """The features of a batch of images, floating point (N, F), which a batch may have in their place."""
+        """Returns the features of a batch of images, floating point (N, F), which a batch may have in their place."""
         clinical = batch.get("clinical")
         return self.backbone.encode(
             self.normalize(batch["image"]), None if clinical is None else self.normalize(clinical)
@@ -271,7 +272,7 @@ class LesionClassifier(NetworkTask):
             self.backbone.freeze_body() if frozen else self.backbone.unfreeze_body()
 
     def training_step(self, batch: Sample, batch_idx: int) -> Tensor:
-        """The loss of the batch, a scalar."""
+        """Returns the loss of the batch, a scalar."""
         faster = nullcontext() if "features" in batch else fast_depthwise_gradients(self.backbone)
         is_of_first = self._place(batch_idx)[1] == 0  # DDP keeps the running statistics of the first process alone
         running = nullcontext() if self.job_processes is None or is_of_first else without_running(self.backbone)
@@ -308,7 +309,7 @@ class LesionClassifier(NetworkTask):
         return batch.get("teacher") if self.teacher is None else self.teacher(batch, self)
 
     def _loss(self, logits: Tensor, batch: Sample, teacher: Tensor | None, order: Tensor | None = None) -> Tensor:
-        """The loss of `logits` for the labels and weights of `batch`, in another `order` if there is one."""
+        """Returns the loss of `logits` for the labels and weights of `batch`, in another `order` if there is one."""
         further = {"weights": _ordered(batch.get("weight"), order), "teacher": teacher}
         given = {name: values for name, values in further.items() if values is not None}
         value: Tensor = self.loss(logits, _ordered(batch["label"], order), **given)
@@ -335,9 +336,9 @@ class LesionClassifier(NetworkTask):
     # prediction
 
     def predict_step(self, batch: Sample, batch_idx: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Positions int64 (N,), probabilities float32 (N, C) and energies float32 (N,).
+        """Returns positions int64 (N,), probabilities float32 (N, C) and energies float32 (N,).
 
-        The latter two are means over the views of `tta`, which are views of images.
+        Probabilities and energies are means over the views of `tta`, unless the batch has features in place of images.
         """
         if "features" in batch:
             return batch["index"], *probabilities_and_energies(
@@ -359,7 +360,7 @@ def _ordered(values: Tensor | None, order: Tensor | None) -> Tensor | None:
 
 
 def training_length(trainer: pl.Trainer) -> TrainingLength:
-    """The length of the training of `trainer`, whose loader is made if necessary."""
+    """Returns the length of the training of `trainer`, whose loader is made if necessary."""
     trainer.fit_loop.setup_data()
     epochs = trainer.max_epochs
     return TrainingLength(
@@ -371,7 +372,7 @@ def training_length(trainer: pl.Trainer) -> TrainingLength:
 
 
 def parameter_groups(backbone: Backbone, decay_norms_and_biases: bool) -> ParameterGroups:
-    """Groups of the parameters that `backbone.tune` trains, with learning rates that decrease with depth.
+    """Returns the groups of the parameters that `backbone.tune` trains, with learning rates that decrease with depth.
 
     `lr_scale` is `layer_decay` to the power of the distance from the head. Norms and biases (vectors) get no weight
     decay unless `decay_norms_and_biases` is set.
@@ -391,7 +392,7 @@ def parameter_groups(backbone: Backbone, decay_norms_and_biases: bool) -> Parame
 
 
 def gather_rows(positions: npt.NDArray[np.int64], values: npt.NDArray[np.float32]) -> Rows:
-    """Gathers the rows of all ranks, sorted by position.
+    """Returns the rows of all ranks, sorted by position.
 
     Every position occurs once, since ranks evaluate disjoint subsets.
     """
@@ -407,7 +408,9 @@ def gather_rows(positions: npt.NDArray[np.int64], values: npt.NDArray[np.float32
 
 
 def _scale_and_shift(mean: Sequence[float], std: Sequence[float], channels: int) -> tuple[Tensor, Tensor]:
-    """Factor and offset for the uint8 values of each channel, which standardise it; a mask is centred at one half."""
+    """Returns the factor and offset that standardise the uint8 values of each channel; a mask is centred at one
+    half.
+    """
     extra = channels - len(mean)
     means, deviations = torch.tensor([*mean, *[0.5] * extra]), torch.tensor([*std, *[0.5] * extra])
     return 1 / (255 * deviations), -means / deviations

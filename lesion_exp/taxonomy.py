@@ -18,7 +18,7 @@ from typing import Final
 
 from lesion_exp.errors import DataError
 
-RESEARCH_ONLY: Final = "research use only: no output of this is a diagnosis"
+RESEARCH_ONLY: Final = "research use only: no output of this software is a diagnosis"
 """The notice on every output with predictions that leaves this project."""
 
 PSEUDO_RUN: Final = "pseudo_run"
@@ -196,14 +196,14 @@ def in_words(code: str) -> str:
 
 
 def malignancy(label: str) -> bool | None:
-    """Whether lesions of the class `label` (a code or a name) are malignant; None if they may be either, or for an
-    unknown class."""
+    """Returns whether lesions of the class `label` (a code or a name) are malignant; None if they may be either, or for
+    an unknown class."""
     code = code_of(label)
     return None if code is None else DIAGNOSES[code].malignant
 
 
 def is_malignant(label: str) -> bool:
-    """Whether lesions of the class `label` (a code or a name) are malignant.
+    """Returns whether lesions of the class `label` (a code or a name) are malignant.
 
     Raises:
         DataError: the taxonomy does not know the class, or the class may be either.
@@ -248,7 +248,9 @@ def map_label(label: str, classes: Collection[str], told_apart: Collection[str] 
 
 
 def is_wholly(label: str, target: str) -> bool:
-    """Whether all lesions of the class `label` belong to `target`, and not only some (as with scc and akiec)."""
+    """Returns whether all lesions of the class `label` belong to `target`, and not only some (as with scc and
+    akiec).
+    """
     wanted = code_of(target) or target
     return any(wholly for candidate, wholly in _containing(code_of(label) or label) if candidate == wanted)
 

@@ -22,7 +22,9 @@ _UNPRINTED: Final = re.compile(r"[^\S ]|[\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff\ud
 
 
 def in_notebook() -> bool:
-    """Whether the code runs in a notebook of Jupyter, Colab or Databricks. IPython in a terminal does not count."""
+    """Returns whether the code runs in a notebook of Jupyter, Colab or Databricks. IPython in a terminal does not
+    count.
+    """
     get_ipython = getattr(builtins, "get_ipython", None)
     shell = get_ipython() if callable(get_ipython) else None
     if shell is None:
@@ -63,7 +65,7 @@ def message_stream() -> IO[str]:
 
 
 def is_terminal(stream: IO[str]) -> bool:
-    """Whether `stream` is a terminal on which lines can be redrawn.
+    """Returns whether `stream` is a terminal on which lines can be redrawn.
 
     Variables such as FORCE_COLOR do not count, so that a log file never contains control characters.
     """
@@ -138,12 +140,12 @@ def say(text: str, stream: IO[str] | None = None, end: str = "\n") -> None:
 
 
 def shell_words(words: Iterable[str]) -> str:
-    """The words on one line, each quoted for a shell where necessary."""
+    """Returns the words on one line, each quoted for a shell where necessary."""
     return " ".join(map(_word, words))
 
 
 def shell_line(text: str) -> str:
-    """`text` unchanged if it is one line of printable characters, else quoted as one word of a shell."""
+    """Returns `text` unchanged if it is one line of printable characters, else quoted as one word of a shell."""
     return _word(text) if _UNPRINTED.search(text) else text
 
 
@@ -155,7 +157,7 @@ def _word(text: str) -> str:
 
 
 def _escape(character: str) -> str:
-    """The escape sequence of a character within `$'...'`, which bash and zsh read."""
+    """Returns the escape sequence of a character within `$'...'`, which bash and zsh read."""
     number = ord(character)
     if 0xDC80 <= number <= 0xDCFF:  # a byte of a name that is no UTF-8
         return f"\\x{number - 0xDC00:02x}"

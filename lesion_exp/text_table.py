@@ -109,7 +109,7 @@ def read_text(locator: str, encoding: str = AUTO) -> str:
     if _REPLACEMENT in text:
         line = len(text[: text.index(_REPLACEMENT) + 1].splitlines())
         log.warning(
-            "%s holds %d characters U+FFFD, the first in line %d: another program has replaced letters by them, so "
+            "%s contains %d characters U+FFFD, the first in line %d: another program has replaced letters by them, so "
             "names that differed only there are now the same. Export the file again as UTF-8",
             locator,
             text.count(_REPLACEMENT),
@@ -263,8 +263,8 @@ def _without_mark(raw: bytes, where: str) -> str:
     even, odd = raw[0::2].count(0) / max(len(raw[0::2]), 1), raw[1::2].count(0) / max(len(raw[1::2]), 1)
     if max(even, odd) < 0.3 or min(even, odd) > 0.05:
         raise DataError(
-            f"expected delimited text (a csv) at {where}, but it holds zero bytes, which no text has; save the table "
-            f"as CSV UTF-8"
+            f"expected delimited text (a csv) at {where}, but it contains zero bytes, which no text has; save the "
+            f"table as CSV UTF-8"
         )
     codec = "utf-16-be" if even > odd else "utf-16-le"
     log.info("%s has no byte order mark and is read as %s", where, codec)

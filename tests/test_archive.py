@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lesion_exp import archive
-from lesion_exp.archive import file_of, members_of, open_archive, size_and_checksum, split_locator
+from lesion_exp.archive import file_of, members_of, open_archive, size_and_checksum, size_of, split_locator
 from lesion_exp.errors import DataError
 from lesion_exp.image_file import read_bytes
 
@@ -90,7 +90,7 @@ def test_a_zip_without_end_is_refused(tmp_path: Path) -> None:
     for _ in range(archive.MAX_DEPTH):
         packed = _zip({"in.zip": packed})
     (tmp_path / "a.zip").write_bytes(packed)
-    with pytest.raises(DataError, match="at most 3 zips in one another"):
+    with pytest.raises(DataError, match="at most 3 zips inside one another"):
         list(members_of(str(tmp_path / "a.zip")))
 
 
@@ -116,7 +116,7 @@ def test_a_compression_that_zipfile_does_not_know_is_told_with_a_remedy(tmp_path
         packed[place : place + 2] = (9).to_bytes(2, "little")  # Deflate64, as Windows packs large files
     (tmp_path / "a.zip").write_bytes(bytes(packed))
     with pytest.raises(
-        DataError, match=r"a\.zip!/b\.zip whose compression Python can undo.*; unzip .*a\.zip with"
+        DataError, match=r"a\.zip!/b\.zip with a compression that Python supports.*; unzip .*a\.zip with"
     ) as told:
         list(members_of(str(tmp_path / "a.zip")))
     assert isinstance(told.value.__cause__, NotImplementedError)
@@ -127,6 +127,15 @@ def test_no_room_to_unpack_is_said_before(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(archive.shutil, "disk_usage", lambda folder: type("Usage", (), {"free": 3}))
     with pytest.raises(DataError, match=r"free bytes in .*unzip .*a\.zip"):
         list(members_of(str(tmp_path / "a.zip")))
+
+
+def test_a_file_that_a_zip_does_not_have_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.zip").write_bytes(_zip({"x.jpg": b"1"}))
+    missing = f"{tmp_path}/a.zip!/y.jpg"
+    for read in (read_bytes, size_and_checksum):
+        with pytest.raises(DataError, match=r"expected y\.jpg in the zip .*a\.zip, but it has no such file"):
+            read(missing)
+    assert size_of(missing) == -1
 
 
 def test_a_pipe_is_no_zip(tmp_path: Path) -> None:

@@ -71,7 +71,9 @@ class FusedColours:
 
 
 def is_colour_change(transform: Transform) -> bool:
-    """Whether a `FusedColours` can contain `transform`: a change of colour that does not depend on the image."""
+    """Returns whether a `FusedColours` can contain `transform`: a change of colour that does not depend on the
+    image.
+    """
     if type(transform) is albumentations.RandomBrightnessContrast:
         return bool(transform.brightness_by_max)
     return type(transform) in (albumentations.HueSaturationValue, albumentations.RandomGamma)

@@ -158,7 +158,7 @@ class FusedGeometry:
 
 
 def is_move(transform: Transform) -> bool:
-    """Whether a `FusedGeometry` can contain `transform`: a symmetry of the square or a warp."""
+    """Returns whether a `FusedGeometry` can contain `transform`: a symmetry of the square or a warp."""
     kinds = (
         albumentations.D4,
         albumentations.HorizontalFlip,
@@ -170,7 +170,7 @@ def is_move(transform: Transform) -> bool:
 
 
 def is_warp(transform: Transform) -> bool:
-    """Whether `transform` is affine, does not change the size of the image, and interpolates linearly."""
+    """Returns whether `transform` is affine, does not change the size of the image, and interpolates linearly."""
     if type(transform) is albumentations.Rotate:
         keeps_size = not transform.crop_border
     elif type(transform) is albumentations.Affine:

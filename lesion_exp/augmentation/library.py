@@ -89,7 +89,7 @@ def check_arguments(transform: object, path: str) -> None:
 
 
 def changes_size(transform: Transform) -> bool:
-    """Whether `transform`, or a transform inside it, changes the size of an image."""
+    """Returns whether `transform`, or a transform inside it, changes the size of an image."""
     return any(
         type(part).__module__.startswith(_SIZE_CHANGING_MODULES) or getattr(part, "changes_size", False)
         for _, part in walk(transform, "")
@@ -120,7 +120,7 @@ def _parameters(transform: Transform) -> dict[str, inspect.Parameter]:
 
 
 def _same(value: Any, default: Any) -> bool:
-    """Whether an attribute equals a default, which may be in a short form: 0.2 for (-0.2, 0.2), None for 0."""
+    """Returns whether an attribute equals a default, which may be in a short form: 0.2 for (-0.2, 0.2), None for 0."""
     if isinstance(value, dict):
         return all(_same(part, default) for part in value.values())
     if isinstance(value, tuple | list):

@@ -72,16 +72,24 @@ class AugmentationPipeline:
         device: str = "cpu",
     ) -> None:
         if image_size < 8:
-            raise ConfigError(f"expected image_size of at least 8 pixels, got {image_size}")
+            raise ConfigError(f"expected image_size of at least 8 pixels, got {image_size}; 224 is the default")
         check_choice("augmentation.fit", fit, FITS)
         interpolation, crop_share = interpolation or "bilinear", 1.0 if crop_share is None else crop_share
         check_choice("augmentation.interpolation", interpolation, INTERPOLATIONS)
         if not 0 < crop_share <= 1:
-            raise ConfigError(f"expected augmentation.crop_share above 0, up to 1, got {crop_share}")
+            raise ConfigError(
+                f"expected augmentation.crop_share above 0, up to 1, got {crop_share}; 1 shows the whole frame"
+            )
         if len(mean) != 3 or not all(0 <= value <= 1 for value in mean):
-            raise ConfigError(f"expected augmentation.mean as three values from 0 to 1 (RGB), got {list(mean)}")
+            raise ConfigError(
+                f"expected augmentation.mean as three values from 0 to 1 (RGB), got {list(mean)}; for example "
+                f"augmentation.mean=[0.485,0.456,0.406]"
+            )
         if len(std) != 3 or not all(value > 0 for value in std):
-            raise ConfigError(f"expected augmentation.std as three values above 0 (RGB), got {list(std)}")
+            raise ConfigError(
+                f"expected augmentation.std as three values above 0 (RGB), got {list(std)}; for example "
+                f"augmentation.std=[0.229,0.224,0.225]"
+            )
         self.image_size = image_size
         self.fit: Fit = fit
         self.mix = mix

@@ -46,13 +46,23 @@ class RandomFitCrop(GeometricTransform):
         super().__init__(p=p)
         check_choice("augmentation.fit", fit, FITS)
         if len(scale) != 2 or not 0 < scale[0] <= scale[1] <= 1:
-            raise ConfigError(f"expected scale as two rising shares of an area within (0, 1], got {list(scale)}")
+            raise ConfigError(
+                f"expected RandomFitCrop.scale as two rising shares of an area within (0, 1], such as [0.5, 1.0], got "
+                f"{list(scale)}"
+            )
         if len(ratio) != 2 or not 0 < ratio[0] <= ratio[1]:
-            raise ConfigError(f"expected ratio as two rising numbers above 0, such as [0.9, 1.1], got {list(ratio)}")
+            raise ConfigError(
+                f"expected RandomFitCrop.ratio as two rising numbers above 0, such as [0.9, 1.1], got {list(ratio)}"
+            )
         if len(fill) != 3 or not all(0 <= value <= 1 for value in fill):
-            raise ConfigError(f"expected fill as three shares of full range from 0 to 1 (RGB), got {list(fill)}")
+            raise ConfigError(
+                f"expected RandomFitCrop.fill as three values from 0 to 1 (RGB), such as [0.5, 0.5, 0.5], got "
+                f"{list(fill)}"
+            )
         if not 0 < crop_share <= 1:
-            raise ConfigError(f"expected crop_share above 0 and at most 1, got {crop_share}; 1 uses the whole frame")
+            raise ConfigError(
+                f"expected RandomFitCrop.crop_share above 0 and at most 1, got {crop_share}; 1 uses the whole frame"
+            )
         self.size = size
         self.fit: Fit = fit
         self.scale = (float(scale[0]), float(scale[1]))

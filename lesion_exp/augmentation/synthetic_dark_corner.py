@@ -36,7 +36,10 @@ class SyntheticDarkCorner(ImageTransform):
     ) -> None:
         super().__init__(p=p)
         if len(radius) != 2 or not 0 < radius[0] <= radius[1]:
-            raise ConfigError(f"expected SyntheticDarkCorner.radius as two rising numbers above 0, got {list(radius)}")
+            raise ConfigError(
+                f"expected SyntheticDarkCorner.radius as two rising numbers above 0, such as [0.5, 0.66], got "
+                f"{list(radius)}"
+            )
         if softness < 0:
             raise ConfigError(f"expected SyntheticDarkCorner.softness of at least 0, got {softness}; 0.06 is usual")
         if not 0 <= darkness <= 1:

@@ -30,11 +30,11 @@ log = logging.getLogger(__name__)
 
 
 def assemble(network: Network | nn.Module, shared: SharedOptions, shape: InputsAndOutputs) -> Backbone:
-    """`network` with its weights loaded, its input widened, attention inserted, and its last layer replaced by a head.
+    """Returns `network` as a backbone: with its weights, input channels and attention, and a head as its last layer.
 
     Raises:
-        ConfigError: not a network, one that does not end in a linear layer, attention for a network without feature
-            maps, metadata fusion without metadata, or weights that do not fit.
+        ConfigError: `network` is not a network, or does not end in a linear layer; attention is chosen for a network
+            without feature maps, or metadata fusion without metadata; or the weights do not fit.
     """
     known = network if isinstance(network, Network) else _known_of(network)
     module = known.module
@@ -43,8 +43,8 @@ def assemble(network: Network | nn.Module, shared: SharedOptions, shape: InputsA
     is_convolutional = not _has_attention(module) if known.is_convolutional is None else known.is_convolutional
     if shared.attention != "none" and not is_convolutional:
         raise ConfigError(
-            f"expected a convolutional network for backbone.attention={shared.attention}; transformers have their "
-            f"own: use backbone.attention=none"
+            f"expected a convolutional network for backbone.attention={shared.attention}, got "
+            f"{type(module).__name__}, which has attention layers of its own; set backbone.attention=none"
         )
     state, partial = _state(known, shared.weights), shared.weights_partial
     own = own_state(state) if state is not None else None
@@ -83,11 +83,16 @@ def assemble(network: Network | nn.Module, shared: SharedOptions, shape: InputsA
 
 
 def _without_other_head(own: dict[str, Tensor], weights: str, classes: tuple[str, ...]) -> dict[str, Tensor]:
-    """The weights of a file of this project without its head, if that was trained for other `classes`."""
+    """Returns the weights of a file of this project, without its head if that was trained for other `classes`."""
     known = tuple(map(str, card_of(Path(weights)).get("classes", ()))) if classes else ()
     if not known or known == classes:
         return own
-    log.info("the head of %s is left out: it knows %s, this run %s", weights, ", ".join(known), ", ".join(classes))
+    log.info(
+        "the head of %s is left out, because its classes are %s and those of this run are %s",
+        weights,
+        ", ".join(known),
+        ", ".join(classes),
+    )
     return {name: value for name, value in own.items() if not name.startswith("head.")}
 
 
@@ -95,7 +100,7 @@ def _known_of(module: object) -> Network:
     if not isinstance(module, nn.Module):
         raise ConfigError(
             f"expected the backbone's _target_ to return a torch.nn.Module or a lesion_exp.backbone.network.Network, "
-            f"got {type(module).__name__}"
+            f"got {type(module).__name__}; return one of these two"
         )
     return Network(module)
 
@@ -107,14 +112,14 @@ def _state(network: Network, weights: str) -> State | None:
         return read_state(hub_weights(weights).file if weights.startswith(HUB) else weights)
     if network.imagenet is None:
         raise ConfigError(
-            f"expected backbone.weights to be none or a file for {type(network.module).__name__}, of which there are "
-            f"no ImageNet weights, got imagenet"
+            f"expected backbone.weights to be none or a file for {type(network.module).__name__}, which has no "
+            f"ImageNet weights, got {weights}; set backbone.weights=none"
         )
     return network.imagenet(weights)
 
 
 def _num_features(module: nn.Module, linear: nn.Module | None, shape: InputsAndOutputs, *, is_checked: bool) -> int:
-    """Features in front of the head; where the head was only guessed, an image is sent through to confirm it."""
+    """Returns the number of features before the head. If the head was only guessed, an image confirms it."""
     expected = getattr(linear, "in_features", None)
     if not is_checked and expected is not None:
         return int(expected)
@@ -125,9 +130,9 @@ def _num_features(module: nn.Module, linear: nn.Module | None, shape: InputsAndO
         or features.flatten(1).shape[1] != (features.shape[1] if expected is None else expected)
     ):
         raise ConfigError(
-            f"expected a network that ends in a linear layer, but without its last one, of {expected} inputs, "
-            f"{type(module).__name__} gives {getattr(features, 'shape', type(features).__name__)}; name the layer: "
-            f"return lesion_exp.backbone.network.Network(module, head=...)"
+            f"expected a network that ends in a linear layer, but {type(module).__name__} without its last linear "
+            f"layer, which has {expected} inputs, returns {getattr(features, 'shape', type(features).__name__)}; name "
+            f"the layer that makes the logits: return lesion_exp.backbone.network.Network(module, head=NAME)"
         )
     return int(features.flatten(1).shape[1])
 

@@ -18,9 +18,9 @@ from lesion_exp.errors import ConfigError
 
 
 class MetadataEmbedding(nn.Module):
-    """Metadata as features: two layers of 512 and 128 units with Swish and dropout 0.3.
+    """Computes features of metadata by two layers of 512 and 128 units with Swish and dropout 0.3.
 
-    The form that won the ISIC challenges of 2019 and 2020 (Gessert et al. 2020, doi:10.1016/j.mex.2020.100864;
+    The winners of the ISIC challenges of 2019 and 2020 used it (Gessert et al. 2020, doi:10.1016/j.mex.2020.100864;
     Ha et al. 2020, arXiv:2010.05351).
     """
 
@@ -39,7 +39,7 @@ class MetadataEmbedding(nn.Module):
         )
 
     def forward(self, metadata: Tensor) -> Tensor:
-        """float32 (N, D) -> float32 (N, 128)."""
+        """Returns the features, float32 (N, 128), of metadata float32 (N, D)."""
         features: Tensor = self.layers(metadata)
         return features
 
@@ -57,28 +57,31 @@ class MetaBlock(nn.Module):
         self.shift = nn.Sequential(nn.Linear(width, num_features), nn.BatchNorm1d(num_features))
 
     def forward(self, features: Tensor, metadata: Tensor) -> Tensor:
-        """float32 (N, F) and (N, D) -> float32 (N, F)."""
+        """Returns the gated features, float32 (N, F), of features (N, F) and metadata (N, D)."""
         gated: Tensor = (features * self.scale(metadata)).tanh().add(self.shift(metadata)).sigmoid()
         return gated
 
 
 class Backbone(nn.Module):
-    """Images, a second view and metadata in; logits out.
+    """The network of a run: from images, and clinical photographs and metadata if the run uses them, to logits.
 
     Args:
         body: the feature extractor of the dermoscopic image.
         shared: the keys of `conf/backbone` that do not depend on the network.
-        shape: what data and task ask of the network.
-        head_name: what the library of the network calls its last layer, which the head stands for.
+        shape: the inputs and outputs that data and task require.
+        head_name: the name of the last layer in the library of the network; the head replaces this layer.
 
     Raises:
-        ConfigError: metadata fusion without metadata, or as `tuned_parameters`.
+        ConfigError: metadata fusion is chosen without metadata; or see `tuned_parameters`.
     """
 
     def __init__(self, body: FeatureExtractor, shared: SharedOptions, shape: InputsAndOutputs, head_name: str) -> None:
         super().__init__()
         if shared.metadata != "none" and not shape.metadata_width:
-            raise ConfigError(f"expected metadata columns for backbone.metadata={shared.metadata}, got none")
+            raise ConfigError(
+                f"expected metadata columns for backbone.metadata={shared.metadata}, got none; set "
+                f"backbone.metadata=none"
+            )
         self.shared = shared
         self.shape = shape
         self.in_channels = shape.in_channels
@@ -95,11 +98,11 @@ class Backbone(nn.Module):
             width += self.embedding.num_features
         self.dropout = nn.Dropout(shared.dropout)
         self.head = make_head(shared.head, width, shape.num_classes, shared.knn)
-        if shared.tune != "full":  # else parameters that a network fixes itself stay so
+        if shared.tune != "full":  # with full, parameters that a network freezes itself stay frozen
             self.unfreeze_body()
 
     def forward(self, images: Tensor, clinical: Tensor | None = None, metadata: Tensor | None = None) -> Tensor:
-        """Logits, float32 (N, num_classes), unnormalised; the head computes in float32 whatever the body does.
+        """Returns the logits, float32 (N, num_classes), unnormalised. The head always computes in float32.
 
         Args:
             images: float32 (N, C, S, S), normalised.
@@ -109,7 +112,7 @@ class Backbone(nn.Module):
         return self.classify(self.encode(images, clinical), metadata)
 
     def encode(self, images: Tensor, clinical: Tensor | None = None) -> Tensor:
-        """What the bodies make of the pictures, floating point (N, F): all that comes before metadata and head."""
+        """Returns the features of the images, floating point (N, F): the output of the bodies, without metadata."""
         features: Tensor = self.body(images)
         if self.shape.two_views:
             assert clinical is not None, "a classifier of two views needs the clinical photograph"
@@ -118,7 +121,7 @@ class Backbone(nn.Module):
         return features
 
     def classify(self, features: Tensor, metadata: Tensor | None = None) -> Tensor:
-        """Logits, float32 (N, num_classes), of the features that `encode` gives."""
+        """Returns the logits, float32 (N, num_classes), of features that `encode` returned."""
         if self.gate is not None:
             assert metadata is not None, "metadata fusion needs metadata"
             features = self.gate(features, metadata)
@@ -129,7 +132,7 @@ class Backbone(nn.Module):
         return logits
 
     def state_of_bodies(self) -> dict[str, Tensor]:
-        """The weights and buffers that `encode` reads."""
+        """Returns the weights and buffers that `encode` reads."""
         return {
             f"{place}.{name}": tensor
             for place, body in enumerate(self._bodies())
@@ -137,22 +140,23 @@ class Backbone(nn.Module):
         }
 
     def layer_groups(self) -> list[list[nn.Parameter]]:
-        """All parameters in groups from the input to the head, each parameter once."""
+        """Returns all parameters in groups from the input to the head, each parameter once."""
         groups = self.body.layers()
         if self.clinical_body is not None:
             groups = [[*a, *b] for a, b in zip(groups, self.clinical_body.layers(), strict=True)]
         return [*groups, self.head_parameters()]
 
     def head_parameters(self) -> list[nn.Parameter]:
-        """The parameters after the bodies: head and metadata fusion."""
+        """Returns the parameters after the bodies: those of the head and of metadata fusion."""
         body = {id(parameter) for module in self._bodies() for parameter in module.parameters()}
         return [parameter for parameter in self.parameters() if id(parameter) not in body]
 
     def tuned_parameters(self) -> list[nn.Parameter]:
-        """The parameters that `backbone.tune` trains once `freeze_epochs` are over, from the input to the head.
+        """Returns the parameters that `backbone.tune` trains after `freeze_epochs`, from the input to the head.
 
         Raises:
-            ConfigError: more groups than the body has, or a body without normalisation layers for `norms`.
+            ConfigError: `backbone.tune` names more groups than the body has, or the body has no normalisation layers
+                for `norms`.
         """
         *body, head = self.layer_groups()
         tune, number = self.shared.tune, num_last_groups(self.shared.tune)
@@ -163,7 +167,10 @@ class Backbone(nn.Module):
         elif tune == "norms":
             chosen = [[weights for module in self._norms() for weights in module.parameters(recurse=False)]]
             if not chosen[0]:
-                raise ConfigError("expected a network with normalisation layers for backbone.tune=norms; use tune=head")
+                raise ConfigError(
+                    "expected a network with normalisation layers for backbone.tune=norms, got one without; set "
+                    "backbone.tune=head"
+                )
         else:
             if number is not None and number > len(body):
                 raise ConfigError(
@@ -180,7 +187,7 @@ class Backbone(nn.Module):
         self.train(self.training)
 
     def unfreeze_body(self) -> None:
-        """Trains what `backbone.tune` says of the bodies."""
+        """Trains the parameters of the bodies that `backbone.tune` names."""
         tuned = {id(weights) for weights in self.tuned_parameters()}
         for body in self._bodies():
             for weights in body.parameters():
@@ -188,7 +195,7 @@ class Backbone(nn.Module):
         self.train(self.training)
 
     def add_lora(self) -> None:
-        """Adds the matrices that `backbone.tune=lora` trains; the network computes what it did before.
+        """Adds the matrices that `backbone.tune=lora` trains. The output of the network does not change.
 
         Raises:
             ConfigError: see `lora.add_lora`.
@@ -198,12 +205,12 @@ class Backbone(nn.Module):
         self.unfreeze_body()
 
     def merge_lora(self) -> None:
-        """Adds what `add_lora` added to the weights, and takes it out: an ordinary network, which trains no more."""
+        """Merges the matrices of `add_lora` into the weights and removes them, which leaves an ordinary network."""
         for body in self._bodies():
             merge_lora(body.network, self.shared.lora.scaling)
 
     def train(self, mode: bool = True) -> Backbone:
-        """As in torch, but modules of the bodies of which no weight is trained stay in evaluation mode."""
+        """Sets the mode as in torch, but modules of the bodies without a trained weight stay in evaluation mode."""
         super().train(mode)
         if mode:
             for body in self._bodies():
@@ -211,8 +218,10 @@ class Backbone(nn.Module):
         return self
 
     def library_names(self) -> dict[str, str] | None:
-        """The name of each weight in the network of the library that the body comes from; None where one of them has
-        no place there: a second body, or what reads metadata.
+        """Returns the name of each weight in the network of the library that the body comes from.
+
+        The result is None if the library's network lacks some of the weights: those of a second body, of metadata
+        fusion or of another head.
         """
         if self.shape.two_views or self.shared.metadata != "none" or self.shared.head != "linear" or not self.head_name:
             return None
@@ -224,7 +233,7 @@ class Backbone(nn.Module):
         return names
 
     def cam_layer(self) -> nn.Module:
-        """The module that makes the last feature map of the dermoscopic image."""
+        """Returns the module that makes the last feature map of the dermoscopic image."""
         return self.body.cam_layer()
 
     def _norms(self) -> list[nn.Module]:
@@ -244,11 +253,12 @@ def _keep_frozen_in_evaluation(module: nn.Module) -> None:
 
 
 def _second_body(body: FeatureExtractor, shared: SharedOptions, shape: InputsAndOutputs) -> FeatureExtractor | None:
-    """A copy of `body` for clinical photographs, or None where both views share one."""
+    """Returns a copy of `body` for clinical photographs, or None if both views share one."""
     if shared.share_branches:
         if shape.in_channels != 3:
             raise ConfigError(
-                "expected backbone.share_branches=false with dataset.mask=channel: a photograph has no mask"
+                "expected backbone.share_branches=false with dataset.mask=channel, because a clinical photograph has "
+                "no mask, got true; set backbone.share_branches=false"
             )
         return None
     return copy.deepcopy(body)
@@ -256,7 +266,7 @@ def _second_body(body: FeatureExtractor, shared: SharedOptions, shape: InputsAnd
 
 @contextmanager
 def without_running(network: nn.Module) -> Iterator[None]:
-    """Leaves the running statistics of the batch normalisations of `network` as they are within the block."""
+    """Within the block, the running statistics of the batch normalisations of `network` do not change."""
     norms = [part for part in network.modules() if isinstance(part, _BatchNorm) and part.track_running_stats]
     before = [(part.momentum, part.num_batches_tracked.clone()) for part in norms]  # type: ignore[union-attr]
     for part in norms:

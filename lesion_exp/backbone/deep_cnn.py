@@ -12,13 +12,14 @@ DENSE = (512, 256, 128)
 
 
 def deep_cnn(*, num_classes: int, image_size: int) -> Network:
-    """Four blocks of two 3x3 convolutions, batch norm, pooling and dropout 0.25; dense layers with dropout 0.5; a head.
+    """Returns a network of four blocks of two 3x3 convolutions, three dense layers and a head.
 
-    32, 64, 128 and 256 filters; dense 512, 256 and 128. Nearly all parameters lie in the first dense layer, whose size
-    follows the image size: 27.0 million in all at 224 pixels. There are no ImageNet weights.
+    The blocks have 32, 64, 128 and 256 filters, batch norm, pooling and dropout 0.25. The dense layers have 512, 256
+    and 128 units and dropout 0.5. Nearly all parameters lie in the first dense layer, whose size depends on the image
+    size; there are 27.0 million in all at 224 pixels. There are no ImageNet weights.
 
     Raises:
-        ConfigError: an image of fewer than 16 pixels.
+        ConfigError: `image_size` is less than 16 pixels.
     """
     if image_size < 16:
         raise ConfigError(

@@ -1,13 +1,13 @@
 """Faster gradients of depthwise convolutions in bfloat16 on CPUs.
 
 oneDNN has fast kernels for the output of a depthwise convolution, for the gradient of its input with stride 1, and for
-the gradient of a kernel of 3 x 3; the others take 10 to 100 times as long in bfloat16, and with them a training step of
-an EfficientNet three times. They are computed by the fast ones here, which gives the same sums, added up in another
-order:
+the gradient of a kernel of 3 x 3. Its other kernels take 10 to 100 times as long in bfloat16, so that a training step
+of an EfficientNet takes three times as long. This module computes the other gradients with the fast kernels. The sums
+are the same, added in another order:
 
 - the gradient of the input with stride s is the convolution, with the kernel turned by 180 degrees, of the gradient of
   the output with s - 1 zeros between its values;
-- the gradient of a larger kernel is put together from those of kernels of 3 x 3 on shifted inputs.
+- the gradient of a larger kernel is composed of the gradients of kernels of 3 x 3 on shifted inputs.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ KERNEL: Final = 3
 
 
 def fast_depthwise_gradients(network: nn.Module) -> AbstractContextManager[Any]:
-    """A context in which the depthwise convolutions of `network` get faster gradients.
+    """Returns a context in which the gradients of the depthwise convolutions of `network` are computed faster.
 
-    It does nothing for a network that has none, that is not on a CPU or that is compiled, and for convolutions in
-    another type than bfloat16.
+    The context does nothing for a network that has no such convolutions, is not on a CPU or is compiled, and for
+    convolutions in another type than bfloat16.
     """
     weights = next(network.parameters(), None)
     if weights is None or weights.device.type != "cpu" or network._compiled_call_impl is not None:

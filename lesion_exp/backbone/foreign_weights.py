@@ -1,6 +1,6 @@
-"""Weights under the names of other libraries, and within larger models: found in a file and renamed for a network.
+"""Finds the weights of a network in files of other libraries and of larger models, and renames them.
 
-What is known: torchvision's and timm's own names; Hugging Face's ViT, DINOv2, DINOv3, CLIP, ConvNeXt and Swin;
+The known names are torchvision's and timm's own names; Hugging Face's ViT, DINOv2, DINOv3, CLIP, ConvNeXt and Swin;
 OpenCLIP's `visual.`; CAE (PanDerm); efficientnet_pytorch; and all of these below a prefix, as DINO, MoCo, MAE, SimCLR,
 BYOL and Lightning write them.
 """
@@ -26,7 +26,7 @@ PARTS_BESIDE: Final = re.compile(
     r"positional_embedding|ln_final|logit_scale|logit_bias|visual_projection|attn_mask|criterion|\w*loss\w*|prototypes|"
     r"fc_norm|rope_embed|rope_embeddings|aux\d?|AuxLogits|position_ids"
 )
-"""Parts that larger models have beside an encoder: heads, the text's tower, the decoder, other copies."""
+"""Parts that larger models have beside an encoder: heads, the text encoder, the decoder, other copies."""
 _OTHER_COPIES: Final = ("student", "encoder_k", "momentum", "target", "_k.")
 """Words in the prefix of a copy of the encoder beside the one that its authors evaluate."""
 _TRANSFORMER: Final[Rules] = (
@@ -139,12 +139,12 @@ _FIRST_NAMES: Final = (
 
 @dataclass(frozen=True)
 class Found:
-    """Weights that a file holds for a network.
+    """The weights for a network that were found in a file.
 
     Args:
-        state: with the network's names; further names are those that found no place.
-        prefix: of their names in the file.
-        beside: names in the file that do not begin with it.
+        state: the tensors by the names of the network, and tensors that the network does not have under other names.
+        prefix: the beginning of their names in the file, which was removed.
+        beside: names in the file that do not begin with this prefix.
         copies: prefixes of further copies of the same encoder.
     """
 
@@ -155,10 +155,11 @@ class Found:
 
 
 def find_weights(state: State, expected: State, renamed: Callable[[State], State]) -> Found:
-    """The tensors of `state`, a whole file, for the network whose names and tensors are `expected`.
+    """Returns the tensors of `state`, the content of a file, for the network whose names and tensors are `expected`.
 
-    Every prefix below which an encoder can lie is tried, with every way to name its layers; the one that most tensors
-    of the network agree with by name and shape is taken. `renamed` is how the network's own library reads files.
+    Every prefix below which an encoder can lie is tried with every known naming of layers. The result is the attempt in
+    which most tensors of the network are found by name and shape. `renamed` is the function with which the library of
+    the network reads files.
     """
     found: list[Found] = []
     for prefix in _prefixes(state, expected):
@@ -173,12 +174,12 @@ def find_weights(state: State, expected: State, renamed: Callable[[State], State
 
 
 def num_fitting(state: State, expected: State) -> int:
-    """The tensors of the network that `state` has by name and shape."""
+    """Returns the number of tensors of the network that `state` has with the same name and shape."""
     return sum(name in state and state[name].shape == tensor.shape for name, tensor in expected.items())
 
 
 def stands_beside(name: str) -> bool:
-    """Whether `name`, of a tensor in a file, is of a part that larger models have beside an encoder."""
+    """Returns whether the tensor `name` of a file belongs to a part that larger models have beside an encoder."""
     return any(PARTS_BESIDE.fullmatch(part) for part in name.split(".")[:3])
 
 
@@ -193,7 +194,7 @@ def _prefixes(state: State, expected: State) -> list[str]:
 
 
 def _below(state: State, prefix: str) -> tuple[dict[str, Tensor], set[str]]:
-    """What stands below the prefix, and the names in the file that were used; Hugging Face's classifier lies beside."""
+    """Returns the tensors below the prefix, and their names in the file; Hugging Face's classifier is outside of it."""
     used = {name: name.removeprefix(prefix) for name in state if name.startswith(prefix)}
     if prefix and any(name.startswith("embeddings.") for name in used.values()):
         used |= {name: name for name in state if name.startswith("classifier.")}
@@ -201,7 +202,7 @@ def _below(state: State, prefix: str) -> tuple[dict[str, Tensor], set[str]]:
 
 
 def _renamings(state: State, expected: State, renamed: Callable[[State], State]) -> Iterator[State]:
-    """`state` in the names of every library that it can come from, as the network's own library reads them."""
+    """Yields `state` in the names of every library that it can come from, as the network's own library reads them."""
     yield _read(renamed, state)
     if any(name.endswith((".attn.q_bias", ".gamma_1", ".ls1.gamma")) for name in state):
         plain = without_scales(state, expected)
@@ -226,7 +227,7 @@ def _read(renamed: Callable[[State], State], state: State) -> State:
 
 
 def _rules_of(state: State) -> list[Rules]:
-    """How Hugging Face's names in `state` become timm's."""
+    """Returns how Hugging Face's names in `state` become timm's."""
     if any(name.startswith("encoder.stages.0.layers.") for name in state):
         return [_CONVNEXT]
     if "embeddings.norm.weight" in state:
@@ -235,7 +236,7 @@ def _rules_of(state: State) -> list[Rules]:
 
 
 def with_rules(state: State, rules: Rules) -> dict[str, Tensor]:
-    """`state` with every rule applied to its names; Swin's reductions move to the stage that they begin."""
+    """Returns `state` with every rule applied to its names. Swin's reductions move to the stage that they begin."""
     made = {}
     for name, tensor in state.items():
         new = name
@@ -248,14 +249,14 @@ def with_rules(state: State, rules: Rules) -> dict[str, Tensor]:
 
 
 def joined(state: State, expected: State) -> dict[str, Tensor]:
-    """`state` with queries, keys and values in one matrix, and tokens in timm's shapes, as `expected` has them."""
+    """Returns `state` with queries, keys and values in one matrix and tokens in timm's shapes, as in `expected`."""
     made, parts = {}, dict[tuple[str, str], dict[str, Tensor]]()
     for name, tensor in state.items():
         match = re.fullmatch(r"(.*\.attn)\.(q|k|v|query|key|value)\.(weight|bias)", name)
         if match:
             parts.setdefault((match[1], match[3]), {})[match[2][0]] = tensor
         elif name == "mask_token" and "pos_embed" not in expected:
-            continue  # by it timm would take DINOv3's for those of another training
+            continue  # with this tensor timm would take weights of DINOv3 for those of another method
         elif name == "cls_token" and tensor.ndim == 1:
             made[name] = tensor[None, None]
         elif name == "pos_embed" and tensor.ndim == 2:
@@ -268,7 +269,7 @@ def joined(state: State, expected: State) -> dict[str, Tensor]:
 
 
 def _name_in(name: str, expected: State) -> str:
-    """The name of a layer's scale and of registers where the network calls them otherwise."""
+    """Returns the name of a layer's scale and of registers where the network calls them otherwise."""
     other = re.sub(r"\.ls([12])\.gamma$", r".gamma_\1", name)
     if other in expected:
         return other
@@ -293,10 +294,10 @@ def _joined(layer: str, kind: str, found: Mapping[str, Tensor], expected: State)
 
 
 def without_scales(state: State, expected: State) -> dict[str, Tensor]:
-    """A transformer of CAE (Chen et al. 2022, arXiv:2202.03026), in timm's names, for a network that lacks its parts.
+    """Returns weights of CAE (Chen et al. 2022, arXiv:2202.03026), in timm's names, for a network without its parts.
 
-    Its queries and values have biases of their own, its keys have none: together they are the bias of one layer. What
-    scales the output of a layer is multiplied into its weights, where the network scales nothing.
+    In CAE queries and values have biases of their own, and keys have none; they become the bias of one layer. If the
+    network has no scales for the outputs of its layers, those of the file are multiplied into the weights.
     """
     scaled = any(name.endswith((".gamma_1", ".ls1.gamma")) for name in expected)
     apart = any(name.endswith(".q_bias") for name in expected)
@@ -320,7 +321,7 @@ def without_scales(state: State, expected: State) -> dict[str, Tensor]:
 
 
 def _of_torchvision(state: State, expected: State) -> Iterator[dict[str, Tensor]]:
-    """`state`, in timm's names, in those of torchvision's network whose names are `expected`."""
+    """Yields `state`, in timm's names, in those of torchvision's network whose names are `expected`."""
     if "class_token" in expected:
         yield with_rules(state, _VIT_OF_TORCHVISION)
     elif "features.1.0.layer_scale" in expected:
@@ -340,7 +341,7 @@ def _staged(state: State, stages: str) -> dict[str, Tensor]:
 
 
 def _in_shapes(state: State, expected: State) -> dict[str, Tensor]:
-    """`state` with axes of length 1 added or taken away where only these differ from `expected`."""
+    """Returns `state` with axes of length 1 added or taken away where only these differ from `expected`."""
 
     def fitted(name: str, tensor: Tensor) -> Tensor:
         wanted = expected.get(name)

@@ -20,9 +20,9 @@ SMALLEST_SHARE: Final = 1e-4
 
 
 def without_autocast(tensor: Tensor) -> AbstractContextManager[Any]:
-    """The context in which float32 stays float32 on the device of `tensor`.
+    """Returns a context in which float32 stays float32 on the device of `tensor`.
 
-    Where autocast is off anyway it is empty, so that a traced network does not contain it.
+    If autocast is off, the context does nothing, so that a traced network does not contain it.
     """
     device = tensor.device.type
     if device == "meta" or not torch.is_autocast_enabled(device):  # torch has no autocast there to ask for
@@ -31,17 +31,18 @@ def without_autocast(tensor: Tensor) -> AbstractContextManager[Any]:
 
 
 def as_float32(tensor: Tensor) -> Tensor:
-    """`tensor` in float32; a traced network contains no conversion where there is none."""
+    """Returns `tensor` in float32; if it is float32 already, a traced network contains no conversion."""
     return tensor if tensor.dtype == torch.float32 else tensor.float()
 
 
 class Float32Linear(nn.Linear):
-    """A linear layer that computes in float32, also under autocast: logits in bf16, which has 8 significant bits, are
-    equal where they should not be.
+    """A linear layer that computes in float32, also under autocast.
+
+    In bf16, which has 8 significant bits, different logits may become equal.
     """
 
     def forward(self, features: Tensor) -> Tensor:
-        """float32 (N, out_features), of features (N, in_features) of any floating type."""
+        """Returns the outputs, float32 (N, out_features), of features (N, in_features) of any floating type."""
         with without_autocast(features):
             return functional.linear(as_float32(features), as_float32(self.weight), as_float32(self.bias))
 
@@ -61,7 +62,7 @@ class MLPHead(nn.Module):
         self.out = Float32Linear(in_features, num_classes)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Logits, float32 (N, num_classes), of features (N, in_features) of any floating type."""
+        """Returns the logits, float32 (N, num_classes), of features (N, in_features) of any floating type."""
         logits: Tensor = self.out(functional.gelu(self.hidden(features)))
         return logits
 
@@ -69,8 +70,8 @@ class MLPHead(nn.Module):
 class CosineHead(nn.Module):
     """The cosine of the angle between features and the direction of each class, times a scale that is trained.
 
-    Lengths play no part, so that classes with many images get no longer weights than rare ones (Gidaris and Komodakis
-    2018, arXiv:1804.09458).
+    Lengths have no effect, so that frequent classes do not get longer weight vectors than rare ones (Gidaris and
+    Komodakis 2018, arXiv:1804.09458).
 
     Args:
         in_features: length of a feature vector.
@@ -85,7 +86,7 @@ class CosineHead(nn.Module):
         nn.init.normal_(self.weight)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Logits, float32 (N, num_classes), of features (N, in_features) of any floating type."""
+        """Returns the logits, float32 (N, num_classes), of features (N, in_features) of any floating type."""
         with without_autocast(features):
             directions = functional.normalize(as_float32(self.weight), dim=1)
             cosines = functional.linear(functional.normalize(as_float32(features), dim=1), directions)
@@ -93,11 +94,12 @@ class CosineHead(nn.Module):
 
 
 class KNNHead(nn.Module):
-    """The votes of the k training images whose features are nearest, as log shares of the classes.
+    """The votes of the k training images with the nearest features, as logarithms of the shares of the classes.
 
-    Nearest is the largest cosine. A neighbour votes for its class with exp(cosine / temperature), times the weight of
-    the class (Wu et al. 2018, arXiv:1805.01978; Caron et al. 2021, arXiv:2104.14294, with k = 20 and temperature 0.07).
-    A class without a vote gets the share `SMALLEST_SHARE`, so that the log loss is finite.
+    The nearest features are those with the largest cosine. A neighbour votes for its class with exp(cosine /
+    temperature), times the weight of the class (Wu et al. 2018, arXiv:1805.01978; Caron et al. 2021, arXiv:2104.14294,
+    with k = 20 and temperature 0.07). A class without a vote gets the share `SMALLEST_SHARE`, so that the log loss is
+    finite.
 
     Nothing is trained: `remember` stores the features, and they are part of the state, in float16. Cosines of
     normalised features in float16 differ by less than 0.001 from those in float32.
@@ -132,21 +134,21 @@ class KNNHead(nn.Module):
             self.class_weights = class_weights.float().to(features.device)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Logits, float32 (N, num_classes), of features (N, in_features); zeros before anything is remembered."""
+        """Returns the logits, float32 (N, num_classes), of features (N, in_features); zeros before `remember`."""
         if not len(self.memory):
             return features.float().sum(dim=1, keepdim=True) * self.class_weights * 0
         with without_autocast(features):
             return self._votes(self._cosines(features))
 
     def without_itself(self, places: Tensor) -> Tensor:
-        """Logits, float32 (N, C), of the images at `places` (N,) of the memory, from the votes of the others."""
+        """Returns the logits, float32 (N, C), of the stored images at `places` (N,), by the votes of the others."""
         with without_autocast(self.memory):
             cosines = self._cosines(self.memory[places])
             cosines[torch.arange(len(places)), places] = -torch.inf
             return self._votes(cosines)
 
     def megabytes(self) -> float:
-        """Size of what is remembered, in a file."""
+        """Returns the size in a file of the stored features and labels, in megabytes."""
         return (self.memory.nbytes + self.memory_labels.nbytes) / 1e6
 
     def _cosines(self, features: Tensor) -> Tensor:
@@ -172,7 +174,7 @@ Head = Float32Linear | MLPHead | CosineHead | KNNHead
 
 
 def make_head(name: str, in_features: int, num_classes: int, knn: KNNOptions = KNNOptions()) -> Head:  # noqa: B008
-    """Returns the head called `name`: `linear`, `mlp`, `cosine` or `knn`; it says its `in_features`.
+    """Returns the head called `name`: `linear`, `mlp`, `cosine` or `knn`. Each has the attribute `in_features`.
 
     Raises:
         ConfigError: the name is unknown.

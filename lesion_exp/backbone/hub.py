@@ -1,9 +1,8 @@
-"""Weights of the Hugging Face hub: `backbone.weights=hub:OWNER/NAME@REVISION`, loaded, never passed on."""
+"""Weights of the Hugging Face hub (`backbone.weights=hub:OWNER/NAME@REVISION`), which are loaded and not passed on."""
 
 from __future__ import annotations
 
 import importlib
-import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +13,10 @@ import yaml
 from lesion_exp.backbone.shards import INDEX
 from lesion_exp.errors import ConfigError, first_cases, not_installed
 
-log = logging.getLogger(__name__)
-
 HUB: Final = "hub:"
 _SPEC: Final = re.compile(r"hub:(?P<name>[\w.-]+/[\w.-]+)(@(?P<revision>[\w.-]+))?(:(?P<file>[\w./-]+))?")
 _PATTERNS: Final = ("*.json", "*.safetensors", "*.bin", "*.pth", "*.pt", "README.md", "LICENSE*")
-"""What is fetched: weights, what says how images are prepared, and the licence. No code."""
+"""The files that are fetched: weights, descriptions of the preprocessing, and the licence, but no code."""
 _USUAL: Final = (
     "model.safetensors", "open_clip_model.safetensors", "open_clip_pytorch_model.bin", "pytorch_model.bin",
     "model.safetensors.index.json", "pytorch_model.bin.index.json",
@@ -33,9 +30,9 @@ class HubWeights:
     """Weights of the hub on this machine.
 
     Args:
-        spec: what names them with the commit that was fetched: `hub:OWNER/NAME@COMMIT` or `hub:OWNER/NAME@COMMIT:FILE`.
-        file: of the weights, beside which lie the other files of the model.
-        licence: as the model's card states it.
+        spec: their name with the commit that was fetched: `hub:OWNER/NAME@COMMIT` or `hub:OWNER/NAME@COMMIT:FILE`.
+        file: the file of the weights; the other files of the model lie beside it.
+        licence: the licence that the model card states.
     """
 
     spec: str
@@ -44,15 +41,17 @@ class HubWeights:
 
 
 def hub_weights(weights: str) -> HubWeights:
-    """The weights that `weights` names, from huggingface_hub's cache or fetched now; the log says their licence.
+    """Returns the weights that `weights` names, from the cache of huggingface_hub or fetched now.
 
     Raises:
-        ConfigError: no such name, no package huggingface_hub, no network, or no single file of weights.
+        ConfigError: `weights` is no such name, huggingface_hub is not installed, the weights cannot be fetched, or it
+            is not clear which file they are.
     """
     match = _SPEC.fullmatch(weights)
     if match is None:
         raise ConfigError(
-            f"expected backbone.weights=hub:OWNER/NAME@REVISION, with :FILE where there are several, got {weights!r}"
+            f"expected backbone.weights=hub:OWNER/NAME@REVISION, with :FILE if there are several, got {weights!r}; for "
+            f"example backbone.weights=hub:timm/resnet18.a1_in1k"
         )
     folder = _fetched(match["name"], match["revision"])
     file = _weights_in(folder, match["file"], weights)
@@ -83,7 +82,8 @@ def _weights_in(folder: Path, file: str | None, weights: str) -> Path:
     if file is not None:
         if file not in found:
             raise ConfigError(
-                f"expected a file of weights in {weights}, got {file}; there are:\n{first_cases(found, 8)}"
+                f"expected one of the files of weights after the last colon of {weights}, got {file}; choose one of:\n"
+                f"{first_cases(found, 8)}"
             )
         return folder / file
     usual = [name for name in _USUAL if name in found]
@@ -96,7 +96,7 @@ def _weights_in(folder: Path, file: str | None, weights: str) -> Path:
 
 
 def _licence_in(folder: Path) -> str:
-    """What the front matter of the model's card states."""
+    """Returns the licence that the front matter of the model card states."""
     card = folder / "README.md"
     text = card.read_text(encoding="utf-8") if card.is_file() else ""
     if text.startswith("---"):

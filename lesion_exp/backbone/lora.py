@@ -1,7 +1,7 @@
-"""Matrices of low rank beside the frozen weights of a network, by the library peft, and how they are merged into them.
+"""Adds matrices of low rank to the frozen weights of a network, by the library peft, and merges them into the weights.
 
 Hu et al. 2021, arXiv:2106.09685: a layer with weights W computes W x + (alpha / rank) B A x, of which A and B alone are
-trained. Merged weights are W + (alpha / rank) B A, in a network as it was before: nothing that reads one needs peft.
+trained. Merging gives an ordinary network with the weights W + (alpha / rank) B A, which can be read without peft.
 """
 
 from __future__ import annotations
@@ -33,26 +33,26 @@ def check_peft() -> None:
     """Checks that peft is installed.
 
     Raises:
-        ConfigError: it is not.
+        ConfigError: peft is not installed.
     """
     if importlib.util.find_spec(PACKAGE) is None:
         raise not_installed(PACKAGE, "backbone.tune=lora")
 
 
 def add_lora(network: nn.Module, options: LoRAOptions, in_channels: int, image_size: int) -> None:
-    """Adds the matrices to layers of `network`, which computes what it did before: B begins at zero.
+    """Adds the matrices to layers of `network`. Its output does not change, because B begins at zero.
 
-    Linear layers and convolutions that are called can have them. torch's attention reads the weights of its layers
-    without calling them, so it is replaced by one that computes the same with layers.
+    The layers are linear layers and convolutions that are called. torch's attention reads the weights of its layers
+    without calling them, so it is replaced by an equal attention that calls its layers.
 
     Args:
         network: images float32 (N, in_channels, image_size, image_size) -> features; changed in place.
         options: rank, factor, dropout and layers.
-        in_channels: of the images with which the layers are found that are called.
-        image_size: of these images, pixels.
+        in_channels: number of channels of the image that is sent through to find the layers that are called.
+        image_size: side of this image in pixels.
 
     Raises:
-        ConfigError: peft is not installed, or a name in `options.layers` fits no layer that can have them.
+        ConfigError: peft is not installed, or a name in `options.layers` fits no layer that can have matrices.
     """
     check_peft()
     _open_attention(network)
@@ -67,19 +67,19 @@ def add_lora(network: nn.Module, options: LoRAOptions, in_channels: int, image_s
         target_modules="|".join(map(re.escape, chosen)),
     )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the dialects of language models, which play no part here
+        warnings.simplefilter("ignore")  # they concern language models
         inject_adapter_in_model(config, network)
     added = sum(weights.numel() for weights in lora_weights(network))
-    log.info("LoRA of rank %d in %d layers: %s weights", options.rank, len(chosen), f"{added:,}")
+    log.info("LoRA of rank %d was added to %d layers: %s trained weights", options.rank, len(chosen), f"{added:,}")
 
 
 def lora_weights(network: nn.Module) -> Iterator[nn.Parameter]:
-    """The matrices that `add_lora` added."""
+    """Yields the matrices that `add_lora` added."""
     yield from (weights for name, weights in network.named_parameters() if _ADDED.match(name))
 
 
 def merge_lora(network: nn.Module, scaling: float) -> None:
-    """Adds the matrices to the weights of their layers and takes them out; undoes `add_lora` in all other respects."""
+    """Adds the matrices to the weights of their layers, and removes everything else that `add_lora` added."""
     state = network.state_dict()
     for name in {match[1] for match in map(_ADDED.match, state) if match}:
         layer: Any = network.get_submodule(name).base_layer
@@ -92,7 +92,7 @@ def merge_lora(network: nn.Module, scaling: float) -> None:
 
 
 def merged_state(state: Mapping[str, Tensor], scaling: float) -> dict[str, Tensor]:
-    """The state of the network that `merge_lora` makes, from that of the one with matrices; another one unchanged."""
+    """Returns the state after `merge_lora`, from the state of a network with matrices; other states unchanged."""
     added = {match[1] for match in map(_ADDED.match, state) if match}
     if not added:
         return dict(state)
@@ -109,13 +109,16 @@ def merged_state(state: Mapping[str, Tensor], scaling: float) -> dict[str, Tenso
 
 
 def _product(state: Mapping[str, Tensor], layer: str, scaling: float) -> Tensor:
-    """What is added to the weights (out, in, ...) of a layer: of a convolution, A has its kernel and B is 1 x 1."""
+    """Returns the term that is added to the weights (out, in, ...) of a layer.
+
+    For a convolution, A has the size of its kernel and B is 1 x 1.
+    """
     a, b = (state[f"{layer}.lora_{which}.default.weight"] for which in "AB")
     return scaling * (b.flatten(1) @ a.flatten(1)).view(len(b), *a.shape[1:])
 
 
 def _called(network: nn.Module, in_channels: int, image_size: int) -> list[tuple[str, nn.Module]]:
-    """The layers whose `forward` an image goes through; a network may read the weights of others."""
+    """Returns the layers whose `forward` is called; a network may read the weights of other layers."""
     called: list[nn.Module] = []
     hooks = [module.register_forward_hook(lambda layer, *_: called.append(layer)) for module in network.modules()]
     try:
@@ -149,14 +152,14 @@ def _chosen(fitting: Mapping[str, nn.Module], options: LoRAOptions) -> list[str]
         if not named:
             raise ConfigError(
                 f"expected names of layers that can have LoRA in backbone.lora.layers, got {wanted}; the last parts of "
-                f"their names here: {', '.join(kinds)}"
+                f"the names in this network are {', '.join(kinds)}"
             )
         found += named
     return list(dict.fromkeys(found))
 
 
 class _OpenAttention(nn.Module):
-    """torch's attention of a sequence to itself, with layers that are called; computes what `attention` does."""
+    """torch's self-attention with layers that are called; its output is that of `attention`."""
 
     def __init__(self, attention: nn.MultiheadAttention) -> None:
         super().__init__()
@@ -174,15 +177,15 @@ class _OpenAttention(nn.Module):
     def forward(
         self, query: Tensor, key: Tensor, value: Tensor, need_weights: bool = True, **others: Any
     ) -> tuple[Tensor, None]:
-        """The attended sequence, of the shape of `query`, (N, T, D) or (T, N, D), and no weights of the attention.
+        """Returns the output, of the shape of `query`, (N, T, D) or (T, N, D), and None for the attention weights.
 
         Raises:
-            ConfigError: another sequence, weights or a mask are asked for.
+            ConfigError: the call has other keys or values, wants attention weights, or has a mask.
         """
         if key is not query or value is not query or need_weights or any(mask is not None for mask in others.values()):
             raise ConfigError(
-                "expected layers of attention from a sequence to itself without a mask for backbone.tune=lora, got "
-                "others; use backbone.tune=last:N or full"
+                "expected self-attention without a mask for backbone.tune=lora, got another kind of attention; set "
+                "backbone.tune=last:2 or backbone.tune=full"
             )
         sequence = query if self.batch_first else query.transpose(0, 1)
         count, length, width = sequence.shape
@@ -194,7 +197,7 @@ class _OpenAttention(nn.Module):
         return (output if self.batch_first else output.transpose(0, 1)), None
 
     def closed(self) -> nn.MultiheadAttention:
-        """torch's layer with the weights of this one."""
+        """Returns torch's layer with the weights of this layer."""
         attention, opened = self._attention[0], getattr(self, _OPENED)
         attention.in_proj_weight, attention.in_proj_bias = opened.weight, opened.bias
         attention.out_proj.weight, attention.out_proj.bias = self.out_proj.weight, self.out_proj.bias

@@ -1,4 +1,4 @@
-"""The network that an option of the group `backbone` returns, and the same network before its last layer."""
+"""The network that an option of the group `backbone` returns, and the feature extractor that is made of it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ State = Mapping[str, Tensor]
 """Names and tensors, as `nn.Module.state_dict` gives them."""
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 _STACKS = frozenset({"features", "encoder", "layers", "blocks", "stages", "trunk_output", "model"})
-"""Names under which networks keep their layers one level down."""
+"""Names of the modules in which networks nest their layers."""
 
 
 def _unchanged(state: State) -> State:
@@ -23,18 +23,18 @@ def _unchanged(state: State) -> State:
 
 @dataclass(frozen=True)
 class Network:
-    """A network of images, with what cannot be read off its modules; an option may also return the module alone.
+    """A network of images, with facts that its modules do not show; an option may also return the module alone.
 
     Args:
-        module: images float32 (N, 3, S, S) -> logits (N, any number). The linear layer in which it ends is replaced by
-            the head of the run. A module without a linear layer gives features (N, F) instead.
-        head: dotted name of that linear layer; None is the last one.
-        cam_path: dotted name of the module that makes the last feature map; None is the last convolution.
+        module: the network, from images float32 (N, 3, S, S) to logits (N, any number). Its last linear layer is
+            replaced by the head of the run. A module without a linear layer returns features (N, F) instead.
+        head: dotted name of that linear layer; None: the last linear layer of the module.
+        cam_path: dotted name of the module that makes the last feature map; None: the last convolution.
         is_convolutional: whether it has feature maps throughout, so that the memory layout channels-last is faster and
-            attention blocks can be inserted; None: it has no attention layer.
-        imagenet: returns its ImageNet weights, for `backbone.weights=imagenet`, or `imagenet:NAME` of several; it is
-            given that text. None: there are none.
-        renamed: turns the names in a file of weights into those of `module`.
+            attention blocks can be inserted; None: true if it has no attention layer.
+        imagenet: a function from the value of `backbone.weights` (`imagenet`, or `imagenet:NAME` if there are several)
+            to the ImageNet weights; None if there are none.
+        renamed: a function from the tensors of a file of weights to the same tensors under the names of `module`.
     """
 
     module: nn.Module
@@ -46,12 +46,12 @@ class Network:
 
 
 class FeatureExtractor(nn.Module):
-    """A network whose last linear layer was taken off.
+    """A network whose last linear layer was removed.
 
     Args:
-        network: images float32 (N, C, S, S) -> features float32 (N, num_features).
+        network: the network, from images float32 (N, C, S, S) to features float32 (N, num_features).
         num_features: length of a feature vector.
-        is_convolutional: whether the layout channels-last pays.
+        is_convolutional: whether the memory layout channels-last is faster.
         cam_path: dotted name, inside `network`, of the module that makes the last feature map.
     """
 
@@ -63,23 +63,23 @@ class FeatureExtractor(nn.Module):
         self.cam_path = cam_path
         class_tokens = 1 if hasattr(network, "class_token") else 0
         self.num_prefix_tokens = int(getattr(network, "num_prefix_tokens", class_tokens))
-        """Tokens of a transformer before those of the image: of its class, registers."""
+        """Number of tokens of a transformer before those of the image: the class token and the registers."""
 
     def forward(self, images: Tensor) -> Tensor:
-        """Features, float32 (N, num_features), of images float32 (N, C, S, S)."""
+        """Returns the features, float32 (N, num_features), of images float32 (N, C, S, S)."""
         features: Tensor = self.network(images)
         return features.flatten(1)
 
     def cam_layer(self) -> nn.Module:
-        """The module whose output is the last feature map."""
+        """Returns the module whose output is the last feature map."""
         module = self.network.get_submodule(self.cam_path)
         return module[-1] if isinstance(module, nn.ModuleList) else module  # a list itself is never called
 
     def feature_maps(self, output: Tensor) -> Tensor:
-        """A layer's `output`, maps (N, C, h, h) or (N, h, h, C) or tokens (N, T, C), as maps (N, C, h, h).
+        """Returns the `output` of a layer, (N, C, h, h), (N, h, h, C) or tokens (N, T, C), as maps (N, C, h, h).
 
         Raises:
-            ConfigError: it is none of these.
+            ConfigError: the output is none of these.
         """
         if output.ndim == 4:
             channels_last = output.shape[2] != output.shape[3] and output.shape[1] == output.shape[2]
@@ -95,7 +95,7 @@ class FeatureExtractor(nn.Module):
         )
 
     def layers(self) -> list[list[nn.Parameter]]:
-        """The parameters in groups from the input to the output, each parameter once."""
+        """Returns the parameters in groups from the input to the output, each parameter once."""
         groups: list[list[nn.Parameter]] = []
         seen: set[int] = set()
         own = list(self.network.parameters(recurse=False))

@@ -1,4 +1,4 @@
-"""What every backbone shares: the keys of `conf/backbone/base.yaml`, and what its input and output follow from."""
+"""The keys that every backbone shares (`conf/backbone/base.yaml`), and the inputs and outputs of a network."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ class KNNOptions:
     """The keys of `backbone.knn`, which `backbone.head=knn` reads.
 
     Args:
-        k: training images that vote.
-        temperature: of the votes, exp(cosine / temperature).
+        k: number of training images that vote.
+        temperature: temperature of the votes, exp(cosine / temperature).
 
     Raises:
-        ConfigError: a number out of range.
+        ConfigError: a number is out of range.
     """
 
     k: int = 20
@@ -37,13 +37,13 @@ class LoRAOptions:
     """The keys of `backbone.lora`, which `backbone.tune=lora` reads.
 
     Args:
-        rank: of the product of matrices that is added to the weights of a layer.
+        rank: rank of the product of matrices that is added to the weights of a layer.
         alpha: the product is multiplied by alpha / rank.
-        dropout: share of a layer's inputs that the product does not see in training, in [0, 1).
-        layers: the last parts of the names of the layers; None: all that can have them.
+        dropout: dropout on the inputs of the product in training, in [0, 1).
+        layers: the last parts of the names of the layers; None: all layers that can have matrices.
 
     Raises:
-        ConfigError: a number out of range, or no layers.
+        ConfigError: a number is out of range, or `layers` is not a list of names.
     """
 
     rank: int = 8
@@ -57,7 +57,7 @@ class LoRAOptions:
         if not self.alpha > 0:
             raise ConfigError(f"expected backbone.lora.alpha above 0, got {self.alpha}; twice the rank is usual")
         if not 0 <= self.dropout < 1:
-            raise ConfigError(f"expected backbone.lora.dropout from 0 up to below 1, got {self.dropout}")
+            raise ConfigError(f"expected backbone.lora.dropout from 0 up to below 1, got {self.dropout}; 0.1 is usual")
         named = self.layers
         if named is not None and (isinstance(named, str) or not named or not all(isinstance(n, str) for n in named)):
             raise ConfigError(
@@ -67,7 +67,7 @@ class LoRAOptions:
 
     @property
     def scaling(self) -> float:
-        """The factor of the product."""
+        """The factor of the product of matrices."""
         return self.alpha / self.rank
 
 
@@ -76,13 +76,13 @@ class SharedOptions:
     """The keys of `conf/backbone` that do not depend on the network.
 
     Args:
-        weights: `none`, `imagenet`, or a file of this project, of the network's library, or of another.
-        licence: of the weights, as their source states it; recorded where the config is composed.
-        weights_run: the id of the run whose weights `weights` names; recorded where the config is composed.
-        weights_partial: whether what fits is taken from a file of which other layers differ.
-        preprocessing: what the weights were trained with, as `Preprocessing.to_dict` gives it; `augmentation` follows
-            it where the config is composed. None: the network starts from random weights, or the job is from before
-            this was recorded.
+        weights: `none`, `imagenet`, or a file of this project, of the network's library, or of another library.
+        licence: licence of the weights, as their source states it; recorded when the config is composed.
+        weights_run: id of the run whose weights `weights` names; recorded when the config is composed.
+        weights_partial: whether the layers that fit are loaded from a file in which other layers differ.
+        preprocessing: the preprocessing with which the weights were trained, as `Preprocessing.to_dict` returns it;
+            `augmentation` gets it when the config is composed. None: the network starts from random weights, or the job
+            was made by a version that did not record it.
         attention: `none`, `se` or `cbam`; convolutional networks only.
         metadata: `none`, `concat` or `metablock`.
         head: `linear`, `mlp` (a hidden layer as wide as the features), `cosine` (directions, with a trained scale) or
@@ -94,12 +94,12 @@ class SharedOptions:
             low rank that are added to the weights of the body).
         lora: the keys that `tune=lora` reads.
         freeze_epochs: epochs at the start in which only the head is trained.
-        layer_decay: learning rate of a layer over that of the layer above it.
-        share_branches: with two views, one network for both instead of two.
+        layer_decay: ratio of the learning rate of a layer to that of the next layer towards the head.
+        share_branches: whether two views have one network instead of two.
 
     Raises:
-        ConfigError: an unknown name, a number out of range, or `head=knn` with something in front of it that only
-            training could set.
+        ConfigError: a name is unknown, a number is out of range, or `head=knn` is combined with parts that have to be
+            trained.
     """
 
     weights: str = "none"
@@ -123,9 +123,9 @@ class SharedOptions:
         check_choice("backbone.metadata", self.metadata, METADATA_MODES)
         check_choice("backbone.head", self.head, HEADS)
         if not 0 <= self.dropout < 1:
-            raise ConfigError(f"expected backbone.dropout from 0 up to below 1, got {self.dropout}")
+            raise ConfigError(f"expected backbone.dropout from 0 up to below 1, got {self.dropout}; 0.2 is usual")
         if self.freeze_epochs < 0:
-            raise ConfigError(f"expected backbone.freeze_epochs of at least 0, got {self.freeze_epochs}")
+            raise ConfigError(f"expected backbone.freeze_epochs of at least 0, got {self.freeze_epochs}; 1 is usual")
         check_tune(self.tune)
         if self.tune == "head" and self.freeze_epochs:
             raise ConfigError(
@@ -133,7 +133,10 @@ class SharedOptions:
                 f"got {self.freeze_epochs}; set backbone.freeze_epochs=0, or backbone.tune=full to train the body later"
             )
         if not 0 < self.layer_decay <= 1:
-            raise ConfigError(f"expected backbone.layer_decay above 0 up to 1 (none), got {self.layer_decay}")
+            raise ConfigError(
+                f"expected backbone.layer_decay above 0 and up to 1, got {self.layer_decay}; 1 gives all layers the "
+                f"same learning rate"
+            )
         if self.head == "knn":
             self._check_neighbours()
 
@@ -146,16 +149,16 @@ class SharedOptions:
         missing = [override for override, is_met in wanted.items() if not is_met]
         if missing:
             raise ConfigError(
-                f"expected a frozen network with nothing else in front of backbone.head=knn, which trains no weights; "
-                f"set {' '.join(missing)}, or use backbone.head=linear"
+                f"expected a frozen network without dropout and metadata for backbone.head=knn, which trains no "
+                f"weights; set {' '.join(missing)}, or use backbone.head=linear"
             )
 
 
 def shared_options(node: Mapping[str, Any]) -> SharedOptions:
-    """The shared keys of `node` (the key `backbone` of a job); jobs of earlier versions lack some.
+    """Returns the shared keys of `node` (the key `backbone` of a job); jobs of earlier versions lack some of them.
 
     Raises:
-        ConfigError: see `SharedOptions`; or a key of `knn` or `lora` that does not exist.
+        ConfigError: see `SharedOptions`; or a key of `knn` or `lora` does not exist.
     """
     values = {key: value for key, value in node.items() if key in SHARED_KEYS}
     kinds: dict[str, type[KNNOptions] | type[LoRAOptions]] = {"knn": KNNOptions, "lora": LoRAOptions}
@@ -163,7 +166,7 @@ def shared_options(node: Mapping[str, Any]) -> SharedOptions:
         known = [field.name for field in fields(kind)]
         for key in values.get(name, {}):
             if key not in known:
-                raise ConfigError(f"expected a key of backbone.{name}, got {key}; it has {', '.join(known)}")
+                raise ConfigError(f"expected a key of backbone.{name}, got {key}; the keys are {', '.join(known)}")
         values[name] = kind(**values.get(name, {}))
     return SharedOptions(**values)
 
@@ -172,7 +175,7 @@ def check_tune(value: object) -> None:
     """Checks the value of `backbone.tune`.
 
     Raises:
-        ConfigError: it is none of the choices.
+        ConfigError: the value is not one of the choices.
     """
     if num_last_groups(value) is None:
         check_choice("backbone.tune", value, TUNES)
@@ -181,7 +184,7 @@ def check_tune(value: object) -> None:
 
 
 def num_last_groups(tune: object) -> int | None:
-    """The N of `last:N`; None for every other value."""
+    """Returns the N of `last:N`; None for every other value."""
     text = str(tune)
     number = text.removeprefix(LAST_GROUPS)
     return int(number) if text != number and number.isascii() and number.isdigit() and int(number) > 0 else None
@@ -192,15 +195,15 @@ SHARED_KEYS: Final = frozenset(field.name for field in fields(SharedOptions))
 
 @dataclass(frozen=True)
 class InputsAndOutputs:
-    """What data and task ask of a network.
+    """The inputs and outputs of a network that data and task require.
 
     Args:
         num_classes: length of the logits.
         image_size: side of the images in pixels.
         in_channels: 3, or 4 with a mask.
-        metadata_width: columns of metadata, 0 = none.
+        metadata_width: number of metadata columns; 0: none.
         two_views: whether a clinical photograph comes with each image.
-        classes: their names; empty where they are not known.
+        classes: names of the classes; empty if they are not known.
     """
 
     num_classes: int

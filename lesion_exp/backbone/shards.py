@@ -12,23 +12,29 @@ from typing import Final
 from lesion_exp.errors import ConfigError
 
 INDEX: Final = ".index.json"
-"""End of the name of an index."""
+"""The end of the name of an index."""
 
 
 def shards_of(index: Path) -> list[Path]:
-    """The files of weights that an index names, each once, in alphabetical order; they lie beside it.
+    """Returns the files of weights that an index names, each once, in alphabetical order; they lie beside the index.
 
     Raises:
-        ConfigError: it is no index, names files elsewhere, or one of them is missing.
+        ConfigError: the file is not an index, or names files in other folders or a file that is missing.
     """
     try:
         named = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
         names = sorted({str(name) for name in named.values()})
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise ConfigError(f"expected an index of files of weights, with a weight_map, in {index}: {error}") from error
+        raise ConfigError(
+            f"expected an index of files of weights, with a weight_map, at {index}, but it cannot be read: {error}; "
+            f"fetch it again"
+        ) from error
     elsewhere = [name for name in names if Path(name).name != name]
     if elsewhere or not names:
-        raise ConfigError(f"expected files beside {index} in its weight_map, got {', '.join(elsewhere) or 'none'}")
+        raise ConfigError(
+            f"expected files beside {index} in its weight_map, got {', '.join(elsewhere) or 'none'}; put the files "
+            f"beside the index, and name them there without folders"
+        )
     missing = [name for name in names if not (index.parent / name).is_file()]
     if missing:
         raise ConfigError(

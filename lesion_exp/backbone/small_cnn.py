@@ -10,7 +10,7 @@ from lesion_exp.backbone.network import Network
 
 
 def small_cnn(width: int, *, num_classes: int) -> Network:
-    """Four blocks of a 3x3 convolution, batch norm, ReLU and pooling, then the mean over the image.
+    """Returns a network of four blocks of a 3x3 convolution, batch norm, ReLU and pooling, and a mean over the image.
 
     `width` is the number of filters of the first block; each next block has twice as many. There are no ImageNet
     weights.

@@ -11,12 +11,12 @@ REDUCTION = 16
 
 
 def last_linear(network: nn.Module) -> str:
-    """The dotted name of the last linear layer, in which a classification network ends; empty: there is none."""
+    """Returns the dotted name of the last linear layer, with which a classifier ends; empty if there is none."""
     return _last(network, nn.Linear)
 
 
 def last_convolution(network: nn.Module) -> str:
-    """The dotted name of the last convolution; empty: there is none."""
+    """Returns the dotted name of the last convolution; empty if there is none."""
     return _last(network, nn.Conv2d)
 
 
@@ -25,7 +25,7 @@ def _last(network: nn.Module, kind: type[nn.Module]) -> str:
 
 
 def replace(network: nn.Module, path: str, module: nn.Module) -> None:
-    """Puts `module` where the dotted `path` points."""
+    """Replaces the module at the dotted `path` by `module`."""
     parent, _, name = path.rpartition(".")
     network.get_submodule(parent).set_submodule(name, module) if parent else setattr(network, name, module)
 
@@ -55,7 +55,7 @@ def widen_input(network: nn.Module, in_channels: int) -> None:
 
 
 def map_channels(network: nn.Module, path: str, in_channels: int, image_size: int) -> int:
-    """Channels of the feature map that the module at `path` makes."""
+    """Returns the number of channels of the feature map that the module at `path` makes."""
     shapes: list[int] = []
     hook = network.get_submodule(path).register_forward_hook(lambda _, __, maps: shapes.append(int(maps.shape[1])))
     try:
@@ -66,7 +66,7 @@ def map_channels(network: nn.Module, path: str, in_channels: int, image_size: in
 
 
 def run_once(network: nn.Module, in_channels: int, image_size: int) -> Tensor:
-    """What the network gives for one black image."""
+    """Returns the output of the network for one black image."""
     was_training = network.training
     try:
         with torch.no_grad():
@@ -77,7 +77,10 @@ def run_once(network: nn.Module, in_channels: int, image_size: int) -> Tensor:
 
 
 class SqueezeExcitation(nn.Module):
-    """Channels weighted by what the whole image holds (Hu et al. 2018, arXiv:1709.01507), reduction 16."""
+    """Squeeze and excitation: channels are weighted by their means over the image, with the reduction 16.
+
+    Source: Hu et al. 2018, arXiv:1709.01507.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -87,13 +90,16 @@ class SqueezeExcitation(nn.Module):
         )
 
     def forward(self, maps: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C, H, W)."""
+        """Returns the weighted feature maps, (N, C, H, W), of `maps` (N, C, H, W)."""
         weighted: Tensor = maps * self.weigh(maps).sigmoid()
         return weighted
 
 
 class ConvolutionalBlockAttention(nn.Module):
-    """Channels, then places weighted, each by mean and maximum (Woo et al. 2018, arXiv:1807.06521), kernel 7."""
+    """Channels, then positions are weighted, each by mean and maximum, with the reduction 16 and the kernel size 7.
+
+    Source: Woo et al. 2018, arXiv:1807.06521.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -102,7 +108,7 @@ class ConvolutionalBlockAttention(nn.Module):
         self.place = nn.Conv2d(2, 1, kernel_size=7, padding=3, bias=False)
 
     def forward(self, maps: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C, H, W)."""
+        """Returns the weighted feature maps, (N, C, H, W), of `maps` (N, C, H, W)."""
         mean, largest = maps.mean((2, 3), keepdim=True), maps.amax((2, 3), keepdim=True)
         weighted = maps * (self.weigh(mean) + self.weigh(largest)).sigmoid()
         summary = torch.cat([weighted.mean(1, keepdim=True), weighted.amax(1, keepdim=True)], dim=1)
@@ -124,7 +130,7 @@ def insert_attention(network: nn.Module, kind: str, cam_path: str, channels: int
         network: changed in place.
         kind: `se` or `cbam`.
         cam_path: dotted name of the module that makes the last feature map.
-        channels: of that map.
+        channels: number of channels of that map.
     """
     make = ATTENTIONS[kind]
     assert make is not None, "no attention is not inserted"

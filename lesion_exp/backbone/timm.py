@@ -23,19 +23,19 @@ from lesion_exp.backbone.surgery import last_linear
 from lesion_exp.errors import ConfigError, nearest, not_installed
 
 PACKAGE: Final = "timm"
-"""What must be installed; a job looks for it before it reads any data."""
+"""The required package; a job checks that it is installed before it reads any data."""
 FEATURE_MAPS: Final = ("layer4", "stages", "features", "blocks", "layers")
-"""Names under which timm's networks make their last feature map."""
+"""Names of the modules that make the last feature map of timm's networks."""
 
 
 def timm_backbone(name: str, *, image_size: int) -> Network:
-    """timm's network `name` for images of `image_size` pixels.
+    """Returns timm's network `name` for images of `image_size` pixels.
 
-    `resnet50` is the network with timm's first choice of weights, `resnet50.a1_in1k` with a certain one of them.
+    `resnet50` names a network with the weights that timm uses by default, `resnet50.a1_in1k` the weights as well.
 
     Raises:
-        ConfigError: timm is not installed, an unknown name, a network that does not end in a linear layer, or a size
-            that its patches do not divide.
+        ConfigError: timm is not installed, the name is unknown, the network does not end in a linear layer, or
+            `image_size` is not a multiple of the side of its patches.
     """
     timm = _timm()
     _check_name(timm, name)
@@ -54,7 +54,7 @@ def timm_backbone(name: str, *, image_size: int) -> Network:
 
 
 def weights_preprocessing(node: Mapping[str, Any], weights: str) -> Preprocessing | None:
-    """What the weights of timm's network `name` in `node` were trained with; files are taken for these."""
+    """Returns the preprocessing of timm's weights of the network `name` in `node`, which files are assumed to share."""
     timm = _timm()
     _check_name(timm, str(node["name"]))
     known = timm.get_pretrained_cfg(str(node["name"]))
@@ -62,7 +62,7 @@ def weights_preprocessing(node: Mapping[str, Any], weights: str) -> Preprocessin
 
 
 def weights_licence(node: Mapping[str, Any], weights: str) -> str | None:
-    """The licence of the ImageNet weights of timm's network `name` in `node`, as timm states it; None for files."""
+    """Returns the licence of the ImageNet weights of the network `name` in `node` that timm states; None for files."""
     name = str(node["name"])
     if not weights.startswith("imagenet"):
         return None
@@ -92,7 +92,9 @@ def _check_size(timm: Any, network: nn.Module, name: str, image_size: int) -> No
 
 
 def _renamed(state: State, network: nn.Module) -> State:
-    """`state` as timm itself reads files of weights: positions resized, names of its sources and older releases."""
+    """Returns `state` as timm itself reads files of weights: positions resized, names of its sources and older
+    releases.
+    """
     if is_efficientnet_pytorch(state):
         return from_efficientnet_pytorch(state, network.state_dict())
     convert = getattr(sys.modules[type(network).__module__], "checkpoint_filter_fn", None)
@@ -112,14 +114,14 @@ def _network(timm: Any, name: str, image_size: int, **options: Any) -> nn.Module
     except TypeError:
         network = timm.create_model(name, **options)
     if not getattr(network, "num_classes", 1):
-        network.reset_classifier(1)  # type: ignore[operator]  # an encoder: its features are what a head would see
+        network.reset_classifier(1)  # type: ignore[operator]  # an encoder without a head gets one
     return network
 
 
 def _feature_map(network: nn.Module) -> str:
-    """The module that makes the last feature map; of a network of tokens, the last block's input to its attention.
+    """Returns the module that makes the last feature map; in a transformer, the input to the last block's attention.
 
-    What comes after the last block reads the class token alone in many of them: the others have no gradient there.
+    After the last block many transformers read the class token alone, so that the other tokens have no gradient there.
     """
     blocks = getattr(network, "blocks", None)
     if isinstance(blocks, nn.Sequential | nn.ModuleList) and hasattr(blocks[-1], "norm1"):
@@ -136,5 +138,5 @@ def _imagenet(timm: Any, name: str, image_size: int) -> State:
     except Exception as error:  # timm's hub client raises whatever the network provokes
         raise ConfigError(
             f"expected pretrained weights of {name}, but they cannot be fetched: {error}; fetch them on a machine with "
-            f"a network, save the state_dict, and give its file as backbone.weights"
+            f"a network, save the state_dict, and give its file: backbone.weights=FILE"
         ) from error

@@ -15,26 +15,26 @@ from lesion_exp.backbone.weights import imagenet_file, read_state
 from lesion_exp.errors import ConfigError, nearest
 
 WITH_AUXILIARY: Final = ("inception_v3", "googlenet")
-"""Networks with auxiliary outputs, which are left off: they return logits only."""
+"""Networks with auxiliary outputs, which are removed, so that they return logits alone."""
 WITHOUT_LINEAR: Final = ("squeezenet",)
 SMALLEST: Final = {"inception_v3": 75, "alexnet": 63, "vgg": 32}
-"""Least sides in pixels, of networks that need more than 32."""
+"""Smallest sides of images in pixels, for networks that need more than 32."""
 FEATURE_MAPS: Final = ("layer4", "features", "trunk_output", "conv5", "layers", "Mixed_7c", "inception5b", "blocks")
-"""Names under which torchvision's networks make their last feature map."""
+"""Names of the modules that make the last feature map of torchvision's networks."""
 
 
 ENTRY: Final = "imagenet:"
-"""Before the name of another entry of torchvision than the best one: `imagenet:IMAGENET1K_V1`."""
+"""Prefix of the name of an entry of torchvision other than its default: `imagenet:IMAGENET1K_V1`."""
 INCEPTIONS: Final = (0.5, 0.5, 0.5)
 """Mean and deviation of `WITH_AUXILIARY`: torchvision's own networks turn ImageNet's normalisation into this one inside
 (`transform_input`); ours are given what their first convolution expects."""
 
 
 def torchvision_backbone(name: str, *, image_size: int) -> Network:
-    """The network of torchvision that `torchvision.models.list_models` calls `name`, for images of `image_size` pixels.
+    """Returns the network `name` of `torchvision.models.list_models` for images of `image_size` pixels.
 
     Raises:
-        ConfigError: an unknown name, or a size that the network cannot take.
+        ConfigError: the name is unknown, or the network cannot process images of this size.
     """
     _check_name(name)
     _check_size(name, image_size)
@@ -63,7 +63,9 @@ def _check_name(name: str) -> None:
 def _check_size(name: str, image_size: int) -> None:
     least = next((size for start, size in SMALLEST.items() if name.startswith(start)), 32)
     if image_size < least:
-        raise ConfigError(f"expected image_size of at least {least} pixels for {name}, got {image_size}")
+        raise ConfigError(
+            f"expected image_size of at least {least} pixels for {name}, got {image_size}; set image_size={least}"
+        )
     if name.startswith("vit_"):
         patch = int(name.rpartition("_")[2])
         if image_size % patch:
@@ -73,7 +75,9 @@ def _check_size(name: str, image_size: int) -> None:
                 f"use {below} or {below + patch}"
             )
     if name.startswith("maxvit") and image_size % 224:
-        raise ConfigError(f"expected image_size to be a multiple of 224 (224, 448, ...) for {name}, got {image_size}")
+        raise ConfigError(
+            f"expected image_size to be a multiple of 224 for {name}, got {image_size}; set image_size=224 or 448"
+        )
 
 
 def _network(name: str, image_size: int) -> nn.Module:
@@ -103,9 +107,10 @@ def _renamed(state: State, name: str, image_size: int) -> State:
 
 
 def weights_preprocessing(node: Mapping[str, Any], weights: str) -> Preprocessing:
-    """What `weights` (`imagenet`, `imagenet:ENTRY` or a file) of the network `name` in `node` were trained with.
+    """Returns the preprocessing of `weights` (`imagenet`, `imagenet:ENTRY` or a file) of the network `name` in `node`.
 
-    A file that has the name of one of torchvision's is that one, any other is taken for the best one.
+    A file with the name of a file of torchvision has its preprocessing. Any other file is assumed to have that of
+    torchvision's default entry.
     """
     name = str(node["name"])
     _check_name(name)
@@ -116,9 +121,9 @@ def weights_preprocessing(node: Mapping[str, Any], weights: str) -> Preprocessin
 
 
 def weights_licence(node: Mapping[str, Any], weights: str) -> str | None:
-    """The licence of the ImageNet weights `weights` of the network `name` in `node`; None for files.
+    """Returns the licence of the ImageNet weights `weights` of the network `name` in `node`; None for files.
 
-    torchvision states one for few entries; the package itself is under BSD-3-Clause.
+    torchvision states a licence for few entries; the package itself is under BSD-3-Clause.
     """
     if not weights.startswith("imagenet"):
         return None
@@ -127,10 +132,10 @@ def weights_licence(node: Mapping[str, Any], weights: str) -> str | None:
 
 
 def _entry(name: str, weights: str) -> Any:
-    """The entry of torchvision's enum that `weights` names.
+    """Returns the entry of torchvision's enum that `weights` names.
 
     Raises:
-        ConfigError: there is none of that name.
+        ConfigError: there is no entry of that name.
     """
     import torchvision
 
@@ -148,7 +153,7 @@ def _entry(name: str, weights: str) -> Any:
 
 
 def _modern_densenet_key(key: str) -> str:
-    """torchvision's file of DenseNet still has the names of an old release: `norm.1.weight` is `norm1.weight` today."""
+    """Returns today's name of a tensor in torchvision's old file of DenseNet: `norm1.weight` for `norm.1.weight`."""
     for part in ("norm", "relu", "conv"):
         for number in "12":
             key = key.replace(f".{part}.{number}.", f".{part}{number}.")

@@ -1,4 +1,4 @@
-"""Where pretrained weights come from, and how they are fitted into a network."""
+"""Finds and reads files of pretrained weights, and loads them into a network."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ _OWN_PARTS: Final = ("backbone.body.", "backbone.head.")
 _COMPUTED: Final = ("num_batches_tracked", "relative_position_index")
 """Buffers that a network computes itself: files may lack them."""
 _CONTAINERS: Final = ("state_dict", "model", "model_state_dict", "module")
-"""Keys of checkpoints below which the weights lie."""
+"""Keys of checkpoints that contain the weights."""
 
 
 def imagenet_file(url: str) -> Path:
-    """The file of ImageNet weights that `url` names: placed by the user, cached by torch hub, or downloaded now.
+    """Returns the file of ImageNet weights at `url`: placed by the user, cached by torch hub, or downloaded now.
 
     Raises:
-        ConfigError: it is in none of these places; the message says which file to place where.
+        ConfigError: the file is in none of these places; the message says which file to place where.
     """
     name = url.rpartition("/")[2]
     hub = Path(torch.hub.get_dir()) / "checkpoints"
@@ -65,17 +65,21 @@ def imagenet_file(url: str) -> Path:
 
 
 def read_state(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a weights file: a plain state_dict, a checkpoint that holds one, safetensors, or an index of such.
+    """Returns the tensors of a file of weights.
 
-    Only tensors are read, never code (`weights_only`). Prefixes of wrappers are taken off, and LoRA of a checkpoint of
-    this project is merged into its weights.
+    The file is a state_dict, a checkpoint that contains one, a safetensors file, or the index of several files. Only
+    tensors are read, never code (`weights_only`). Prefixes of wrappers are removed, and LoRA of a checkpoint of this
+    project is merged into its weights.
 
     Raises:
-        ConfigError: there is no such file, or it holds something else.
+        ConfigError: there is no such file, or it contains something else.
     """
     file = Path(path).expanduser()
     if not file.is_file():
-        raise ConfigError(f"expected backbone.weights to be none, imagenet or a file, got {path}; no file is there")
+        raise ConfigError(
+            f"expected backbone.weights to be none, imagenet or a file, but there is no file at {path}; correct the "
+            f"path"
+        )
     if file.name.endswith(INDEX):
         return {name: tensor for part in shards_of(file) for name, tensor in read_state(part).items()}
     from pytorch_lightning.utilities.parsing import AttributeDict
@@ -87,7 +91,10 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
             with torch.serialization.safe_globals([Namespace, AttributeDict]):  # mere containers of numbers and texts
                 loaded = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch and safetensors raise whatever a broken or foreign file provokes
-        raise ConfigError(f"expected weights in {file}, but only tensors are read and this fails: {error}") from error
+        raise ConfigError(
+            f"expected a file of tensors at {file}, but it cannot be read: {error}; save the weights alone with "
+            f"torch.save(network.state_dict(), FILE), and give that file"
+        ) from error
     card = loaded.get("lesion_exp") if isinstance(loaded, Mapping) else None
     for key in _CONTAINERS:
         if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
@@ -95,14 +102,17 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
             break
     state = dict(_tensors(loaded)) if isinstance(loaded, Mapping) else {}
     if not state:
-        raise ConfigError(f"expected a state_dict (names and tensors) in {file}, got {type(loaded).__name__}")
+        raise ConfigError(
+            f"expected a state_dict (names and tensors) in {file}, got {type(loaded).__name__}; save the weights alone "
+            f"with torch.save(network.state_dict(), FILE), and give that file"
+        )
     if isinstance(card, Mapping) and isinstance(card.get("config"), Mapping):
         state = merged_state(state, shared_options(card["config"]["backbone"]).lora.scaling)
     return {_without_wrappers(key): value for key, value in state.items()}
 
 
 def _tensors(loaded: Mapping[Any, Any]) -> Iterator[tuple[str, Tensor]]:
-    """The tensors of a state_dict, or of the state_dicts of several networks, with their keys in front."""
+    """Yields the tensors of a state_dict, or of the state_dicts of several networks with their keys as prefixes."""
     if all(isinstance(value, Tensor) for value in loaded.values()):
         yield from ((str(key), value) for key, value in loaded.items())
         return
@@ -112,36 +122,36 @@ def _tensors(loaded: Mapping[Any, Any]) -> Iterator[tuple[str, Tensor]]:
 
 
 def said_by_checkpoint(file: Path) -> Preprocessing | None:
-    """What a checkpoint of this project says its images were prepared with; None for other files."""
+    """Returns the preprocessing in the card of a checkpoint of this project; None for other files."""
     if file.suffix == ".safetensors":
         return None
     try:
         loaded = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-    except Exception:  # a file of an old format, or a broken one: what reads its weights says so
+    except Exception:  # a broken file, or one of an old format; reading its weights raises the error
         log.debug("%s has no card that can be read", file, exc_info=True)
         return None
     return said_by_card(loaded.get("lesion_exp")) if isinstance(loaded, Mapping) else None
 
 
 def own_state(state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
-    """The backbone's part of `state` if it is a checkpoint of this project, else None."""
+    """Returns the backbone's part of `state` if it is a checkpoint of this project, else None."""
     if not any(key.startswith(_OWN_PARTS) for key in state):
         return None
     return {key.removeprefix(_OWN_PREFIX): value for key, value in state.items() if key.startswith(_OWN_PREFIX)}
 
 
 def load_into(network: nn.Module, found: Found, head: str, source: str, *, partial: bool = False) -> None:
-    """Copies what was `found` into `network`; its layer `head` stays as it is where its shape differs or it is missing.
+    """Copies the `found` weights into `network`; its layer `head` stays as it is if its weights are missing or differ.
 
     Args:
         network: changed in place.
-        found: with the names of the network.
+        found: the weights, with the names of the network.
         head: the name of its last layer.
-        source: what the messages call the file.
-        partial: take what fits, and leave the rest as it is.
+        source: what messages call the file.
+        partial: whether the layers that fit are loaded although others differ.
 
     Raises:
-        ConfigError: other layers differ, or with `partial` none fits; the message names the first.
+        ConfigError: other layers differ, or with `partial` no layer fits; the message names the first ones.
     """
     state, expected = found.state, network.state_dict()
     is_head = {key: bool(head) and (key == head or key.startswith(f"{head}.")) for key in {*expected, *state}}
@@ -168,12 +178,12 @@ def load_into(network: nn.Module, found: Found, head: str, source: str, *, parti
     log.info("weights of %s: %s%s", source, summary, _parts_in_words("; not needed: ", left))
     if problems:
         log.warning(
-            "of %s only a part was taken; %d layers differ:\n%s", source, len(problems), first_cases(problems, 8)
+            "only a part of %s was loaded; %d layers differ:\n%s", source, len(problems), first_cases(problems, 8)
         )
 
 
 def _parts_in_words(start: str, names: Sequence[str]) -> str:
-    """The parts of a file that are left, by the beginnings of their names."""
+    """Returns a text about the tensors of a file that are not used, by the beginnings of their names."""
     counts = Counter(".".join(name.split(".")[:2]) if "." in name else name for name in names)
     shown = ", ".join(f"{part} ({count})" for part, count in counts.most_common(6))
     return f"{start}{shown}{', ...' if len(counts) > 6 else ''}" if names else ""

@@ -1,4 +1,4 @@
-"""The card in a file of weights of this project, and the run that made it; safetensors are read without torch."""
+"""The card in a file of weights of this project, which names its run. Cards of safetensors are read without torch."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ log = logging.getLogger(__name__)
 
 
 def card_of(file: Path) -> Mapping[str, Any]:
-    """The card in a checkpoint or a safetensors file of this project; empty for other files."""
+    """Returns the card in a checkpoint or a safetensors file of this project; empty for other files."""
     try:
         if file.suffix == ".safetensors":
             with safe_open(str(file), framework="np") as opened:
                 return dict(json.loads((opened.metadata() or {}).get("lesion_exp", "{}")))
-        import torch  # only for checkpoints: verbs that read tables alone come here, too
+        import torch  # only for checkpoints, because verbs that read tables alone call this function as well
 
         loaded = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-    except Exception:  # a file of an old format, or a broken one: what reads its weights says so
+    except Exception:  # a broken file, or one of an old format; reading its weights raises the error
         log.debug("%s has no card that can be read", file, exc_info=True)
         return {}
     found = loaded.get("lesion_exp") if isinstance(loaded, Mapping) else None
@@ -30,6 +30,6 @@ def card_of(file: Path) -> Mapping[str, Any]:
 
 
 def run_of_weights(file: Path) -> str | None:
-    """The id of the run that made a file of weights; None for files of others."""
+    """Returns the id of the run that made a file of weights; None for other files."""
     run_id = card_of(file).get("run_id") if file.is_file() else None
     return str(run_id) if run_id else None

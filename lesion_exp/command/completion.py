@@ -26,6 +26,7 @@ from lesion_exp.config.shipped_conf import (
 )
 from lesion_exp.errors import ConfigError, nearest
 from lesion_exp.option import TRUTHS, Choice, Truth
+from lesion_exp.tracking.run_names import read_only
 
 LINE: Final = "LESION_EXP_COMPLETE"
 MOST_RUNS: Final = 30
@@ -213,7 +214,7 @@ def _select(folder: Path, query: str, values: Sequence[object]) -> list[str]:
     database = find_root(folder) / "mlruns" / "mlflow.db"
     if not database.is_file():
         return []
-    with suppress(sqlite3.Error), closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=0.1)) as store:
+    with suppress(sqlite3.Error), closing(read_only(database, 0.1)) as store:
         return [str(row[0]) for row in store.execute(query, tuple(values))]
     return []
 

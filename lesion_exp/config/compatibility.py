@@ -15,7 +15,7 @@ from lesion_exp.errors import ConfigError, first_cases
 MAY_LACK: Final = frozenset({"dataset.pseudo_labels", "dataset.pseudo_weight"})
 """Keys that older jobs do not have, and without which this version does what the older one did."""
 _READ_BY_TARGETS: Final = frozenset({"backbone"})
-"""Groups whose shared keys are arguments of their targets, which check them."""
+"""Groups whose shared keys are read where their network is built, which checks them."""
 
 
 def check_complete(config: Mapping[str, Any]) -> None:
@@ -53,7 +53,7 @@ def check_own_options(config: Mapping[str, Any], options: Mapping[str, str]) -> 
 
 
 def _missing(config: Mapping[str, Any]) -> Iterator[str]:
-    """The keys that a job reads and `config` lacks."""
+    """Yields the keys that a job reads and `config` lacks."""
     for node, keys in _shared_keys().items():
         found = config.get(node) if node else config
         known = found if isinstance(found, Mapping) else {}
@@ -62,14 +62,14 @@ def _missing(config: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _base_file(group: str) -> Path | None:
-    """The shipped file with the keys that all options of a group have."""
+    """Returns the shipped file with the keys that all options of a group have."""
     files = (conf_dir() / group / f"{name}.yaml" for name in ("base", "default"))
     return next((path for path in files if path.is_file()), None)
 
 
 @functools.cache
 def _shared_keys() -> dict[str, tuple[str, ...]]:
-    """The required keys of each node; those of the top level are under the empty name."""
+    """Returns the required keys of each node; those of the top level are under the empty name."""
     conf = conf_dir()
     top = {key: value for key, value in _read(conf / "config.yaml").items() if key != "defaults"}
     options = default_options(conf).items()

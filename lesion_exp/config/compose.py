@@ -55,7 +55,7 @@ log = logging.getLogger(__name__)
 PATH_KEYS: Final = ("dataset.root", "dataset.pseudo_labels", "backbone.weights", "split.path", "paths.root")
 """Keys that may name a file or folder; relative paths start at the current folder of the command."""
 _NO_PATH: Final = frozenset({"none", "imagenet"})
-"""Values of these keys that are no paths."""
+"""Values of these keys that are not paths."""
 
 
 class Base(NamedTuple):
@@ -105,7 +105,7 @@ def compose(
     """Composes the config of `conf/` and the user's `config_dirs` with `overrides` and resolves it.
 
     Args:
-        overrides: in Hydra's grammar.
+        overrides: the overrides, in Hydra's grammar.
         config_dirs: folders of the user with further options.
         root: folder of the project.
         bases: a dictionary to pass to several calls, so that configs of the same groups are read from files once.
@@ -152,24 +152,26 @@ def compose(
 
 
 def config_folders(config_dirs: Sequence[Path], conf: Path | None = None) -> list[Path]:
-    """The folders that a config is composed from: the shipped one, or `conf` instead of it, then those of the user.
+    """Returns the folders that a config is composed from: the shipped one, or `conf` instead, then those of the user.
 
     A file in a folder of the user replaces the file of the same name in later folders and in the shipped one.
 
     Raises:
-        ConfigError: one of `config_dirs` is no folder.
+        ConfigError: one of `config_dirs` is not a folder.
     """
     return [conf or conf_dir(), *(_config_dir(folder) for folder in config_dirs)]
 
 
 def _config_dir(folder: Path) -> Path:
     if not folder.expanduser().is_dir():
-        raise ConfigError(f"expected a folder of configs after --config-dir, but none is at {folder}")
+        raise ConfigError(
+            f"expected a folder of configs after --config-dir, but there is no folder at {folder}; correct the path"
+        )
     return folder.expanduser().resolve()
 
 
 def _named(options: Mapping[str, str], base: DictConfig, resolved: Mapping[str, Any]) -> dict[str, str]:
-    """The `options` of the groups of a job; where the `_target_` was changed, the name of the new target."""
+    """Returns the `options` of the groups of a job; where the `_target_` was changed, the name of the new target."""
     named = {}
     for group, option in options.items():
         node, before = resolved.get(group), base.get(group)
@@ -194,14 +196,15 @@ def _base(parsed: Sequence[Override], folders: Sequence[Path], root: Path, bases
             used = hydra.config_loader.compute_defaults_list("config", composed, RunMode.RUN)
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise ConfigError(
-            f"expected a config that can be composed, Hydra says: {str(error).strip().splitlines()[0]}"
+            f"expected a config that can be composed, but Hydra says: {str(error).strip().splitlines()[0]}; correct "
+            f"the group or file that it names"
         ) from error
     missing = [name for name, option in default_options(folders[0]).items() if option is not None and name not in base]
     missing += [name for name in _load(folders[0] / "config.yaml") if name != "defaults" and name not in base]
     if missing:
         raise ConfigError(
-            f"expected every group and key of the shipped config.yaml in your own, but {', '.join(missing)} are "
-            f"missing; begin with a copy of the shipped one ({folders[0] / 'config.yaml'})"
+            f"expected every group and key of the shipped config.yaml in your own config.yaml, but it lacks "
+            f"{', '.join(missing)}; begin with a copy of the shipped one ({folders[0] / 'config.yaml'})"
         )
     files = list(dict.fromkeys(f"{found.config_path}.yaml" for found in used.defaults if found.config_path))
     _restore_tags(base, files, folders)
@@ -242,12 +245,12 @@ def _restore_tags(base: DictConfig, files: Sequence[str], folders: Sequence[Path
 
 
 def _by_rank(folders: Sequence[Path]) -> list[Path]:
-    """The folders in the order in which they are searched."""
+    """Returns the folders in the order in which they are searched."""
     return [*folders[1:], folders[0]]
 
 
 def _replaced(files: Sequence[str], folders: Sequence[Path]) -> tuple[str, ...]:
-    """Those of `files` that are shipped, but were read from a folder of the user."""
+    """Returns those of `files` that are shipped, but were read from a folder of the user."""
     found = {}
     for name in files:
         holders = [folder for folder in _by_rank(folders) if (folder / name).is_file()]
@@ -260,12 +263,14 @@ def _replaced(files: Sequence[str], folders: Sequence[Path]) -> tuple[str, ...]:
 
 @functools.cache
 def _log_replaced(name: str, folder: Path) -> None:
-    """Logs it once in a process: the cells of a sweep are composed one after another."""
+    """Logs the replacement once in a process, because the cells of a sweep are composed one after another."""
     log.info("%s of %s is used instead of the shipped one", name, folder)
 
 
 def _changed(base: DictConfig, parsed: Sequence[Override], folders: Sequence[Path]) -> DictConfig:
-    """A copy of `base` with the keys of `parsed` set in the way in which Hydra sets them after composing the groups."""
+    """Returns a copy of `base` with the keys of `parsed` set in the way in which Hydra sets them after composing the
+    groups.
+    """
     groups = set(group_names(folders))
     texts = [text.input_line for text in parsed if str(text.key_or_group) not in groups and text.input_line]
     opened = TextParser.create().parse_overrides([f"++{text}" if is_open(text, base) else text for text in texts])
@@ -290,7 +295,8 @@ def _translated(error: Exception, base: DictConfig) -> ConfigError:
     if merged and isinstance(default, DictConfig):
         inner = ", ".join(f"{merged[1]}.{name!s}={value}" for name, value in default.items())
         return ConfigError(f"expected keys below {merged[1]}, got one value; for example {inner}")
-    return ConfigError(f"expected a config that can be composed, Hydra says: {str(error).strip().splitlines()[0]}")
+    reason = str(error).strip().splitlines()[0]
+    return ConfigError(f"expected a config that can be composed, but Hydra says: {reason}; correct this override")
 
 
 def _nearest_key(key: str, base: DictConfig) -> str:
@@ -317,7 +323,9 @@ def _resolve(config: DictConfig, in_sweep: bool) -> dict[str, Any]:
         resolved = OmegaConf.to_container(config, resolve=True)
     except OmegaConfBaseException as error:
         first = str(error).strip().splitlines()[0]
-        raise ConfigError(f"expected a config whose references can be resolved: {first}") from error
+        raise ConfigError(
+            f"expected a config whose references can be resolved, but {first}; correct the reference"
+        ) from error
     assert isinstance(resolved, dict), "the config is a mapping"
     resolved.pop("experiment", None)
     resolved.pop("debug", None)
@@ -342,7 +350,9 @@ def _absolute_paths(config: dict[str, Any]) -> None:
             node = node.get(parent, {})
         value = node.get(leaf)
         if value == "":  # an unset shell variable would otherwise mean the current folder
-            raise ConfigError(f"expected a path after {key}=, got none; is the variable that you wrote there set?")
+            raise ConfigError(
+                f"expected a path after {key}=, got none; give a path, or set the shell variable that the command uses"
+            )
         if isinstance(value, str) and value not in _NO_PATH and not value.startswith(("imagenet:", HUB)):
             node[leaf] = str(Path(value).expanduser().absolute())
     sets = config["dataset"].get("sets")
@@ -350,13 +360,13 @@ def _absolute_paths(config: dict[str, Any]) -> None:
         for name, value in sets.items():
             if isinstance(value, str):
                 sets[name] = str(Path(value).expanduser().absolute())
-            elif isinstance(value, dict) and "root" in value:
+            elif isinstance(value, dict) and isinstance(value.get("root"), str):
                 value["root"] = str(Path(value["root"]).expanduser().absolute())
 
 
 @functools.cache
 def _shipped_nodes(conf: Path) -> dict[str, Any]:
-    """The shipped nodes that no option of the user replaces, and the names of all groups."""
+    """Returns the shipped nodes that no option of the user replaces, and the names of all groups."""
     nodes = _load(conf / "config.yaml")
     nodes.pop("defaults")
     for name in ("paths", "tracking", "evaluation"):

@@ -1,4 +1,4 @@
-"""The folder in which a machine keeps its data sets: where `dataset.root` is looked for if the command does not say."""
+"""The folder in which a machine keeps its data sets, which is searched if the command does not set `dataset.root`."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ VARIABLE: Final = "LESION_EXP_DATA"
 FOLDER_KEY: Final = "data"
 SETS_KEY: Final = "datasets"
 _WITHOUT_NAME: Final = frozenset({"folder", "csv", "combined"})
-"""Options that read any data: a folder of their name says nothing about what is meant."""
+"""Options that read any data, so that a folder of their name need not contain the data that are meant."""
 _EXAMPLE: Final = "data: /data/skin"
 
 
 def settings_file() -> Path:
-    """The file in which a user names the data folders of this machine."""
+    """Returns the file in which a user names the data folders of this machine."""
     home = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
     return Path(home).expanduser() / "lesion_exp" / "config.yaml"
 
 
 def fill_data_root(config: DictConfig) -> None:
-    """Sets `dataset.root` of `config`, where it has no value yet, to the folder of the data set on this machine.
+    """Sets `dataset.root` of `config` to the folder of the data set on this machine, if it has no value yet.
 
     The folder has the name of the data set and lies in the folder that the environment variable `LESION_EXP_DATA`
-    names; otherwise it is the one that the user's file names below `datasets`, or lies in the folder that this file
-    calls `data`. What was taken is logged. The key is left alone where there is no such folder.
+    names. Otherwise it is the folder that the user's file names below `datasets`, or lies in the folder that this file
+    calls `data`. The log names the folder. The key does not change if there is no such folder.
 
     Raises:
         ConfigError: the variable names no folder, or the file cannot be read, names a relative folder, or names a
@@ -52,14 +52,14 @@ def fill_data_root(config: DictConfig) -> None:
 
 
 def searched(name: object) -> str:
-    """The end of a message that `dataset.root` has no value: where it was looked for; empty if nowhere."""
+    """Returns the end of a message that `dataset.root` has no value: the places that were searched; empty if none."""
     if not _can_be_named(name):
         return ""
     variable, file = os.environ.get(VARIABLE), settings_file()
     places = [f"{VARIABLE}={variable} has no folder {name}"] if variable else []
     if file.is_file():
         places.append(f"{file} leads to no folder {name}")
-    remedy = [] if variable else [f"or set {VARIABLE} to the folder that holds the folder {name}"]
+    remedy = [] if variable else [f"or set {VARIABLE} to the folder that contains the folder {name}"]
     return "; " + "; ".join([*places, *remedy])
 
 
@@ -98,11 +98,11 @@ def _of_file(name: str) -> tuple[Path, str] | None:
 
 
 def _folder_in(path: Path, key: str, value: object) -> Path:
-    """The folder that a key of the user's file names, which must not depend on where a command is given."""
+    """Returns the folder that a key of the user's file names, which must not depend on the current folder."""
     folder = Path(str(value)).expanduser()
     if not folder.is_absolute():
         raise ConfigError(
-            f"expected a whole path, or one that begins with ~, in {key} of {path}, got {value}, which would be "
+            f"expected an absolute path, or one that begins with ~, in {key} of {path}, got {value}, which would be "
             f"another folder in each project; for example {key}: {Path('/data') / folder.name}"
         )
     return folder
@@ -122,7 +122,7 @@ def _read(path: Path) -> Mapping[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"expected YAML in {path}, but it cannot be read: {error}") from error
+        raise ConfigError(f"expected YAML in {path}, but it cannot be read: {error}; correct the file") from error
     if content is None:
         return {}
     if not isinstance(content, dict):
@@ -132,11 +132,13 @@ def _read(path: Path) -> Mapping[str, Any]:
             hint = nearest(str(key), [FOLDER_KEY, SETS_KEY])
             raise ConfigError(f"expected {FOLDER_KEY} and {SETS_KEY} in {path}, got {key}; {hint}")
     if not isinstance(content.get(SETS_KEY) or {}, dict):
-        raise ConfigError(f"expected folders by name in {path}, such as {SETS_KEY}: {{ph2: /data/PH2}}")
+        raise ConfigError(
+            f"expected folders by name in {path}, such as {SETS_KEY}: {{ph2: /data/PH2}}, got {content[SETS_KEY]!r}"
+        )
     return content
 
 
 @functools.cache
 def _say(name: str, folder: str, source: str) -> None:
-    """Logs it once in a process: the cells of a sweep are composed one after another."""
+    """Logs the folder once in a process, because the cells of a sweep are composed one after another."""
     log.info("the data of %s are read from %s (%s)", name, folder, source)

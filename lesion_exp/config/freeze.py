@@ -57,7 +57,7 @@ SHARE_OR_COUNT: Final = frozenset(
 )
 """Parameters of Lightning's Trainer and of albumentations to which 1.0 is the whole and 1 is one batch or pixel."""
 ONE_MEANING: Final = ("lesion_exp.", "torch.optim.", "pytorch_optimizer.", "albumentations.", "torchvision.")
-"""Prefixes of targets to whose other parameters 1 and 1.0 mean the same; of other packages it is not known."""
+"""Prefixes of targets to whose other parameters 1 and 1.0 mean the same; for other packages this is not known."""
 LATER_KEYS: Final[Mapping[str, Mapping[str, Any]]] = {
     "dataset": {"pseudo_labels": None, "pseudo_weight": 1.0, "patient_effect": 0.0},
     "augmentation": {"interpolation": "bilinear", "crop_share": 1.0},
@@ -72,24 +72,24 @@ LATER_KEYS: Final[Mapping[str, Mapping[str, Any]]] = {
         "lora": {"rank": 8, "alpha": 16.0, "dropout": 0.0, "layers": None},
     },
 }
-"""Keys below a group that older jobs do not have, and the values that do what was done without them: these count in
-no hash, so that a config that an older version froze still has its hash."""
+"""Keys below a group that older jobs do not have, with the values that correspond to their absence. Such values do not
+count in the hash, so that a config that an older version froze still has its hash."""
 _FOLDER: Final = "lesion_exp.dataset.folder.read_folder"
 MOST_VALUES: Final = 100_000
-"""Largest number of values in a job file."""
+"""Greatest number of values in a job file."""
 FILES: Final = ("backbone.weights", "split.path", "dataset.pseudo_labels")
-"""Keys that may name a file; its content counts in the hash, not its name."""
+"""Keys that may name a file, of which the content counts in the hash and not the name."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """All that determines a run; nothing that runs it reads `conf/` or the command line."""
+    """Everything that determines a run. The code that runs it reads neither `conf/` nor the command line."""
 
     config: dict[str, Any]
     overrides: tuple[str, ...]
     job_hash: str
     files: dict[str, str] = field(default_factory=dict)
-    """SHA-256 (16 digits) of the file that each key of `FILES` names, where it names one."""
+    """SHA-256 (16 digits) of the file of each key of `FILES` that names one."""
     replaced: tuple[str, ...] = ()
     """Shipped config files that were replaced by files of the user, such as `loss/focal.yaml`."""
     options: Mapping[str, str] = field(default_factory=dict)
@@ -101,10 +101,10 @@ class Job:
         return Project.from_config(self.config)
 
     def check_files(self) -> None:
-        """Checks that every file that the job names still has the content it was frozen with.
+        """Checks that every file that the job names still has the content with which the job was frozen.
 
         Raises:
-            ConfigError: a file is gone, or has other content.
+            ConfigError: a file does not exist, or has other content.
         """
         for key, digest in self.files.items():
             path = Path(str(_get(self.config, key)))
@@ -112,12 +112,12 @@ class Job:
             if found != digest:
                 state = "does not exist" if found is None else f"has other content ({found})"
                 raise ConfigError(
-                    f"expected the file of {key} with the content that the job was frozen with ({digest}), but {path} "
+                    f"expected the file of {key} with the content with which the job was frozen ({digest}), but {path} "
                     f"{state}; put the file back, or make a new job"
                 )
 
     def write(self, path: Path) -> None:
-        """Writes the job as YAML, whole or not at all."""
+        """Writes the job as YAML. The file appears when it is complete."""
         overrides = redacted(list(self.overrides))
         head = f"# A frozen job of lesion_exp {__version__}; run it again with: lesion-exp train job={path.name}\n"
         body = {
@@ -141,7 +141,7 @@ class Job:
 
 
 def freeze(composed: Composed) -> Job:
-    """Freezes a composed config into a job, without the secrets in it; each that is left out is warned of.
+    """Freezes a composed config into a job without the secrets in it, and warns of each secret that is left out.
 
     The user and password in the store's address stay in the environment of this process and its children.
     """
@@ -151,7 +151,7 @@ def freeze(composed: Composed) -> Job:
         named["tracking"]["uri"] = address(named["tracking"]["uri"])
     config = without_secrets(named)
     for key in _changed_keys(named, config, ""):
-        log.warning("%s holds the value of a variable that is named like a secret; the job stores *** instead", key)
+        log.warning("%s contains the value of a variable that is named like a secret; the job stores *** instead", key)
     overrides = tuple(without_secrets(list(composed.overrides)))
     return Job(config, overrides, job_hash(config, files), files, composed.replaced, composed.options)
 
@@ -189,7 +189,7 @@ def _changed_keys(before: Any, after: Any, prefix: str) -> list[str]:
 
 
 def file_digests(config: Mapping[str, Any]) -> dict[str, str]:
-    """SHA-256 (16 digits) of the file that each key of `FILES` names in `config`, where that file exists."""
+    """Returns the SHA-256 (16 digits) of the existing file of each key of `FILES` in `config`."""
     named = {key: Path(str(_get(config, key))) for key in FILES if _get(config, key) is not None}
     return {key: _digest(path) for key, path in named.items() if path.is_absolute() and path.is_file()}
 
@@ -198,14 +198,18 @@ def read_job(path: Path) -> Job:
     """Reads a job from a file that `Job.write` wrote.
 
     Raises:
-        ConfigError: the file cannot be read or is no job, or its config was changed and no longer has its hash.
+        ConfigError: the file cannot be read or is not a job, or its config was changed and no longer has its hash.
     """
     try:
         body = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(f"expected a job file at job={path}, but it cannot be read: {error.strerror}") from error
+        raise ConfigError(
+            f"expected a job file at job={path}, but it cannot be read: {error.strerror}; correct the path"
+        ) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"expected a job file in YAML at job={path}, but it cannot be parsed: {error}") from error
+        raise ConfigError(
+            f"expected a job file in YAML at job={path}, but it cannot be parsed: {error}; name another file"
+        ) from error
     keys = {"format", "job_hash", "config", "overrides", "files"}
     if (
         _is_endless(body)
@@ -216,7 +220,10 @@ def read_job(path: Path) -> Job:
         or not all(isinstance(body["config"].get(node), dict) for node in ("paths", "tracking", "dataset", "trainer"))
         or not all(isinstance(body["config"]["paths"].get(name), str) for name in ("root", "data_cache", "live"))
     ):
-        raise ConfigError(f"expected a job (with {', '.join(sorted(keys))}) at job={path}, got another file")
+        raise ConfigError(
+            f"expected a job (with {', '.join(sorted(keys))}) at job={path}, got another file; name the "
+            f"config/job.yaml of a run, or a file of the folder jobs"
+        )
     if body["format"] not in (FORMAT_WITHOUT_KINDS, FORMAT):
         raise ConfigError(
             f"expected a job of format {FORMAT}, got {body['format']} in {path}; use the version that made it"
@@ -241,7 +248,7 @@ def read_job(path: Path) -> Job:
 
 
 def chosen_options(body: Mapping[str, Any]) -> dict[str, str]:
-    """The option of each config group in the `body` of a job file.
+    """Returns the option of each config group in the `body` of a job file.
 
     Jobs of earlier versions do not record them. The name is then that of the module of a shipped target, or the last
     part of another target.
@@ -256,7 +263,9 @@ def chosen_options(body: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _is_endless(body: Any) -> bool:
-    """Whether the file has more values than any config: references in YAML may multiply, or refer to themselves."""
+    """Returns whether the file has more values than any config: references in YAML may multiply, or refer to
+    themselves.
+    """
     waiting, count = [body], 0
     while waiting and count <= MOST_VALUES:
         value = waiting.pop()
@@ -266,13 +275,13 @@ def _is_endless(body: Any) -> bool:
 
 
 def job_hash(config: dict[str, Any], files: Mapping[str, str], *, kinds: bool = True) -> str:
-    """SHA-256 (16 digits) of everything in `config` that can change a result.
+    """Returns the SHA-256 (16 digits) of everything in `config` that can change a result.
 
     The order of keys matters in `augmentation` only, where it is the order of the transforms. 1 and 1.0 are the same
     except where their meanings differ: below the keys `SHARE_OR_COUNT`, and in parameters of unknown packages.
 
     Args:
-        config: of a whole job.
+        config: the config of a whole job.
         files: digests of the files that the job names, by key; they are hashed instead of the paths.
         kinds: False makes 1 and 1.0 the same everywhere, as in jobs of `FORMAT_WITHOUT_KINDS`.
     """
@@ -313,7 +322,7 @@ def job_hash(config: dict[str, Any], files: Mapping[str, str], *, kinds: bool = 
 
 
 def _without(node: Any, usual: Mapping[str, Any]) -> Any:
-    """`node` without the keys, at any depth, whose values are the `usual` ones."""
+    """Returns `node` without the keys, at any depth, whose values are the `usual` ones."""
     if not isinstance(node, dict):
         return node
     kept = {key: value for key, value in node.items() if key not in usual or value != usual[key]}
@@ -321,7 +330,9 @@ def _without(node: Any, usual: Mapping[str, Any]) -> Any:
 
 
 def _canonical(value: Any, *, kinds: bool, keeps: bool = False) -> Any:
-    """`value` with one spelling for each meaning; with `keeps`, a whole number and a float have two meanings."""
+    """Returns `value` with one spelling for each meaning; with `keeps`, a whole number and a float have two
+    meanings.
+    """
     if isinstance(value, dict):
         target = value.get("_target_")
         keeps = keeps or (kinds and isinstance(target, str) and not target.startswith(ONE_MEANING))
@@ -397,6 +408,6 @@ def _find_weights(node: dict[str, Any], project: Project) -> None:
     try:
         found = find_run(project.store, str(run_id)).fetch(artifacts.checkpoint())
     except ConfigError:
-        return  # what needs the file says that it is gone
+        return  # the code that reads the file raises the error
     if found is not None:
         node["weights"] = str(found.absolute())

@@ -1,4 +1,4 @@
-"""Names that people bring from other programs, and what they are called here, for messages about a wrong key."""
+"""Names that people know from other programs, and the keys of this one, for messages about a wrong key."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ _NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     "tracking.uri={}": ("mlflow_uri", "mlflow_tracking_uri", "tracking_uri"),
     "paths.root={}": ("output_dir", "out_dir", "output", "save_dir", "save_path", "work_dir", "log_dir", "logdir"),
 }  # fmt: skip
-"""What is meant, with `{}` for the value -> names for it elsewhere."""
+"""The override here, with `{}` for the value -> its names in other programs."""
 _SENTENCES: Final[Mapping[str, tuple[str, ...]]] = {
     _MLFLOW: ("wandb", "use_wandb", "wandb_project", "tensorboard", "logger", "loggers", "neptune", "comet", "clearml"),
     "the classes are those of the data set's labels: leave it out": (
@@ -80,20 +80,20 @@ _SENTENCES: Final[Mapping[str, tuple[str, ...]]] = {
     ),
 }  # fmt: skip
 _OFF: Final = frozenset({"false", "0", "none", "null"})
-"""Values that switch something off."""
+"""Values with which users switch something off."""
 HABITS: Final[Mapping[str, str]] = {
     name: meaning for table in (_NAMES, _SENTENCES) for meaning, names in table.items() for name in names
 }
-"""Name elsewhere -> what is meant."""
+"""Name in other programs -> the override here, or a sentence."""
 
 
 def usual_name(key: str, value: str, conf: Path) -> str:
-    """What the unknown `key` with `value` is called here, as the end of a message; empty if it is not known.
+    """Returns the end of a message about the unknown `key` with `value`: the right key; empty if it is not known.
 
-    It is known if people use the name elsewhere, or if exactly one key of all options ends in it.
+    The right key is known if other programs use the name, or if exactly one key of all options ends in it.
 
     Args:
-        key: the key as it was typed; of one with dots the last part counts.
+        key: the key as it was typed; the part after the last dot counts.
         value: its value as it was typed, empty if there is none.
         conf: the folder of the shipped config.
     """
@@ -122,9 +122,9 @@ def usual_name(key: str, value: str, conf: Path) -> str:
 
 
 def better_hint(key: str, value: str, near: str, conf: Path) -> str:
-    """The better end of a message about the unknown `key`: `near`, which names similar keys, or `usual_name`.
+    """Returns the better end of a message about the unknown `key`: `near`, which names similar keys, or `usual_name`.
 
-    Similar keys are the better answer to a typing error, where they include the one that is meant.
+    The similar keys are better if they include the key of `usual_name`, because then the user mistyped it.
     """
     meant = usual_name(key, value, conf)
     full = meant.removeprefix("write ").partition("=")[0]
@@ -132,7 +132,10 @@ def better_hint(key: str, value: str, near: str, conf: Path) -> str:
 
 
 def keys_that_end_in(leaf: str, conf: Path) -> dict[str, str]:
-    """The keys of all options whose last part is `leaf`, with an option that has it, empty for the default ones."""
+    """Returns the keys of all options whose last part is `leaf`, each with an option that has it.
+
+    The option is an empty text for keys of the default options.
+    """
     found = {key: "" for key in documented_keys(conf) if key.rpartition(".")[2] == leaf}
     for group in group_names([conf]):
         for option in option_names(group, [conf]) if "/" not in group and group not in {"experiment", "debug"} else ():

@@ -52,7 +52,7 @@ def instantiate(node: Mapping[str, Any], place: str, /, **passed: Any) -> Any:
 
 
 def asked_for(node: Mapping[str, Any], place: str, offered: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of the keyword arguments `offered` for which the target of `node` has a parameter of the same name.
+    """Returns the keyword arguments among `offered` for which the target of `node` has a parameter of the same name.
 
     Raises:
         ConfigError: the target is not registered for its place, or does not exist.
@@ -62,10 +62,10 @@ def asked_for(node: Mapping[str, Any], place: str, offered: Mapping[str, Any]) -
 
 
 def resolve_target(path: str, place: str, group: str | None = None) -> Callable[..., Any]:
-    """The class or function with the dotted name `path`, an option of the group at the key `place` of a config.
+    """Returns the class or function with the dotted name `path`, an option of the group at the key `place` of a config.
 
     Raises:
-        ConfigError: it is not registered there, or does not exist.
+        ConfigError: the target is not registered there, or does not exist.
     """
     group = group or group_at(place)
     check_target(path, place, group)
@@ -120,18 +120,23 @@ def check_installed(config: Mapping[str, Any]) -> None:
 def _call(node: Mapping[str, Any], where: str, groups: Mapping[str, str | None], passed: Mapping[str, Any]) -> Any:
     for key in _HYDRA_KEYS:
         if key in node:
-            raise ConfigError(f"expected only _target_ and its parameters in {where}, got {key}; take it out")
+            raise ConfigError(f"expected only _target_ and its parameters in {where}, got {key}; remove it")
     target = resolve_target(node[TARGET], where, groups[where])
     if inspect.isabstract(target):
         left = ", ".join(sorted(getattr(target, "__abstractmethods__", ())))
-        raise ConfigError(f"expected {node[TARGET]} in {where} to define {left}, which its base class leaves to it")
+        raise ConfigError(
+            f"expected {node[TARGET]} in {where} to define the abstract methods of its base class, but {left} is not "
+            f"defined; define it in the class"
+        )
     arguments = {key: _build(value, f"{where}.{key}", groups) for key, value in node.items() if key != TARGET}
     _check_keywords(target, set(arguments), set(passed), where)
     arguments.update(passed)
     try:
         inspect.signature(target).bind(**arguments)
     except TypeError as error:
-        raise ConfigError(f"expected every parameter of {node[TARGET]} in {where}, but it is {error}") from error
+        raise ConfigError(
+            f"expected every parameter of {node[TARGET]} in {where}, but the call fails: {error}; add it to {where}"
+        ) from error
     try:
         return target(**arguments)
     except UserError:
@@ -139,7 +144,9 @@ def _call(node: Mapping[str, Any], where: str, groups: Mapping[str, str | None],
     except (TypeError, ValueError, Warning) as error:
         if _is_own_code(target) or is_trusted(node[TARGET]):
             raise  # the traceback says more than a message could
-        raise ConfigError(f"expected values that {node[TARGET]} accepts in {where}, it says: {error}") from error
+        raise ConfigError(
+            f"expected values that {node[TARGET]} accepts in {where}, but it raises: {error}; correct the value"
+        ) from error
 
 
 def _build(value: Any, where: str, groups: Mapping[str, str | None]) -> Any:
@@ -156,7 +163,8 @@ def _check_keywords(target: Callable[..., Any], own: set[str], passed: set[str],
     parameters = inspect.signature(target).parameters.values()
     if own & passed:
         raise ConfigError(
-            f"expected {where} without {', '.join(sorted(own & passed))}, which follows from the data; take it out"
+            f"expected {where} without {', '.join(sorted(own & passed))}, which the job computes from the data; "
+            f"remove it"
         )
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
         return
@@ -164,7 +172,7 @@ def _check_keywords(target: Callable[..., Any], own: set[str], passed: set[str],
     name = f"{target.__module__}.{target.__qualname__}"
     for key in sorted(own - named):
         if key in _HYDRA_KEYS:
-            raise ConfigError(f"expected only _target_ and its parameters in {where}, got {key}; take it out")
+            raise ConfigError(f"expected only _target_ and its parameters in {where}, got {key}; remove it")
         raise ConfigError(f"expected a parameter of {name}, got {where}.{key}; {nearest(key, named - passed)}")
     if passed - named:
         raise ConfigError(
@@ -194,16 +202,19 @@ def _import(module_name: str, where: str) -> ModuleType:
         missing = error.name or ""
         if module_name == missing or module_name.startswith(f"{missing}."):
             raise ConfigError(
-                f"expected a module, got {module_name} in {where}, which does not exist; look at its spelling, install "
-                f"{missing.partition('.')[0]}, or name the folder it lies in with PYTHONPATH=DIR"
+                f"expected a module, got {module_name} in {where}, which does not exist; correct its spelling, install "
+                f"{missing.partition('.')[0]}, or set PYTHONPATH to the folder that contains it"
             ) from error
         raise ConfigError(
-            f"expected what {where} needs to be installed, but there is no package {missing}; pip install {missing}"
+            f"expected the packages that {where} imports, but {missing} is not installed; install it with: "
+            f"{sys.executable} -m pip install {missing}"
         ) from error
 
 
 def _is_target(found: object) -> bool:
-    """Whether `found` may be called, which depends on the module that defines it, not on the one that imports it."""
+    """Returns whether `found` may be called, which depends on the module that defines it, not on the one that imports
+    it.
+    """
     return isinstance(found, (type, FunctionType)) and is_within(found.__module__, trusted_packages())
 
 

@@ -1,4 +1,4 @@
-"""The JSON schemas of config nodes: the keys that an option, a target, a transform or a metric takes."""
+"""The JSON schemas of config nodes, with the keys that an option, a target, a transform or a metric takes."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _OWN_TARGET: Final = rf"^(?!({'|'.join(_LIBRARIES)})\.)[A-Za-z_]\w*(\.[A-Za-z_]\
 """Targets in packages of the user's own, whose keys are not known here."""
 _NO_DEFAULT: Final = object()
 _SHORT: Final = 60
-"""Letters of a schema that is shorter than a reference to it with a name."""
+"""Characters of a schema up to which it is not replaced by a reference to a definition."""
 
 
 class NodeWriter:
@@ -64,7 +64,9 @@ class NodeWriter:
         self.groups = group_names(folders)
 
     def named(self, name: str, schema: Schema) -> Schema:
-        """A reference to `schema` among the definitions, where equal ones are kept once; itself if it is short."""
+        """Returns a reference to `schema` among the definitions, which has equal schemas once; a short schema
+        itself.
+        """
         content = json.dumps(schema)
         if len(content) < _SHORT:
             return schema
@@ -75,7 +77,7 @@ class NodeWriter:
         return reference(self.names[content])
 
     def any_option(self, group: str) -> Schema:
-        """A reference to the node of any option of `group`, as a preset or another option sets its keys."""
+        """Returns a reference to the node of any option of `group`, of which a preset or another option sets keys."""
         name = f"{group.replace('/', '.')}"
         if name not in self.definitions:
             self.definitions[name] = {}  # nodes may contain each other
@@ -94,12 +96,14 @@ class NodeWriter:
         return found[1] if found else group
 
     def without_target(self, group: str, option: str) -> Schema:
-        """The node of `option` where it names no `_target_` of its own."""
+        """Returns the node of `option` for a file that names no `_target_` of its own."""
         node = self.node(group, self.tree(group)[option])
         return self.named(f"{group}.{option}", {"anyOf": [{"required": [TARGET]}, node]})
 
     def node_of_target(self, group: str, target: str, *, file: bool = False) -> Schema:
-        """The node with `target`, an option of `group`: the keys of the YAMLs that name it, or its parameters."""
+        """Returns the node with `target`, an option of `group`: the keys of the YAMLs that name it, or its
+        parameters.
+        """
         trees = [tree for tree in self.tree(group).values() if tree.values.get(TARGET) == target]
         if trees:
             return self._closed(group, [self._properties(group, tree) for tree in trees], file)
@@ -125,11 +129,11 @@ class NodeWriter:
         return {**known, "properties": {DEFAULTS: True, **known["properties"]}}
 
     def node(self, group: str, tree: OptionTree, *, file: bool = False) -> Schema:
-        """The node of the option whose keys are in `tree`; with `file`, a list of defaults may stand in it."""
+        """Returns the node of the option whose keys are in `tree`; with `file`, it may contain a list of defaults."""
         return self._closed(group, [self._properties(group, tree)], file)
 
     def union(self, group: str, *, file: bool = False) -> Schema:
-        """The node of an option that is not known: the keys of all."""
+        """Returns the node of an option that is not known, with the keys of all options of the group."""
         return self._closed(group, [self._properties(group, tree) for tree in self.tree(group).values()], file)
 
     def _closed(self, group: str, all_properties: Sequence[dict[str, Schema]], file: bool) -> Schema:
@@ -145,7 +149,7 @@ class NodeWriter:
         return self.named(f"{place}.keys", {"properties": properties, "additionalProperties": rest})
 
     def _joined(self, name: str, schemas: Sequence[Schema]) -> Schema:
-        """What one of several options accepts under a key that they share."""
+        """Returns a schema of a key that several options share: it accepts what one of them accepts."""
         distinct = [schema for number, schema in enumerate(schemas) if schema not in schemas[:number]]
         if len(distinct) == 1:
             return distinct[0]
@@ -156,7 +160,7 @@ class NodeWriter:
         return self.named(name, {**({"description": said} if said else {}), **either(bare)})
 
     def open(self, group: str) -> Schema:
-        """The node of a target of the user's own: the keys that all options share, and any others."""
+        """Returns the node of a target of the user's own: the keys that all options share, and any others."""
         return {"properties": {**self._properties(group, self._shared(group)), TARGET: self._target(group)}}
 
     def _target(self, group: str) -> Schema:
@@ -168,7 +172,7 @@ class NodeWriter:
         )
 
     def has_own_target(self, group: str) -> Schema:
-        """A condition: the `_target_` of the node is no registered option of `group`."""
+        """Returns the condition that the `_target_` of the node is not a registered option of `group`."""
         targets = sorted(registered_options().get(group, ()))
         own = {"required": [TARGET], "properties": {TARGET: {"not": {"enum": targets}}}}
         return self.named(f"{group.replace('/', '.')}.has_own_target", own)
@@ -192,7 +196,7 @@ class NodeWriter:
     def value(
         self, key: str, value: Any, comments: Mapping[str, str], hint: Any = _NO_DEFAULT, place: str = ""
     ) -> Schema:
-        """The schema of a key with its shipped value; `place` is the key in `comments`."""
+        """Returns the schema of a key with its shipped value; `place` is the key in `comments`."""
         place = place or key
         said = {"description": comments[place]} if comments.get(place) else {}
         if key in NAMED_NODES:
@@ -219,7 +223,7 @@ class NodeWriter:
         return {**said, **(of_value(key, value) if hint is _NO_DEFAULT else of_value(key, value, hint))}
 
     def _transforms(self, recipe: Mapping[str, Any]) -> Schema:
-        """A node of named transforms; those of `recipe` may be changed without naming their target again."""
+        """Returns the node of named transforms; those of `recipe` can be changed without naming their target again."""
         known = {name: self._changed_step(node) for name, node in recipe.items()}
         return {"type": "object", "properties": known, "additionalProperties": self._step()}
 
@@ -239,7 +243,7 @@ class NodeWriter:
         ]}  # fmt: skip
 
     def _step_keys(self) -> Schema:
-        """A reference to the keys of a transform, which follow from its target where it names one."""
+        """Returns a reference to the keys of a transform, which depend on its target if it names one."""
         if TRANSFORM not in self.definitions:
             self.definitions[TRANSFORM] = {}
             targets = sorted(registered_options()[TRANSFORM])
@@ -263,7 +267,7 @@ class NodeWriter:
         return reference(name)
 
     def tree(self, group: str) -> dict[str, OptionTree]:
-        """The options of `group` with their keys."""
+        """Returns the options of `group` with their keys."""
         return _group_tree(group, tuple(self.folders))
 
     def _shared(self, group: str) -> OptionTree:
@@ -282,7 +286,7 @@ _shared_annotations = functools.cache(shared_annotations)
 
 @functools.cache
 def _comments_of_targets() -> dict[str, dict[str, str]]:
-    """Target -> its keys in the shipped YAMLs, with a comment of each."""
+    """Returns for each target its keys in the shipped YAMLs, each with its comment."""
     found: dict[str, dict[str, str]] = {}
     for path in sorted(conf_dir().rglob("*.yaml")):
         comments = comments_of_file(path)
@@ -295,17 +299,17 @@ def _comments_of_targets() -> dict[str, dict[str, str]]:
 
 @functools.cache
 def _is_extra(target: str) -> bool:
-    """Whether `target` belongs to a library that only an extra of this package installs."""
+    """Returns whether `target` belongs to a library that only an extra of this package installs."""
     library = target.partition(".")[0].replace("_", "-")
     needed = [text for text in requires("lesion-exp") or () if re.match(rf"{library}\b", text.replace("_", "-"))]
     return bool(needed) and all("extra ==" in text for text in needed)
 
 
 def reference(name: str) -> Schema:
-    """A reference to the definition `name`."""
+    """Returns a reference to the definition `name`."""
     return {"$ref": f"#/$defs/{name.replace('/', '~1')}"}
 
 
 def has_target(target: str) -> Schema:
-    """A condition: the node has this `_target_`."""
+    """Returns the condition that the node has this `_target_`."""
     return {"required": [TARGET], "properties": {TARGET: {"const": target}}}

@@ -1,9 +1,8 @@
 """JSON schemas of the YAML files in `conf/` and in a user's own folder, with which editors complete and check them.
 
-Everything in them is read from what the package already knows: the shipped YAMLs with their comments, the choices and
-ranges that a config is checked with, the registered options and the signatures of what they name. The drafts 2020-12
-and 7 agree on every keyword that is used except `$defs`, which are only referred to, so that editors which know only
-the older draft work too.
+The schemas are generated from the shipped YAMLs with their comments, the choices and ranges with which a config is
+checked, the registered options and the signatures of their targets. The drafts 2020-12 and 7 agree on every keyword in
+them except `$defs`. Definitions are only referred to, so editors that know only the older draft work as well.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ SUFFIX: Final = ".schema.json"
 
 
 def in_lines(schema: Schema) -> str:
-    """`schema` as JSON, each definition on a line of its own, so that versions can be compared."""
+    """Returns `schema` as JSON with each definition on a line of its own, so that versions can be compared."""
     outer = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in schema.items() if key != "$defs"]
     inner = [f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in schema["$defs"].items()]
     outer.append('"$defs": {\n' + ",\n".join(inner) + "\n}")
@@ -43,12 +42,12 @@ def in_lines(schema: Schema) -> str:
 
 
 def published(name: str) -> Path:
-    """The file of the schema `name` of the shipped options, which is part of the package."""
+    """Returns the file of the schema `name` of the shipped options, which is part of the package."""
     return Path(__file__).parent.parent / "schemas" / f"{name}{SUFFIX}"
 
 
 def document(name: str, folders: Sequence[Path]) -> Schema:
-    """The schema of one kind of file.
+    """Returns the schema of one kind of file.
 
     Args:
         name: one of `document_names`.
@@ -59,7 +58,7 @@ def document(name: str, folders: Sequence[Path]) -> Schema:
     """
     known = document_names(folders)
     if name not in known:
-        raise ConfigError(f"expected the name of a schema, got {name!r}; they are {', '.join(known)}")
+        raise ConfigError(f"expected the name of a schema, got {name!r}; the schemas are {', '.join(known)}")
     writer = _Writer(folders)
     body = writer.whole_config(name) if name in (PRESET, CONFIG) else writer.group_file(name.replace(".", "/"))
     definitions = {"reference": DEFINITION_OF_REFERENCE, **dict(sorted(writer.definitions.items()))}
@@ -70,7 +69,7 @@ class _Writer(NodeWriter):
     """Writes a whole document."""
 
     def whole_config(self, name: str) -> Schema:
-        """The schema of a preset, or of a `config.yaml`: keys of all groups."""
+        """Returns the schema of a preset, or of a `config.yaml`, with the keys of all groups."""
         conf = conf_dir()
         top = load_yaml(conf / "config.yaml")
         comments = comments_of_file(conf / "config.yaml")
@@ -90,7 +89,7 @@ class _Writer(NodeWriter):
                 "allOf": chosen}  # fmt: skip
 
     def group_file(self, group: str) -> Schema:
-        """The schema of a YAML of `group`."""
+        """Returns the schema of a YAML of `group`."""
         options = option_names(group, self.folders)
         branches = [
             {"if": _all_of(_has_default(option), {"not": self.has_own_target(group)}),
@@ -153,7 +152,7 @@ class _Writer(NodeWriter):
 
 
 def _list_of_defaults(names: Sequence[str], keys: Mapping[str, Schema], patterns: Mapping[str, Schema]) -> Schema:
-    """A list of defaults: names of options of the same group, and pairs of a group and its option."""
+    """Returns the schema of a list of defaults: options of the same group, and pairs of a group and its option."""
     pair = {
         "type": "object",
         "properties": dict(keys),
@@ -163,14 +162,14 @@ def _list_of_defaults(names: Sequence[str], keys: Mapping[str, Schema], patterns
         "maxProperties": 1,
     }
     return {
-        "description": "what this file builds on",
+        "description": "the options on which this file builds",
         "type": "array",
         "items": {"anyOf": [{"enum": list(names)}, pair]},
     }
 
 
 def _default_keys(name: str, group: str) -> list[str]:
-    """The keys with which a list of defaults chooses an option of `group`."""
+    """Returns the keys with which a list of defaults chooses an option of `group`."""
     return [f"override /{group}"] if name == PRESET else [group, f"override {group}"]
 
 

@@ -46,23 +46,23 @@ _SIMPLE: Final[Mapping[Any, Schema]] = {
     type(None): NULL,
 }
 _NOTHING: Final[Schema] = {"not": {}}
-"""What no YAML can hold: an object of a class."""
+"""The schema of an object of a class, which no YAML can contain."""
 _LISTS: Final = (list, tuple, set, collections.abc.Sequence, collections.abc.Collection, collections.abc.Iterable)
 _MAPPINGS: Final = (dict, collections.abc.Mapping)
 _WORDS_BEFORE: Final = {**WORDS, "image_size": (NATIVE,)}
-"""Words that a number is replaced with, those included that are resolved when a config is composed."""
+"""Words that may stand in place of a number, including those that are replaced when a config is composed."""
 
 
 def of_value(key: str, default: Any, annotation: Any = inspect.Parameter.empty) -> Schema:
-    """The schema of a value of the config key `key`, where `${...}` and `???` may also stand.
+    """Returns the schema of a value of the config key `key`, which also accepts `${...}` and `???`.
 
-    It accepts what `config/schema.py` accepts, and where that leaves a value to the code that reads it, what the
-    annotation of the parameter says.
+    It accepts the values that `config/schema.py` accepts. Where that module does not check a value, it accepts the
+    values that the annotation of the parameter allows.
 
     Args:
         key: the key with all its parts, such as `optimizer.lr`.
         default: the shipped value; None and references say nothing about the type.
-        annotation: that of the parameter to which the value is passed.
+        annotation: the annotation of the parameter to which the value is passed.
     """
     accepted = _types(key, default, annotation)
     if not accepted:
@@ -73,7 +73,7 @@ def of_value(key: str, default: Any, annotation: Any = inspect.Parameter.empty) 
 
 
 def either(schemas: list[Schema]) -> Schema:
-    """A schema that accepts what one of `schemas` accepts."""
+    """Returns a schema that accepts what one of `schemas` accepts."""
     distinct = [schema for number, schema in enumerate(schemas) if schema not in schemas[:number]]
     distinct = [schema for schema in distinct if schema != _NOTHING] or distinct
     if {} in distinct:
@@ -86,7 +86,7 @@ def either(schemas: list[Schema]) -> Schema:
 
 
 def of_annotation(annotation: Any) -> Schema:
-    """The schema of the values that `annotation` allows; it accepts everything where that is not known."""
+    """Returns the schema of the values that `annotation` allows; it accepts everything if they are not known."""
     if annotation in _SIMPLE:
         return dict(_SIMPLE[annotation])
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
@@ -106,13 +106,13 @@ def of_annotation(annotation: Any) -> Schema:
 
 
 def of_parameter(annotation: Any) -> Schema:
-    """The schema of the value of a parameter with `annotation`, where `${...}` and `???` may stand, too."""
+    """Returns the schema of the value of a parameter with `annotation`, which also accepts `${...}` and `???`."""
     said = of_annotation(annotation)
     return either([said, REFERENCE]) if said not in ({}, _NOTHING) else {}
 
 
 def parameters(target: Callable[..., Any]) -> tuple[dict[str, Any], bool]:
-    """The annotations of the parameters of `target` by their names, and whether it takes any others."""
+    """Returns the annotations of the parameters of `target` by name, and whether it takes any others."""
     signature = inspect.signature(target)
     constructor: Any = inspect.getattr_static(target, "__init__") if isinstance(target, type) else target
     known = {**vars(sys.modules[target.__module__]), **getattr(inspect.unwrap(constructor), "__globals__", {})}
@@ -125,7 +125,7 @@ def parameters(target: Callable[..., Any]) -> tuple[dict[str, Any], bool]:
 
 
 def _evaluated(annotation: Any, known: Mapping[str, Any]) -> Any:
-    """An annotation that may be text; empty where it names what a library imports for type checkers alone."""
+    """Returns an annotation that may be text; empty if it names something that is imported for type checkers alone."""
     if not isinstance(annotation, str):
         return annotation
     holder = types.SimpleNamespace(__annotations__={"value": annotation})
@@ -136,7 +136,7 @@ def _evaluated(annotation: Any, known: Mapping[str, Any]) -> Any:
 
 
 def shared_annotations() -> dict[str, Any]:
-    """The annotations of keys that are no parameters of a target: those of every backbone and of the Trainer."""
+    """Returns the annotations of keys that are not parameters of a target: of every backbone, and of the Trainer."""
     import pytorch_lightning as pl
 
     found = {f"backbone.{name}": hint for name, hint in typing.get_type_hints(SharedOptions).items()}
@@ -145,12 +145,12 @@ def shared_annotations() -> dict[str, Any]:
 
 
 def is_free(key: str) -> bool:
-    """Whether the user names the entries of the node `key`."""
+    """Returns whether the user names the entries of the node `key`."""
     return key.startswith(FREE)
 
 
 def preprocessing_of_weights() -> Schema:
-    """The schema of `backbone.preprocessing`."""
+    """Returns the schema of `backbone.preprocessing`."""
     hints = typing.get_type_hints(Preprocessing)
     known = {
         entry.name: of_value(f"{PLACE}.{entry.name}", entry.default, hints[entry.name])
@@ -160,7 +160,7 @@ def preprocessing_of_weights() -> Schema:
 
 
 def _types(key: str, default: Any, annotation: Any) -> list[Schema]:
-    """The schemas of which a value has to satisfy one; none where everything is accepted."""
+    """Returns schemas of which a value has to satisfy one; none if everything is accepted."""
     said = {} if annotation is inspect.Parameter.empty else of_annotation(annotation)
     said = {} if said == _NOTHING else said
     words: list[Schema] = [{"enum": list(_WORDS_BEFORE[key])}] if key in _WORDS_BEFORE else []
@@ -194,7 +194,7 @@ def _types(key: str, default: Any, annotation: Any) -> list[Schema]:
 
 
 def _of_any_kind(key: str, default: Any, said: Schema, words: list[Schema]) -> list[Schema]:
-    """The schemas of a key whose type the default does not tell: what its parameter accepts, and the words for it."""
+    """Returns the schemas of a key whose default does not show its type: those of its parameter, and its words."""
     if key in LEAST:
         return [_bounded(key, {"type": "number"})]
     if not said:
@@ -210,7 +210,7 @@ def _of_any_kind(key: str, default: Any, said: Schema, words: list[Schema]) -> l
 
 
 def _literals(said: Schema) -> list[Schema]:
-    """The parts of a schema that lists values, unless it accepts every text beside them."""
+    """Returns the parts of a schema that lists values, unless it accepts every text beside them."""
     parts = said.get("anyOf", [said])
     texts = any(part.get("type") == "string" for part in parts)
     return parts if any("enum" in part for part in parts) and not texts else []

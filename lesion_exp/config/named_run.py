@@ -1,7 +1,7 @@
 """The run that a key of the config names, resolved when a job is composed.
 
-`latest` or `best:METRIC` mean another run tomorrow, so a job names the id of the run and the hash of its weights. In a
-sweep a name is resolved once, so that no cell learns from another.
+`latest` or `best:METRIC` may mean another run tomorrow, so a job names the id of the run and the hash of its weights.
+In a sweep a name is resolved once, so that no cell starts from another cell.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ log = logging.getLogger(__name__)
 TEACHER: Final = "loss.teacher"
 WEIGHTS: Final = "backbone.weights"
 RUN: Final = "run:"
-"""How a value of `backbone.weights` begins that names a run."""
+"""Prefix of a value of `backbone.weights` that names a run."""
 TEACHER_WEIGHTS: Final = "teacher_weights"
 WEIGHTS_TAG: Final = "weights_hash"
 METHOD_TAG: Final = "ensemble"
 TEACHING_METHODS: Final = ("mean", POOLED, SOUP)
-"""Ways to combine runs whose results are probabilities of the members' networks, or of one network."""
+"""Ways to combine runs that give probabilities for each image, which a student can learn from."""
 Runs = dict[str, str]
 """The ids of runs by the names that were resolved to them."""
 _RUN_ID: Final = re.compile(r"[0-9a-f]{32}")
@@ -43,18 +43,19 @@ _FILES: Final = {".ckpt": "checkpoint", ".zip": "bundle", ".safetensors": "file 
 
 
 def named_run(spec: str, project: Project, key: str, runs: Runs | None = None) -> Run:
-    """The finished run in the project's store that `spec`, the value of `key`, names: an id, the beginning of one,
-    `latest`, `best:METRIC` or an alias.
+    """Returns the finished run in the project's store that `spec`, the value of `key`, names.
+
+    `spec` is an id or its beginning, `latest`, `best:METRIC` or an alias.
 
     A name that is in `runs` means the run that it meant before; any other is added.
 
     Raises:
-        ConfigError: `spec` names no run, several, one that has not finished, or a file.
+        ConfigError: `spec` names no run, several runs, a run that has not finished, or a file.
     """
     kind = _FILES.get(Path(spec).suffix)
     if kind is not None and Path(spec).expanduser().is_file():
-        remedy = f"lesion-exp bundle import input={spec} says the id of its run" if kind == "bundle" else (
-            "write the id of the run that it belongs to")  # fmt: skip
+        remedy = f"lesion-exp bundle import input={spec} prints the id of its run" if kind == "bundle" else (
+            "write the id of the run to which it belongs")  # fmt: skip
         raise ConfigError(f"expected a run of the store for {key}, got a {kind}, {spec}; {remedy}")
     database = embedded_database(project.store_uri, project.root)
     try:
@@ -77,7 +78,8 @@ def named_run(spec: str, project: Project, key: str, runs: Runs | None = None) -
 
 
 def hash_of_weights(run: Run, key: str) -> str:
-    """The hash of the weights of `run` (16 digits), for an ensemble that of its method and of its members' weights.
+    """Returns the hash of the weights of `run` (16 digits), for an ensemble that of its method and its members'
+    weights.
 
     Raises:
         ConfigError: the run has no weights, or combines runs in a way that gives no probabilities.
@@ -87,8 +89,8 @@ def hash_of_weights(run: Run, key: str) -> str:
     members, method = members_of(run), run.tags.get(METHOD_TAG, "")
     if members and method not in TEACHING_METHODS:
         raise ConfigError(
-            f"expected an ensemble of the kind mean or pooled for {key}, got {run.run_id} ({method}), whose results do "
-            f"not follow from the probabilities of one image; lesion-exp evaluate "
+            f"expected an ensemble of the kind mean or pooled for {key}, got {run.run_id} ({method}), which does not "
+            f"compute its results from the probabilities of one image; lesion-exp evaluate "
             f"'run=[{','.join(name[:8] for name in members)}]' ensemble=mean makes one"
         )
     if not members or method == SOUP:
@@ -103,18 +105,18 @@ def hash_of_weights(run: Run, key: str) -> str:
 
 
 def members_of(run: Run) -> list[str]:
-    """The ids of the runs that `run` combines without having a network of its own; empty for others."""
+    """Returns the ids of the runs that `run` combines without a network of its own; empty for other runs."""
     return [] if run.tags.get(WEIGHTS_TAG) else run.members
 
 
 def resolve_teacher(config: dict[str, Any], runs: Runs) -> None:
     """Sets `loss.teacher` to the id of the run that it names, and `loss.teacher_weights` to the hash of its weights.
 
-    Nothing is done for a loss without these keys, or where both are given already: a run checks them when it starts.
-    `runs` is that of `named_run`.
+    Nothing changes for a loss without these keys, or if both are given already, because a run checks them when it
+    starts. `runs` is the argument of `named_run`.
 
     Raises:
-        ConfigError: see `named_run`; or another hash is given.
+        ConfigError: see `named_run`; or `loss.teacher_weights` is another hash.
     """
     node = config["loss"]
     if TEACHER_WEIGHTS not in node or "teacher" not in node:
@@ -137,8 +139,8 @@ def resolve_teacher(config: dict[str, Any], runs: Runs) -> None:
 def resolve_run_weights(config: DictConfig, runs: Runs) -> None:
     """Sets `backbone.weights` to the checkpoint of the run that it names, and `backbone.weights_run` to the run's id.
 
-    The job then holds the path, and counts the file's content in its hash. Nothing is done if no run is named. `runs`
-    is that of `named_run`.
+    The job then contains the path, and counts the content of the file in its hash. Nothing changes if no run is named.
+    `runs` is the argument of `named_run`.
 
     Raises:
         ConfigError: see `named_run`; or the run has no weights.
@@ -162,7 +164,7 @@ def resolve_run_weights(config: DictConfig, runs: Runs) -> None:
 
 
 def with_run_ids(overrides: Sequence[str], config: Mapping[str, Any]) -> tuple[str, ...]:
-    """`overrides` with ids in the place of the names that `config` has resolved: of the teacher, of initial weights."""
+    """Returns `overrides` with the ids of the teacher and of the initial weights in place of their names."""
     ids = {}
     if config["loss"].get(TEACHER_WEIGHTS):
         ids[TEACHER] = str(config["loss"]["teacher"])

@@ -28,7 +28,7 @@ class OptionTree:
     Args:
         values: the values, nested as in the YAML.
         comments: the comment of each key, with the key's parts joined by dots.
-        summary: the comment at the beginning of the file, up to its first full stop or colon.
+        summary: the first sentence of the comment at the beginning of the file.
     """
 
     values: dict[str, Any] = field(default_factory=dict)
@@ -36,7 +36,7 @@ class OptionTree:
     summary: str = ""
 
     def merged(self, other: OptionTree, place: str = "") -> OptionTree:
-        """This tree with `other` below the key `place` and before its own keys of the same name."""
+        """Returns this tree with the keys of `other` below the key `place`; they replace keys of the same name."""
         values: Any = other.values
         for name in reversed(place.split(".") if place else []):
             values = {name: values}
@@ -45,7 +45,7 @@ class OptionTree:
 
 
 def read_option(group: str, option: str, folders: Sequence[Path]) -> OptionTree:
-    """The keys of an option of `group`, those that it inherits included; `base` is read like one.
+    """Returns the keys of an option of `group`, including those that it inherits; `base` is read like an option.
 
     `folders` are searched from the last to the first one, as for a command.
 
@@ -56,13 +56,13 @@ def read_option(group: str, option: str, folders: Sequence[Path]) -> OptionTree:
 
 
 def _read(group: str, option: str, folders: Sequence[Path], within: tuple[tuple[str, str], ...]) -> OptionTree:
-    """`read_option` of an option that those of `within`, groups and options, build on."""
+    """Returns `read_option` of an option on which the options in `within`, pairs of group and option, build."""
     path = option_file(group, option, folders)
     content = load_yaml(path)
     tree = OptionTree(summary=summary_of(path))
     inherited = content.pop(DEFAULTS, None) or []
     if not isinstance(inherited, list):
-        raise ConfigError(f"expected a list in {path}, defaults, got {inherited!r}; write - {inherited}")
+        raise ConfigError(f"expected a list below defaults in {path}, got {inherited!r}; write - {inherited}")
     own = OptionTree(content, comments_of_file(path), tree.summary)
     for entry in [*inherited, *([] if SELF in inherited else [SELF])]:
         if entry == SELF:
@@ -76,12 +76,14 @@ def _read(group: str, option: str, folders: Sequence[Path], within: tuple[tuple[
 
 
 def _chosen(entry: object, group: str, path: Path) -> Iterator[tuple[str, str, str]]:
-    """The group, option and place below the keys of `group` of each option that an entry of a list of defaults names.
+    """Yields the group, option and place of each option that an entry of a list of defaults names.
+
+    The place is a key below those of `group`.
 
     Entries whose option is null, or is known only when a config is composed, name none.
 
     Raises:
-        ConfigError: it is no entry of such a list.
+        ConfigError: `entry` is not an entry of such a list.
     """
     if isinstance(entry, str):
         name, at, place = entry.partition("@")
@@ -109,34 +111,33 @@ def _check_default(
     """Checks that `entry` of the defaults in `path` names an option that exists and does not build on itself."""
     if (group, option) in within:
         raise ConfigError(
-            f"expected other options than itself in {path}, defaults, got {entry!r}, which builds on this file; take "
-            f"it out"
+            f"expected options that do not build on this file below defaults in {path}, got {entry!r}; remove it"
         )
     if not option_file(group, option, folders).is_file():
         known = option_names(group, folders)
         hint = nearest(option, known) if known else nearest(group, group_names(folders))
-        raise ConfigError(f"expected an option of {group} in {path}, defaults, got {entry!r}; {hint}")
+        raise ConfigError(f"expected an option of {group} below defaults in {path}, got {entry!r}; {hint}")
 
 
 def read_group(group: str, folders: Sequence[Path]) -> dict[str, OptionTree]:
-    """The options of `group` with their keys."""
+    """Returns the options of `group` with their keys."""
     return {option: read_option(group, option, folders) for option in option_names(group, folders)}
 
 
 def shared_keys(group: str, folders: Sequence[Path]) -> OptionTree:
-    """The keys of the private option `base` of `group`; none if it has no such file."""
+    """Returns the keys of the private option `base` of `group`; none if there is no such file."""
     has_base = any((folder / group / f"{PRIVATE_OPTION}.yaml").is_file() for folder in folders)
     return read_option(group, PRIVATE_OPTION, folders) if has_base else OptionTree()
 
 
 def option_file(group: str, option: str, folders: Sequence[Path]) -> Path:
-    """The file of an option; the last of `folders` that has it counts."""
+    """Returns the file of an option in the last of `folders` that has it."""
     found = [folder / group / f"{option}.yaml" for folder in folders]
     return next((path for path in reversed(found) if path.is_file()), found[0])
 
 
 def load_yaml(path: Path) -> dict[str, Any]:
-    """The content of a YAML file as OmegaConf reads it, references unresolved; empty if it has no keys.
+    """Returns the content of a YAML file as OmegaConf reads it, without resolving references; empty without keys.
 
     Raises:
         ConfigError: the file cannot be parsed.
@@ -149,7 +150,7 @@ def load_yaml(path: Path) -> dict[str, Any]:
 
 
 def summary_of(path: Path) -> str:
-    """The sentence with which the comment at the beginning of a file begins."""
+    """Returns the first sentence of the comment at the beginning of a file."""
     lines = []
     for line in path.read_text("utf-8").splitlines():
         if not line.startswith("#"):

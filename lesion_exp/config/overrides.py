@@ -57,27 +57,27 @@ TEXTS: Final = (
     "trainer.early_stopping.monitor",
     "trainer.monitor",
 )
-"""Keys, and nodes of keys, that hold text: 007, 1.10 and 12e4567 are not numbers there."""
+"""Keys, and nodes of keys, whose values are text: 007, 1.10 and 12e4567 are not numbers there."""
 _BRACKETS: Final = {"[": "]", "{": "}", "(": ")"}
 _NUMBERS: Final = (OverrideLexer.INT, OverrideLexer.FLOAT, OverrideLexer.BOOL)
 OPEN_NODES: Final = ("tags", "trainer", "search.space", "metrics")
 """Nodes to which users add keys: any to `tags` and `metrics`, arguments of Lightning's Trainer to `trainer`."""
 FREE_MAPPINGS: Final = ("sets", "columns", "labels", "class_shares")
-"""Keys of a data set whose entries the user names."""
+"""Keys of a data set that are mappings with names of the user's choice."""
 
 
 class OptionNames(Protocol):
     """Lists the options of a group for Hydra's parser."""
 
     def get_group_options(self, group_name: str, results_filter: Any = None) -> list[str]:
-        """The names of the options."""
+        """Returns the names of the options."""
 
 
 def parse_overrides(overrides: Sequence[str], options: OptionNames | None = None) -> list[Override]:
     """Parses overrides in Hydra's grammar; `options` lists the options for `GROUP=glob(..)` in a sweep.
 
     Raises:
-        ConfigError: a text is no override; the message says how to quote it.
+        ConfigError: a text is not an override; the message says how to quote it.
     """
     for text in overrides:
         if "=" not in text and not text.startswith("~"):
@@ -92,14 +92,14 @@ def parse_overrides(overrides: Sequence[str], options: OptionNames | None = None
                 f"{closed}"
             ) from error
         raise ConfigError(
-            f"expected overrides in Hydra's grammar, got {wrong}; quote a value that holds blanks, commas, brackets, "
-            f"parentheses, colons or backslashes, and once more for the shell: {_with_quotes(wrong)}"
+            f"expected overrides in Hydra's grammar, got {wrong}; quote a value that contains blanks, commas, "
+            f"brackets, parentheses, colons or backslashes, and once more for the shell: {_with_quotes(wrong)}"
         ) from error
     return parsed
 
 
 def _with_quotes(text: str) -> str:
-    """The override `text` with its value quoted, as it can be typed; an example where quotes alone are no remedy."""
+    """Returns the override `text` with its value quoted, as it can be typed; an example if quotes are not enough."""
     key, _, value = text.partition("=")
     quoted_value = _quoted_value(value)
     if quoted_value is not None and _can_be_parsed(f"{key}={quoted_value}"):
@@ -108,9 +108,10 @@ def _with_quotes(text: str) -> str:
 
 
 def _with_closed_brackets(text: str) -> str | None:
-    """The override `text`, whose value begins with a bracket, with the missing ones at its end, as it can be typed.
+    """Returns the override `text` with the missing closing brackets, as it can be typed.
 
-    None if no bracket is missing, or if these are no remedy. A value of `TAGS` is text, whatever its brackets.
+    The result is None if the value does not begin with a bracket, if no bracket is missing, or if closing them is not
+    enough. A value of `TAGS` is text, whatever its brackets.
     """
     key, _, value = text.partition("=")
     missing = _missing_brackets(value)
@@ -122,7 +123,7 @@ def _with_closed_brackets(text: str) -> str | None:
 
 
 def _missing_brackets(value: str) -> str:
-    """The brackets that close those which are open at the end of `value`; none if they are closed in another order."""
+    """Returns the brackets that close the open ones at the end of `value`; none if they are closed in a wrong order."""
     missing: list[str] = []
     for sign in re.sub(r"'[^']*'|\"[^\"]*\"", "", value):
         if sign in _BRACKETS:
@@ -133,7 +134,7 @@ def _missing_brackets(value: str) -> str:
 
 
 def _quoted_value(value: str) -> str | None:
-    """`value` in quotes that do not occur in it; None if both kinds do."""
+    """Returns `value` in quotes that do not occur in it; None if both kinds of quotes do."""
     kinds = (('"', Quote.double), ("'", Quote.single))
     return next((QuotedString(value, quote).with_quotes() for mark, quote in kinds if mark not in value), None)
 
@@ -147,7 +148,7 @@ def _can_be_parsed(text: str) -> bool:
 
 
 def _unreadable(overrides: Sequence[str]) -> str:
-    """The first override that cannot be parsed by itself."""
+    """Returns the first override that cannot be parsed by itself."""
     return next((text for text in overrides if not _can_be_parsed(text)), " ".join(overrides))
 
 
@@ -155,7 +156,7 @@ class TextParser(OverridesParser):
     """Hydra's parser of overrides, which leaves the values of `TEXTS` as they were written."""
 
     def parse_rule(self, s: str, rule_name: str) -> Any:
-        """See the base class, of whose method this is a copy with another visitor."""
+        """See the base class; this is a copy of its method with another visitor."""
         listener = HydraErrorListener()
         lexer = OverrideLexer(InputStream(s))
         parser = OverrideParser(CommonTokenStream(lexer))
@@ -191,7 +192,7 @@ class _TextVisitor(HydraOverrideVisitor):
         return self._written(ctx)
 
     def _written(self, ctx: Any) -> Any:
-        """The value of a primitive; where the key holds text, as it was written."""
+        """Returns the value of a primitive; if the values of the key are text, as it was written."""
         if is_text(self.key):
             kinds = (*_NUMBERS, OverrideLexer.NULL) if self.key.startswith(f"{TAGS}.") else _NUMBERS
             (token, *further) = [node for node in ctx.getChildren() if not self.is_ws(node)] or [None]
@@ -201,17 +202,17 @@ class _TextVisitor(HydraOverrideVisitor):
 
 
 def is_text(key: str) -> bool:
-    """Whether the values of `key` are text."""
+    """Returns whether the values of `key` are text."""
     return any(key == text or key.startswith(f"{text}.") for text in TEXTS)
 
 
 def quoted(text: str) -> str:
-    """`text`, whatever its characters, quoted as a value in Hydra's grammar."""
+    """Returns `text`, whatever its characters, quoted as a value in Hydra's grammar."""
     return QuotedString(text, Quote.single).with_quotes()
 
 
 def literal(text: str) -> str:
-    """`text` with every `${` escaped, so that a config does not take it for a reference."""
+    """Returns `text` with every `${` escaped, so that it is not a reference in a config."""
     before, *after = text.split("${")
     for piece in after:
         slashes = len(before) - len(before.rstrip("\\"))
@@ -223,7 +224,7 @@ def refuse_sweeps(parsed: Sequence[Override]) -> None:
     """Checks that every override has one value.
 
     Raises:
-        ConfigError: one has several.
+        ConfigError: an override has several values.
     """
     for override in parsed:
         if override.is_sweep_override():
@@ -250,7 +251,7 @@ def check_names(override: Override, folders: Sequence[Path]) -> None:
     """Checks that the group and the option of `GROUP=OPTION`, or the first part of a key, exist in `folders`.
 
     Raises:
-        ConfigError: they do not; the message names the nearest name.
+        ConfigError: a name does not exist; the message says which names are similar.
     """
     groups = group_names(folders)
     key, value = str(override.key_or_group), override.value()
@@ -258,7 +259,10 @@ def check_names(override: Override, folders: Sequence[Path]) -> None:
     if key in groups:
         options = option_names(key, folders)
         if override.is_add() and key in top:
-            raise ConfigError(f"expected {key}={value} without a plus: the config has the group {key} already")
+            raise ConfigError(
+                f"expected no plus before {key}={value}, because the config has the group {key} already; write "
+                f"{key}={value}"
+            )
         if (override.is_delete() or value is None) and key in top:
             raise ConfigError(
                 f"expected one of the options of {key}, got {override.input_line}; leave it out for the default\n"
@@ -287,7 +291,7 @@ def check_added(override: Override, base: DictConfig) -> None:
     """Checks that something reads the key that `+key=value` adds to `base`.
 
     Raises:
-        ConfigError: nothing does.
+        ConfigError: nothing reads the key.
     """
     key = str(override.key_or_group)
     if not override.is_add() or "/" in key or override.package is not None:
@@ -303,12 +307,12 @@ def check_added(override: Override, base: DictConfig) -> None:
     if not allowed:
         raise ConfigError(
             f"expected a key that something reads, got +{key}; {nearest(key, config_keys(base))}; keys can be added "
-            f"below a node with a _target_, below trainer, metrics and tags"
+            f"below nodes with a _target_, and below trainer, metrics and tags"
         )
 
 
 def is_open(text: str, base: DictConfig) -> bool:
-    """Whether an override sets a key that need not be in the YAML.
+    """Returns whether an override sets a key that the YAML need not contain.
 
     Such keys are tags, metrics, arguments of the Trainer, and entries of a mapping in `base` whose keys the user
     chooses.
@@ -325,7 +329,7 @@ def is_open(text: str, base: DictConfig) -> bool:
 
 
 def config_keys(config: DictConfig) -> list[str]:
-    """Every key of a config, nodes and leaves, with dots between the levels."""
+    """Returns every key of a config, nodes and leaves, with dots between the levels."""
     plain = OmegaConf.to_container(config, resolve=False)
 
     def walk(node: Any, prefix: str) -> list[str]:

@@ -12,9 +12,10 @@ from lesion_exp.config.registered import TARGET, is_within, nodes_with_targets, 
 
 
 def code_digests(config: Mapping[str, Any]) -> dict[str, str]:
-    """SHA-256 (16 digits) of each Python file of the trusted packages that `config` uses, by its name.
+    """Returns the SHA-256 (16 digits) of each Python file of the trusted packages that `config` uses, by its name.
 
-    A name is that of the package and the file's place in it: `my_package/losses.py`, or `my_package.py` for a single
+    A name consists of the package and the path of the file in it: `my_package/losses.py`, or `my_package.py` for a
+        single
     module. A package that is not installed has no files.
     """
     targets = [str(node[TARGET]) for _, node, _ in nodes_with_targets(config)]

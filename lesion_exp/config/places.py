@@ -18,18 +18,18 @@ _FILES: Final = {
     WEIGHTS: "a file of weights",
 }
 _NO_FILE: Final = ("none", "imagenet", HUB, RUN)
-"""How values of `backbone.weights` begin that name no file."""
+"""Beginnings of values of `backbone.weights` that name no file."""
 _SEVERAL: Final = re.compile(r"[,()\[\]{}'\"$\\]")
-"""Signs of values that only Hydra can read: several values, functions, references, escaped characters."""
+"""Characters of values that only Hydra can read: several values, functions, references, escaped characters."""
 
 
 def check_given_weights(overrides: Iterable[str]) -> None:
-    """Checks that the file is there which `overrides` give as `backbone.weights`.
+    """Checks that the file that `overrides` give as `backbone.weights` exists.
 
-    Composing the config of a network with weights imports torch, which takes seconds.
+    The check comes before the config is composed, which for a network with weights imports torch and takes seconds.
 
     Raises:
-        DataError: it is not.
+        DataError: the file does not exist.
     """
     for text in overrides:
         key, _, value = text.lstrip("+").partition("=")
@@ -38,10 +38,10 @@ def check_given_weights(overrides: Iterable[str]) -> None:
 
 
 def check_places(config: Mapping[str, Any]) -> None:
-    """Checks that the folders of the data and the files that `config` names are there.
+    """Checks that the folders of the data and the files that `config` names exist.
 
     Raises:
-        DataError: one is not.
+        DataError: a folder or a file does not exist.
     """
     for name, key, root in _roots(config["dataset"]):
         if not root.is_dir():
@@ -62,7 +62,7 @@ def _check_file(key: str, path: Path) -> None:
 
 
 def _roots(dataset: Mapping[str, Any]) -> Iterator[tuple[str, str, Path]]:
-    """The name of each data set, the key of its folder and the folder, which generated data make themselves."""
+    """Yields the name of each data set, the key of its folder and the folder; generated data make their folder."""
     if dataset.get("_target_") == DRAWN:
         return
     if isinstance(dataset.get("root"), str):

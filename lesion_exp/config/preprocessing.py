@@ -28,15 +28,15 @@ from lesion_exp.errors import ConfigError
 log = logging.getLogger(__name__)
 
 NATIVE: Final = "native"
-"""The word that `image_size` takes instead of a number: the size that the weights were trained with."""
+"""The value of `image_size` for the size of the images with which the weights were trained."""
 STATISTICS: Final = ("mean", "std")
 
 
 def resolve_preprocessing(config: DictConfig) -> None:
     """Sets the keys of `config` that are null to the preprocessing with which the backbone's weights were trained.
 
-    `backbone.preprocessing` then has all that is known of the weights, and `augmentation` what is applied; both are
-    part of the job. Nothing heavy is imported for a network with random weights.
+    `backbone.preprocessing` then has everything that is known of the weights, and `augmentation` has the values that
+    are applied. Both are part of the job. Nothing heavy is imported for a network with random weights.
 
     Raises:
         ConfigError: a value is out of range, or the weights cannot be read.
@@ -55,7 +55,7 @@ def resolve_preprocessing(config: DictConfig) -> None:
     if config.get("image_size") == NATIVE:
         if wanted is None or wanted.size is None:
             raise ConfigError(
-                f"expected a number of pixels for image_size, got {NATIVE}, but these weights name no size; set "
+                f"expected weights that state a size for image_size={NATIVE}, got weights without one; set "
                 f"image_size=224, for example"
             )
         config["image_size"] = wanted.size
@@ -81,13 +81,13 @@ def fill_augmentation(augmentation: DictConfig, wanted: Preprocessing) -> None:
     if "interpolation" in augmentation and augmentation["interpolation"] is None:
         augmentation["interpolation"] = wanted.interpolation
     if "crop_share" in augmentation and augmentation["crop_share"] is None:
-        # other values of `fit` are chosen because they show the whole image
+        # with other values of `fit` the user wants to see the whole image
         augmentation["crop_share"] = wanted.crop_share if augmentation.get("fit") == "crop" else 1.0
     share_of_side("augmentation.crop_share", augmentation.get("crop_share", 1.0))
 
 
 def _source(weights: str) -> tuple[str, str | None]:
-    """`weights` with the commit where they are of the hub, and the licence that their source states there."""
+    """Returns `weights`, with the commit if they are from the hub, and then the licence that the hub states."""
     if not weights.startswith(HUB):
         return weights, None
     found = hub_weights(weights)
@@ -96,7 +96,7 @@ def _source(weights: str) -> tuple[str, str | None]:
 
 
 def _wanted(node: Mapping[str, Any]) -> Preprocessing | None:
-    """The preprocessing of the weights in the node `backbone`; None for random weights."""
+    """Returns the preprocessing of the weights in the node `backbone`; None for random weights."""
     weights, said = node.get("weights", "none"), node.get("preprocessing")
     if said is not None and not isinstance(said, Mapping):
         raise ConfigError(
@@ -124,7 +124,7 @@ def _of_weights(node: Mapping[str, Any], weights: str) -> Preprocessing:
 
 
 def _licence_of(node: Mapping[Any, Any], weights: str) -> str | None:
-    """The licence of ImageNet weights, as the library of the network states it; None where it is not known."""
+    """Returns the licence of ImageNet weights that the library of the network states; None if it is not known."""
     if not weights.startswith("imagenet"):
         return None
     target = resolve_target(str(node[TARGET]), "backbone")
@@ -140,7 +140,7 @@ def _in_checkpoint(path: Path) -> Preprocessing | None:
 
 @functools.cache
 def _say(wanted: Preprocessing, image_size: int) -> None:
-    """Logs it once in a process: the cells of a sweep are composed one after another."""
+    """Logs the preprocessing once in a process, because the cells of a sweep are composed one after another."""
     size = f", at {wanted.size} pixels (image_size={image_size})" if wanted.size else ""
     log.info(
         "the weights were trained with mean %s, deviation %s, %s, %.3g of the short side%s",
@@ -155,8 +155,8 @@ def _say(wanted: Preprocessing, image_size: int) -> None:
 @functools.cache
 def _say_licence(weights: str, licence: str) -> None:
     log.warning(
-        "%s: licence %s. The weights are loaded from the hub; what is trained from them may fall under their licence, "
-        "read it before you pass on a checkpoint or an export",
+        "%s has the licence %s. A network that is trained from these weights may fall under it; read the licence "
+        "before you pass on a checkpoint or an export",
         weights,
         licence,
     )
@@ -165,7 +165,7 @@ def _say_licence(weights: str, licence: str) -> None:
 @functools.cache
 def _say_unknown(weights: str) -> None:
     log.warning(
-        "the preprocessing of %s is not known: ImageNet's mean and deviation are used; if others are right, set them: "
+        "the preprocessing of %s is not known, so ImageNet's mean and deviation are used; if others are right, set "
         "backbone.preprocessing='{mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5]}'",
         weights,
     )

@@ -35,7 +35,7 @@ class Project:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Project:
-        """The project that the nodes `paths` and `tracking` of `config` (of a job, or of a sweep's ledger) describe."""
+        """Returns the project that the nodes `paths` and `tracking` of `config` (of a job or a sweep) describe."""
         paths = config["paths"]
         root = Path(paths["root"])
         # jobs of earlier versions lack some of the folders
@@ -43,11 +43,11 @@ class Project:
         return cls(root, **folders, store_uri=config["tracking"]["uri"])
 
     def as_paths(self) -> dict[str, str]:
-        """The folders by their keys, as the node `paths` of a config."""
+        """Returns the folders by their keys, as the node `paths` of a config."""
         return {name: str(getattr(self, name)) for name in ("root", "data_cache", "live", "jobs", "sweeps")}
 
     def opened(self) -> Project:
-        """Opens the store, so that a wrong address is reported before any other work; returns the project."""
+        """Opens the store, so that a wrong address is reported before any other work, and returns the project."""
         _ = self.store
         return self
 

@@ -24,7 +24,7 @@ TRUST_VARIABLE: Final = "LESION_EXP_TRUST"
 TRANSFORM: Final = "augmentation/transform"
 METRICS: Final = "metrics"
 LABELS: Final = "loss.labels"
-"""Where the loss of the labels stands inside a loss that has another term."""
+"""The key of the loss of the labels inside a loss that has another term."""
 LIBRARY_OPTIONS: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
     # Left out are the transforms that read files (FDA, HistogramMatching, PixelDistributionAdaptation, TextImage) or
     # take functions (Lambda), and those that need boxes, volumes or other images, or do not return a uint8 image.
@@ -96,7 +96,7 @@ _EXAMPLES: Final = {
 
 @functools.cache
 def registered_options() -> Mapping[str, frozenset[str]]:
-    """Config group -> the targets that are its options, by their dotted names."""
+    """Returns for each config group the dotted names of the targets that are its options."""
     found: dict[str, set[str]] = {}
     for group, key, target in shipped_targets(conf_dir()):
         own_group = group_at(f"{group}.{key}".strip(".")) if key else group
@@ -109,7 +109,7 @@ def registered_options() -> Mapping[str, frozenset[str]]:
 
 
 def group_at(place: str) -> str | None:
-    """The group whose options are allowed at the key `place` of a config; None if none are."""
+    """Returns the group whose options are allowed at the key `place` of a config; None if no option is allowed."""
     if _STEP.fullmatch(place):
         return TRANSFORM
     if _METRIC.fullmatch(place):
@@ -121,7 +121,7 @@ def group_at(place: str) -> str | None:
 
 
 def is_registered(target: object, group: str | None) -> bool:
-    """Whether `target` is an option of `group`."""
+    """Returns whether `target` is an option of `group`."""
     return isinstance(target, str) and group is not None and target in registered_options().get(group, ())
 
 
@@ -129,7 +129,7 @@ def check_target(target: object, place: str, group: str | None) -> None:
     """Checks that `target` is an option of `group`, or of a package that the user trusts.
 
     Raises:
-        ConfigError: it is neither; `place` is the key of its node, for the message.
+        ConfigError: the target is neither; `place` is the key of its node, for the message.
     """
     if not is_registered(target, group) and not is_trusted(target):
         raise ConfigError(_refusal(target, place, group))
@@ -139,7 +139,7 @@ def check_registered(config: Mapping[str, Any]) -> None:
     """Checks that every `_target_` in `config` is a registered option of the group of its key, or is trusted.
 
     Raises:
-        ConfigError: one is not.
+        ConfigError: a target is neither.
     """
     for place, node, group in nodes_with_targets(config):
         check_target(node[TARGET], place, group)
@@ -148,7 +148,7 @@ def check_registered(config: Mapping[str, Any]) -> None:
 def nodes_with_targets(
     value: Any, place: str = "", within: str | None = None
 ) -> Iterator[tuple[str, Mapping[str, Any], str | None]]:
-    """Every node in `value` that has a `_target_`: its key, itself, and the group whose options may stand there.
+    """Yields every node in `value` that has a `_target_`: its key, the node, and the group whose options are allowed.
 
     Inside a node of a trusted package options of that node's group may stand anywhere (`within`).
     """
@@ -166,17 +166,17 @@ def nodes_with_targets(
 
 
 def is_trusted(target: object) -> bool:
-    """Whether `target` is the dotted name of something in a package that the user trusts."""
+    """Returns whether `target` is the dotted name of something in a package that the user trusts."""
     return isinstance(target, str) and is_within(target, trusted_packages())
 
 
 def is_within(name: str, packages: Iterable[str]) -> bool:
-    """Whether `name` is, or lies in, one of `packages`."""
+    """Returns whether `name` is, or lies in, one of `packages`."""
     return any(name == package or name.startswith(f"{package}.") for package in packages)
 
 
 def trusted_packages() -> tuple[str, ...]:
-    """The packages that `LESION_EXP_TRUST` adds to the registered options.
+    """Returns the packages that `LESION_EXP_TRUST` adds to the registered options.
 
     Raises:
         ConfigError: one of them is not a package's name, or belongs to Python itself or to this package.
@@ -200,7 +200,7 @@ def _refusal(target: object, place: str, group: str | None) -> str:
     )
     options = registered_options().get(group or "")
     if options is None:
-        return f"expected no {TARGET} at {place}, where no option is allowed, got {target!r}; take it out; {own_code}"
+        return f"expected no {TARGET} at {place}, where no option is allowed, got {target!r}; remove it; {own_code}"
     own_group = next((name for name in registered_options() if is_registered(target, name)), None)
     found = f"{target!r}, an option of {own_group}," if own_group else f"{target!r}"
     if group in _EXAMPLES:

@@ -68,7 +68,7 @@ _USUAL: Final = {
     "trainer.ema_decay": 0.999,
     "trainer.max_steps": 1000,
 }
-"""Examples for keys whose default is no number."""
+"""Examples for keys whose default is not a number."""
 ENDLESS_KEYS: Final = ("trainer.max_epochs", "trainer.max_steps")
 """Keys for which -1 means no limit."""
 NEVER_NULL: Final = (
@@ -97,9 +97,9 @@ WORDS: Final[Mapping[str, tuple[str, ...]]] = {
     "dataset.store_size": ("auto",),
     "trainer.deterministic": ("warn",),
 }
-"""Keys that hold a number or a truth value, and the words they take instead."""
+"""Keys whose value is a number or a truth value, and the words that may stand in its place."""
 TRUTH_VALUES: Final = ("test", "tracking.log_model")
-"""Those of `WORDS` that hold a truth value and no number."""
+"""The keys of `WORDS` whose value is a truth value and not a number."""
 TRAINER_ARGUMENTS: Final = (
     "accelerator", "strategy", "devices", "num_nodes", "precision", "fast_dev_run", "max_epochs", "min_epochs",
     "max_steps", "min_steps", "max_time", "limit_train_batches", "limit_val_batches", "limit_predict_batches",
@@ -129,7 +129,7 @@ _NAMES: Final = {
     dict: "keys",
 }
 FREE: Final = ("dataset.sets", "dataset.columns", "dataset.labels", "dataset.class_shares", "tags.")
-"""Beginnings of the keys whose last part the user names."""
+"""Beginnings of keys whose last part is a name of the user's choice."""
 ANY_KIND: Final = frozenset(
     {
         "loss.pos_weight",
@@ -140,15 +140,15 @@ ANY_KIND: Final = frozenset(
         "optimizer.weight_decay",
     }
 )
-"""Keys whose default does not tell which types they take."""
+"""Keys whose default does not show which types they accept."""
 _NUMBER_OR_TEXT: Final = frozenset({"loss.pos_weight"})
-"""Those of them that take a number or a word."""
+"""The keys among them that accept a number or a word."""
 
 
 def check_values(config: Mapping[str, Any], reference: Mapping[str, Any]) -> None:
     """Checks that every value of `config` has the type of the shipped default in `reference`, and is in its range.
 
-    Where the default is null or a reference (`${...}`) any value passes; the code that reads it checks more.
+    If the default is null or a reference (`${...}`), any value is accepted here; the code that reads it checks it.
 
     Raises:
         ConfigError: a value has the wrong type or is out of range.
@@ -166,7 +166,7 @@ def check_values(config: Mapping[str, Any], reference: Mapping[str, Any]) -> Non
             chosen_parts(value)
         _check_size(key, value, defaults.get(key))
         if key in NAMES and value is not None and (isinstance(value, list | Mapping) or not str(value).strip()):
-            raise ConfigError(f"expected a name in {key}, got {value!r}; leave it out for the default")
+            raise ConfigError(f"expected a name in {key}, got {value!r}; leave it out to use the default")
     if values.get("trainer.find_batch_size") and ".class_balanced_batches." in str(values.get("sampler._target_")):
         raise ConfigError(
             "expected trainer.find_batch_size=false with sampler=class_balanced_batches, which sets the size of its "
@@ -176,7 +176,7 @@ def check_values(config: Mapping[str, Any], reference: Mapping[str, Any]) -> Non
     check_tags(config.get("tags") or {})
     for key in NEVER_NULL:
         if key in defaults and values.get(key) is None:
-            raise ConfigError(f"expected a value for {key}, got null; leave it out of the command for the default")
+            raise ConfigError(f"expected a value for {key}, got null; leave it out of the command to use the default")
 
 
 def check_tags(tags: Mapping[str, Any]) -> None:
@@ -194,10 +194,10 @@ def check_tags(tags: Mapping[str, Any]) -> None:
 
 
 def check_known_keys(config: Mapping[str, Any], shipped: Mapping[str, Any]) -> None:
-    """Checks that every key of `config` exists; a preset of the user may hold others.
+    """Checks that every key of `config` exists, because a preset of the user may contain others.
 
-    `shipped` maps each key of the top level to its shipped value; of mappings the keys are compared, too. Nodes with a
-    `_target_` are compared with its signature later.
+    `shipped` maps each key of the top level to its shipped value. For mappings the keys inside are compared as well.
+    Nodes with a `_target_` are compared with its signature later.
 
     Raises:
         ConfigError: a key of the top level, of `trainer`, or of a node in `shipped` does not exist.
@@ -253,7 +253,7 @@ def _check_kind(key: str, value: Any, default: Any) -> None:
 
 
 def takes_fraction(key: str) -> bool:
-    """Whether the value of `key` may be a share as well as a number."""
+    """Returns whether the value of `key` may be a share as well as a number."""
     return key.rpartition(".")[2] in {"limit_train_batches", "limit_val_batches"}
 
 
@@ -277,7 +277,7 @@ def _check_size(key: str, value: Any, default: Any) -> None:
 
 
 def _number_for(key: str, default: Any) -> Any:
-    """A number in the range of `key`: its default, or where that is no number, a usual value or the least one."""
+    """Returns a number in the range of `key`: its default, or if that is not a number, a usual value or the minimum."""
     is_number = isinstance(default, int | float) and not isinstance(default, bool)
     return default if is_number else _USUAL.get(key, LEAST.get(key, 1))
 

@@ -1,6 +1,6 @@
 """Finds the shipped configs and lists their groups, options and documented keys.
 
-Help texts and messages about a wrong name need this at once, so it imports neither Hydra nor a YAML parser.
+Help texts and messages about a wrong name must appear at once, so this module imports neither Hydra nor a YAML parser.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Final
 
 PRIVATE_OPTION: Final = "base"
-"""Name of the file with the keys that the options of a group share; it is no option itself."""
+"""Name of the file with the keys that the options of a group share; it is not an option itself."""
 SWEEP_GROUPS: Final = ("launcher", "search")
 """Groups that configure a sweep; they are not part of any job."""
 PRESET_GROUPS: Final = ("experiment", "debug")
@@ -28,7 +28,7 @@ _INHERITED: Final = re.compile(r"^\s*(?:defaults:\s*\[|-\s+)(?P<name>base)\b")
 
 
 def conf_dir() -> Path:
-    """The shipped `conf`: inside the package in an installed wheel, beside it in a checkout."""
+    """Returns the shipped folder `conf`: inside the package in an installed wheel, beside it in a checkout."""
     package = Path(__file__).resolve().parent.parent
     inside, beside = package / "conf", package.parent / "conf"
     found = inside if (inside / "config.yaml").is_file() else beside
@@ -37,7 +37,7 @@ def conf_dir() -> Path:
 
 
 def find_root(start: Path) -> Path:
-    """The root of the project: the checkout at or above the folder `start`, else `start` itself."""
+    """Returns the root of the project: the checkout at or above the folder `start`, else `start` itself."""
     start = start.resolve()
     for folder in (start, *start.parents):
         if (folder / "conf" / "config.yaml").is_file() and (folder / "lesion_exp").is_dir():
@@ -46,7 +46,7 @@ def find_root(start: Path) -> Path:
 
 
 def group_names(folders: Iterable[Path]) -> list[str]:
-    """Every config group of `folders`, `augmentation` as well as a group inside it (`augmentation/mix`)."""
+    """Returns every config group of `folders`: `augmentation`, and the groups inside it such as `augmentation/mix`."""
     names = {
         path.parent.relative_to(folder).as_posix() for folder in folders for path in sorted(folder.rglob("*.yaml"))
     }
@@ -54,19 +54,19 @@ def group_names(folders: Iterable[Path]) -> list[str]:
 
 
 def document_names(folders: Iterable[Path]) -> list[str]:
-    """The names of the schemas: `preset`, `config` and each config group with dots instead of slashes."""
+    """Returns the names of the schemas: `preset`, `config` and each config group with dots instead of slashes."""
     groups = [group.replace("/", ".") for group in group_names(folders) if group not in PRESET_GROUPS]
     return [PRESET, CONFIG, *groups]
 
 
 def option_names(group: str, folders: Iterable[Path]) -> list[str]:
-    """The options of `group`, as `GROUP=OPTION` takes them."""
+    """Returns the options of `group`, as in `GROUP=OPTION`."""
     names = {path.stem for folder in folders for path in (folder / group).glob("*.yaml")}
     return sorted(names - {PRIVATE_OPTION})
 
 
 def default_options(conf: Path) -> dict[str, str | None]:
-    """The groups in the defaults list of `conf/config.yaml`, in its order, each with its option or None."""
+    """Returns the groups in the defaults list of `conf/config.yaml`, in its order, each with its option or None."""
     matches = (_DEFAULT_LINE.match(line) for line in (conf / "config.yaml").read_text("utf-8").splitlines())
     return {
         match["group"]: None if match["option"] == "null" else match["option"] for match in matches if match is not None
@@ -74,7 +74,7 @@ def default_options(conf: Path) -> dict[str, str | None]:
 
 
 def documented_keys(conf: Path, chosen: Mapping[str, str] = MappingProxyType({})) -> dict[str, tuple[str, str]]:
-    """Maps each key of the default options to its default, as the YAML spells it, and the comment beside it.
+    """Returns for each key of the default options its default, as the YAML spells it, and the comment beside it.
 
     `chosen` maps groups to options that are read instead of the default ones.
     """
@@ -94,7 +94,7 @@ def documented_keys(conf: Path, chosen: Mapping[str, str] = MappingProxyType({})
 
 
 def shipped_targets(conf: Path) -> list[tuple[str, str, str]]:
-    """The targets that the YAMLs in `conf` name, as group, key below the group, and target.
+    """Returns the targets that the YAMLs in `conf` name, as group, key below the group, and target.
 
     The key is empty for the target of the option itself; the group is empty for a preset, which sets keys of all
     groups.
@@ -112,7 +112,7 @@ def shipped_targets(conf: Path) -> list[tuple[str, str, str]]:
 
 
 def comments_of_file(path: Path) -> dict[str, str]:
-    """The comment beside each key of a YAML file; the parts of a key are joined by dots."""
+    """Returns the comment beside each key of a YAML file; the parts of a key are joined by dots."""
     return {key: comment for key, _, comment in _lines_of_file(path) if comment}
 
 
@@ -121,7 +121,7 @@ def _keys_of_file(path: Path) -> dict[str, tuple[str, str]]:
 
 
 def _lines_of_file(path: Path) -> Iterator[tuple[str, str, str]]:
-    """Each key of a YAML file with its value, empty for a node, and the comment beside it."""
+    """Yields each key of a YAML file with its value, empty for a node, and the comment beside it."""
     parents: list[tuple[int, str]] = []
     for line in path.read_text("utf-8").splitlines() if path.is_file() else []:
         match = _KEY_LINE.match(line)

@@ -1,4 +1,4 @@
-"""Fills in what a config leaves open about the metrics that a training watches: which ones, and which direction."""
+"""Fills in the metrics that a training monitors, and their direction, where a config leaves them open."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _USUAL_OF_SCHEDULES: Final = f"val/{LOSS}"
 
 
 def usual_monitor(config: Mapping[str, Any]) -> str:
-    """Returns the metric that decides which epoch is best where the job `config` names none."""
+    """Returns the metric that decides which epoch is best if the job `config` names none."""
     return WATCHED_METRIC if config.get("pretrain") is None else PROBE_METRIC
 
 
@@ -23,8 +23,8 @@ def resolve_watched(config: dict[str, Any]) -> None:
     """Sets each `monitor` that is null, and each `mode` that is auto, below `trainer` and `scheduler` of `config`.
 
     `trainer.monitor` is the default of `trainer.early_stopping.monitor` and of `scheduler.monitor`. A mode is that of
-    the metric's entry in the registry or, for a metric that the config adds, that of its class. It stays auto where
-    neither says which values are better; the check of the job then names the metric.
+    the metric's entry in the registry or, for a metric that the config adds, that of its class. It stays auto if
+    neither states which values are better; the check of the job then names the metric.
 
     Raises:
         ConfigError: a `monitor` is not the name of a metric, or the class of an added metric is not registered.
@@ -51,7 +51,9 @@ def resolve_watched(config: dict[str, Any]) -> None:
 
 
 def _mode(metric: str, added: Mapping[str, Any]) -> str | None:
-    """`max` or `min`; None if the metric does not exist, or its class does not say which values are better."""
+    """Returns `max` or `min`; None if the metric does not exist, or its class does not state which values are
+    better.
+    """
     if entry_of(metric) is not None:
         return mode_of(metric)
     name = metric.removeprefix("val/")

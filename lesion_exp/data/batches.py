@@ -38,7 +38,7 @@ def shard(
             too short for that is one step, in equal parts. If False, nothing is dropped, and the ranks may differ by
             one batch.
         together: with `drop_tail`, the number of batches that are used or dropped together, a multiple of `num_ranks`:
-            that of the processes for which the batches were laid out. None is `num_ranks`.
+            the number of processes of the job; None: `num_ranks`.
 
     Raises:
         ConfigError: with `drop_tail`, the order has fewer positions than there are ranks.
@@ -61,7 +61,7 @@ def _one_step(order: IntArray, num_ranks: int, rank: int, together: int) -> Shar
     size = len(order) // together
     if size == 0:
         raise ConfigError(
-            f"expected at least one training image an epoch for each of {together} processes, got {len(order)}; set "
+            f"expected at least one training image per epoch for each of {together} processes, got {len(order)}; set "
             f"trainer.devices={max(len(order), 1)} or less, or use more images"
         )
     parts = [order[part * size : (part + 1) * size] for part in range(rank, together, num_ranks)]

@@ -1,7 +1,7 @@
 """The names in the folder of prepared data (`paths.data_cache`), by which `clean` knows what this software made there.
 
-They stand in a module of their own because the modules that write most of these entries import torch, and a list of
-the folder must not.
+They have a module of their own because most of the modules that write these entries import torch, which takes seconds,
+and `clean` does not need it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _MADE_IN: Final = {FEATURES: _COMPUTED, TEACHERS: _COMPUTED, SYNTHETIC: _DRAWN}
 
 
 def is_made_here(path: Path, cache_dir: Path) -> bool:
-    """Whether `path` has the name of an entry of the cache that is made again where it is missing."""
+    """Returns whether `path` has the name of a cache entry that this software makes again if it is missing."""
     if path.parent == cache_dir:
         return bool(_STORE.fullmatch(path.name) or _COPIES.fullmatch(path.name))
     pattern = _MADE_IN.get(path.parent.name) if path.parent.parent == cache_dir else None
@@ -34,9 +34,9 @@ def is_made_here(path: Path, cache_dir: Path) -> bool:
 
 
 def lock_of(path: Path) -> Path | None:
-    """The lock that a process holds while it makes the entry `path` (see `data.lock.file_lock`).
+    """Returns the path of the lock that a process holds while it makes the entry `path` (see `data.lock.file_lock`).
 
-    It is None for generated images, which are drawn under a name of their own, without a lock.
+    Returns None for generated images: each process writes them under its own temporary name, without a lock.
     """
     pattern = _COMPUTED if path.parent.name in (FEATURES, TEACHERS) else None
     for known in (_STORE, _COPIES) if pattern is None else (pattern,):
@@ -46,5 +46,5 @@ def lock_of(path: Path) -> Path | None:
 
 
 def is_lock(path: Path) -> bool:
-    """Whether `path` has the name of the lock of an entry of the cache."""
+    """Returns whether `path` has the name of the lock of an entry of the cache."""
     return path.suffix == ".lock" and path in (lock_of(path.with_suffix("")), lock_of(path.with_suffix(".parquet")))

@@ -17,7 +17,7 @@ from lesion_exp.image_file import read_image
 from lesion_exp.split.copies import copied_pairs
 
 VERSION: Final = 2
-"""Increases when the search finds other pairs in the same pixels."""
+"""Version of the search. It increases if the search finds other pairs in the same pixels."""
 
 
 def copy_ids(table: pd.DataFrame, cache_dir: Path, progress: Callable[[int, int], None] | None = None) -> pd.Series:

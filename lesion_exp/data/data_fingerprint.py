@@ -21,7 +21,7 @@ PARTS: Final[Mapping[str, str]] = {
     "metadata": "age, sex, site or skin tone",
     "masks": "lesion masks",
     "clinical": "clinical photographs",
-    "split": "split that the data set or a file gives",
+    "split": "split of the data set or of a file",
     PSEUDO: "pseudo-labels",
 }
 """Part of the data -> its description in messages."""
@@ -65,11 +65,11 @@ class DataFingerprint:
         return cls(parts, _digest_before(rows))
 
     def with_pseudo_labels(self, rows: pd.DataFrame, file: str) -> DataFingerprint:
-        """Returns the fingerprint of the same data with pseudo-labelled rows, which change none of the other parts.
+        """Returns the fingerprint of the same data with pseudo-labelled rows. No other part changes.
 
         Args:
             rows: the rows, with the columns of `dataset.table` and `sha256`.
-            file: the digest of the file that gives the labels.
+            file: the digest of the file with the labels.
         """
         columns = tuple(dict.fromkeys(name for names in _COLUMNS.values() for name in names))
         digest = hashlib.sha256(f"{_digest(rows.sort_values('image_id'), columns)}{file}".encode()).hexdigest()[:16]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -15,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from lesion_exp.augmentation.on_device import apply_plan
 from lesion_exp.augmentation.pipeline import AugmentationPipeline
+from lesion_exp.cores import usable_cores
 from lesion_exp.data.batches import EvaluationBatches, TrainingBatches
 from lesion_exp.data.features import CachedFeatures, FeatureDataset
 from lesion_exp.data.lesion_dataset import LesionDataset, Sample, SampleOptions, collate_samples
@@ -37,8 +37,8 @@ class LoaderOptions:
     evaluation_batch_size: int | None = None
     """Images per batch in evaluation; None: twice the batch size."""
     together: int | None = None
-    """No key: number of batches that are used or dropped together where a run goes on with fewer processes than its
-    job asks for; see `shard`."""
+    """Number of batches that are used or dropped together if a run is continued with fewer processes than its job asks
+    for; see `shard`. It is not a config key."""
 
 
 def resolve_num_workers(num_workers: int | str, on_gpu: bool, *, decodes: bool = False) -> int:
@@ -55,7 +55,7 @@ def resolve_num_workers(num_workers: int | str, on_gpu: bool, *, decodes: bool =
     """
     if num_workers != "auto":
         return int(num_workers)
-    cores = len(os.sched_getaffinity(0))
+    cores = usable_cores()
     if on_gpu:
         return min(cores, 12)
     if decodes:
@@ -106,13 +106,13 @@ class LesionDataModule(pl.LightningDataModule):
         self.one_batch_an_epoch = False
         """Whether a training step gets all images of the epoch, whatever the batch size."""
         self.features: CachedFeatures | None = None
-        """What the loaders give in the place of images, where a network in front of its head neither trains nor sees
-        anything random."""
+        """Features that the loaders yield instead of images, if the body of the network is frozen and the preprocessing
+        of the images is not random."""
         self.soft_targets: torch.Tensor | None = None
-        """Logarithms of a teacher's probabilities for the training images, float32 (N, C), if the loss wants them."""
+        """Logarithms of a teacher's probabilities for the training images, float32 (N, C), if the loss needs them."""
 
     def dataset(self, part: Part, *, training: bool = False) -> LesionDataset:
-        """Returns the samples of `part`, augmented and with what the loss wants of each image if `training`."""
+        """Returns the samples of `part`; if `training`, augmented and with the loss's values for each image."""
         rows = self.parts[part]
         encoded = None if self.metadata is None else self.metadata.encode(rows)
         extras = {"teacher": self.soft_targets, "weight": self.weights()} if training and part == "train" else {}
@@ -169,7 +169,7 @@ class LesionDataModule(pl.LightningDataModule):
     def evaluation_dataloader(self, part: Part, *, as_images: bool = False) -> DataLoader[Sample]:
         """Returns a loader with every image of `part` once over all ranks, without augmentation.
 
-        With `as_images` it gives images even if features are cached.
+        With `as_images` the loader yields images even if features are cached.
         """
         features = None if as_images else self.features
         return self._loader(self.dataset(part), self._evaluation_batches(part, self._ranks()), features)
@@ -214,7 +214,7 @@ class LesionDataModule(pl.LightningDataModule):
     ) -> DataLoader[Sample]:
         if features is None:
             return self._loader_of(images, batches, collate_samples)
-        # a batch of features is one look-up in memory: to hand it over from another process takes longer
+        # a batch of features is one look-up in memory; sending it from another process takes longer
         return self._loader_of(FeatureDataset(images, features), batches, _as_it_is, num_workers=0)
 
     def _loader_of(

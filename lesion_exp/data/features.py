@@ -1,10 +1,10 @@
-"""Features of a frozen network, computed once an image and read from a memory-mapped file.
+"""Features of a frozen network, computed once for each image and read from a memory-mapped file.
 
-Layout of a folder: `features.bin` (a row for each row of the image store, one after the other) and `meta.json`, which
-is written last. The rows have the type in which the network computed them, so that reading them changes no bit. That
-two bytes a number change a probe by a small part of its interval alone is tested in
-`tests/training/test_stored_precision.py`. A folder `building_KEY` holds a computation that was
-interrupted, and in `progress.json` how far it had come.
+A folder contains `features.bin` (one row for each row of the image store, in the same order) and `meta.json`, which is
+written last. The rows have the number type in which the network computed them, so that reading them changes no bit.
+`tests/training/test_stored_precision.py` tests that storing two bytes per number changes the result of a probe by only
+a small part of its confidence interval. A folder `building_KEY` contains an interrupted computation; its
+`progress.json` states how many batches are done.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from lesion_exp.data.store import OTHER_DISK
 from lesion_exp.errors import DataError, told_if_full
 
 VERSION: Final = 1
-"""Of the layout, and of how images become features: another one computes them anew."""
+"""Version of the layout and of the computation of the features. If it changes, features are computed again."""
 _TYPES: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _FILE, _META, _PROGRESS = "features.bin", "meta.json", "progress.json"
 _SECONDS_BETWEEN: Final = 10.0
-"""Between two writes of the progress of a computation."""
+"""Seconds between two writes of the progress of a computation."""
 
 Rows = npt.NDArray[np.int64]
 Batches = Iterable[tuple[Rows, Tensor]]
@@ -44,7 +44,7 @@ class CachedFeatures:
     """Read access to the features of the images of a store.
 
     Raises:
-        DataError: the folder does not hold them as they were written.
+        DataError: the files in the folder are missing or damaged.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -54,13 +54,17 @@ class CachedFeatures:
             self._shape, self._type = (int(meta["rows"]), int(meta["width"])), _TYPES[meta["type"]]
             size = (folder / _FILE).stat().st_size
         except (OSError, ValueError, LookupError) as error:
-            raise DataError(f"expected features in {folder}, but they cannot be read: {error}; delete it") from error
+            raise DataError(
+                f"expected features in {folder}, but they cannot be read: {error}; delete that folder"
+            ) from error
         if size != self._shape[0] * self._shape[1] * self._type.itemsize:
-            raise DataError(f"expected the features in {folder} as they were written, but they differ; delete it")
+            raise DataError(
+                f"expected the features in {folder} to be unchanged, but their size differs; delete that folder"
+            )
         self._mapped: npt.NDArray[Any] | None = None
 
     def read(self, rows: Rows) -> Tensor:
-        """The features at `rows` of the image store, (N, F), of the type in which they were computed."""
+        """Returns the features at `rows` of the image store, (N, F), in the number type of the computation."""
         if self._mapped is None:
             self._mapped = np.memmap(self.folder / _FILE, _same_size(self._type), "r", shape=self._shape)
         return torch.from_numpy(np.asarray(self._mapped[rows])).view(self._type)
@@ -70,7 +74,7 @@ class CachedFeatures:
 
 
 class FeatureDataset(Dataset[Sample]):
-    """The samples of `images` with features in the place of the pictures, a batch at a time."""
+    """The samples of `images`, with features instead of pixels; it reads a whole batch at once."""
 
     def __init__(self, images: LesionDataset, features: CachedFeatures) -> None:
         self.images = images
@@ -83,7 +87,7 @@ class FeatureDataset(Dataset[Sample]):
         return cast(Sample, {name: values[0] for name, values in self.__getitems__([key]).items()})  # type: ignore[index]
 
     def __getitems__(self, keys: list[tuple[int, int]]) -> Sample:
-        """The batch of the samples at `keys`; a loader asks for it where a dataset has this method."""
+        """Returns the batch of the samples at `keys`. PyTorch's loader calls this method if a dataset has it."""
         positions = torch.tensor([position for _, position in keys])
         batch = Sample(
             features=self.features.read(self.images.rows[positions.numpy()]),
@@ -98,12 +102,10 @@ class FeatureDataset(Dataset[Sample]):
 
 
 def open_or_compute(folder: Path, num_rows: int, compute: Callable[[int], Batches]) -> CachedFeatures:
-    """The features in `folder`; where they are absent, `compute` gives them, and other processes wait.
+    """Returns the features in `folder`; if they are missing, computes them while other processes wait.
 
-    A computation that was interrupted goes on: `compute` is called with the number of batches that it had written, and
-    gives those that follow, of the same order.
-
-    Rows that it leaves out, which are those of images that cannot be read, stay 0.
+    An interrupted computation is continued: `compute` is called with the number of batches that were written, and
+    yields the batches that follow, in the same order. Rows that it leaves out (images that cannot be read) stay 0.
 
     Raises:
         ConfigError: the disk is full.
@@ -121,7 +123,7 @@ def open_or_compute(folder: Path, num_rows: int, compute: Callable[[int], Batche
 
 
 def kept_features(folder: Path) -> tuple[int, int]:
-    """How many computations of features lie in `folder`, interrupted ones included, and their bytes."""
+    """Returns the number of computations in `folder`, interrupted ones included, and their size in bytes."""
     sizes = [file.stat().st_size for file in folder.glob(f"*/{_FILE}")]
     return len(sizes), sum(sizes)
 
@@ -160,7 +162,7 @@ def _write(folder: Path, num_rows: int, compute: Callable[[int], Batches]) -> No
 
 
 def _take_room(path: Path, size: int) -> None:
-    """Makes a file whose `size` bytes have their room on the disk: a mapped page without any would end the process."""
+    """Makes a file and reserves its `size` bytes on the disk: writing a mapped page without space kills the process."""
     with path.open("wb") as file:
         file.truncate(size)
         if hasattr(os, "posix_fallocate"):  # not on macOS
@@ -177,7 +179,7 @@ def _keep_progress(folder: Path, mapped: npt.NDArray[Any], progress: Mapping[str
 
 
 def _progress(folder: Path, num_rows: int) -> dict[str, Any]:
-    """How far an interrupted computation had come; empty where there was none, or it cannot be gone on with."""
+    """Returns the progress of an interrupted computation; empty if there is none that can be continued."""
     try:
         found = json.loads((folder / _PROGRESS).read_text(encoding="utf-8"))
         size = num_rows * int(found["width"]) * _TYPES[found["type"]].itemsize
@@ -188,5 +190,5 @@ def _progress(folder: Path, num_rows: int) -> dict[str, Any]:
 
 
 def _same_size(kind: torch.dtype) -> type[np.int16] | type[np.int32]:
-    """The bits as whole numbers: numpy has no bfloat16."""
+    """Returns the integer type of the same size, since NumPy has no bfloat16."""
     return np.int16 if kind.itemsize == 2 else np.int32

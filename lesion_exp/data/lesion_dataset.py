@@ -80,7 +80,7 @@ class Sample(TypedDict, total=False):
     metadata: Tensor
     """float32 (D,); only if the network uses metadata."""
     features: Tensor
-    """Floating point (F,): what a frozen network computes from the images, instead of them."""
+    """Floating point (F,), the features that a frozen network computed from the image; they replace the image."""
     label: Tensor
     """int64 (), position among the classes; `NO_CLASS` for an image of an unknown class."""
     index: Tensor
@@ -89,7 +89,7 @@ class Sample(TypedDict, total=False):
     """float32 (C,), logarithms of the teacher's probabilities for the image without augmentation; only in training with
     loss=distill."""
     weight: Tensor
-    """float32 (), how much the image counts in the loss; only in training where images differ in it."""
+    """float32 (), how much the image counts in the loss; only in training if the weights differ."""
     plan: Plan
     """The augmentation that is still to be applied to `image`, which is then uint8 (3, H, W); only in training with
     `augmentation.device=gpu`."""
@@ -115,7 +115,7 @@ class SampleOptions:
 
 
 class LesionDataset(Dataset[Sample]):
-    """The samples of a table, indexed by (epoch, position) or, of several views, by (epoch, position, view).
+    """The samples of a table, indexed by (epoch, position) or, if there are several views, (epoch, position, view).
 
     The augmentation depends on (seed, epoch, position, view) only.
 
@@ -222,7 +222,7 @@ def network_input(
 
 
 def collate_samples(samples: list[Sample]) -> Sample:
-    """Collates samples to a batch. Its images are in channels-last memory format, as they come from the store."""
+    """Collates samples to a batch, whose images are in channels-last memory format, as in the store."""
     batch = Sample()
     for key in samples[0]:
         if key == "plan":
@@ -246,12 +246,12 @@ class Preparation:
 
     @property
     def companions(self) -> tuple[str, ...]:
-        """The columns of the further pictures that the network needs, its mask or clinical photograph."""
+        """The columns of the other pictures of an image that the network needs: lesion mask, clinical photograph."""
         mask = ("mask_path",) if self.options.mask != "none" else ()
         return (*mask, *(("clinical_path",) if self.options.clinical else ()))
 
     def from_files(self, image_path: str, mask_path: str | None = None, clinical_path: str | None = None) -> Sample:
-        """Returns the sample of an image and its further pictures, given by their locators.
+        """Returns the sample of an image and its other pictures, given by their locators.
 
         Raises:
             DataError: a file cannot be read, or a picture that the network needs is missing.
@@ -270,16 +270,16 @@ class Preparation:
         return sample
 
     def from_bytes(self, encoded: bytes, name: str) -> Sample:
-        """Returns the sample of an encoded image, for networks without further pictures.
+        """Returns the sample of an encoded image, for networks that need no other picture.
 
         Args:
             encoded: the bytes of the image file.
-            name: what messages call the image.
+            name: the name of the image in messages.
 
         Raises:
             DataError: the image cannot be decoded.
         """
-        assert not self.companions, "the network needs further pictures"
+        assert not self.companions, "the network needs other pictures of the image"
         return Sample(image=self._input(decode(encoded, self.short_side, name), None))
 
     def _input(self, image: UInt8Array, mask: UInt8Array | None) -> Tensor:

@@ -24,7 +24,7 @@ _HELD_BY_ANOTHER: Final = (errno.EACCES, errno.EAGAIN)
 _WARN_AFTER_SECONDS: Final = 10.0
 _POLL_SECONDS: Final = 0.05
 _HOLD_WITHIN_SECONDS: Final = 1.0
-"""How long `hold` tries: long enough for other processes that only test the lock."""
+"""Seconds for which `hold` tries. A process that only tests the lock frees it much sooner."""
 _held: Final[dict[Path, IO[bytes]]] = {}
 """The locks that this process holds. They cannot be tested by opening the file: closing any handle frees the lock."""
 
@@ -36,8 +36,8 @@ def file_lock(path: Path, longest_wait: float | None = None) -> Iterator[None]:
     After ten seconds of waiting, a warning names the file.
 
     Args:
-        path: the file, created if it does not exist.
-        longest_wait: seconds after which to give up; None: never.
+        path: the file, which is created if it does not exist.
+        longest_wait: seconds after which waiting ends with TimeoutError; None: it never ends.
 
     Raises:
         ConfigError: the file system or the operating system has no file locks.
@@ -124,7 +124,7 @@ def release(path: Path) -> None:
 
 
 def is_held(path: Path) -> bool | None:
-    """Whether a running process holds `path`; None if the file does not exist or cannot be tested."""
+    """Returns whether a running process holds `path`; None if the file does not exist or cannot be tested."""
     path = path.absolute()
     if path in _held:
         return True
@@ -158,7 +158,7 @@ def _try_lock(handle: IO[bytes], mode: int) -> bool:
 
 
 def _is_file(handle: IO[bytes], path: Path) -> bool:
-    """Whether `handle` is still the file at `path`, which its last holder may have removed."""
+    """Returns whether `handle` is still the file at `path`, which its last holder may have removed."""
     try:
         return os.path.samestat(os.fstat(handle.fileno()), path.stat())
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Mean and deviation of the colours of the training part, for `augmentation.mean=train`."""
+"""Mean and standard deviation of the colours of the training images, for `augmentation.mean=train`."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from lesion_exp.choices import OF_TRAINING
 from lesion_exp.data.store import ImageStore
 
 _KEYS: Final = {"mean": "mean", "fill": "mean", "std": "std"}
-"""Key of an augmentation whose value may be the word -> the statistic that replaces it."""
+"""Key of an augmentation whose value may be `train` -> the statistic that replaces this value."""
 
 
 def asks_for_statistics(augmentation: Mapping[str, Any]) -> bool:
-    """Whether a value of the node `augmentation` of a job's config is to be computed from the training images."""
+    """Returns whether a value of the node `augmentation` of a config must be computed from the training images."""
     return OF_TRAINING in (augmentation.get("mean"), augmentation.get("std"))
 
 
@@ -42,7 +42,7 @@ def training_statistics(table: pd.DataFrame, store: ImageStore) -> dict[str, lis
 
 
 def with_statistics(augmentation: Any, statistics: Mapping[str, Sequence[float]]) -> Any:
-    """Returns a copy of `augmentation` with `statistics` in place of the word for those of the training part."""
+    """Returns a copy of `augmentation` in which `statistics` replace the value `train`."""
     if not isinstance(augmentation, Mapping):
         return augmentation
     made = {key: with_statistics(value, statistics) for key, value in augmentation.items()}

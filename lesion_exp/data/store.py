@@ -26,6 +26,8 @@ from lesion_exp.errors import DataError, told_if_full
 from lesion_exp.image_file import UInt8Array
 
 OTHER_DISK: Final = "set paths.data_cache=DIR to a folder on another disk"
+"""What to do if the disk of the prepared data is full."""
+"""What to do if the disk of the prepared data is full."""
 
 
 class ImageStore:
@@ -41,11 +43,11 @@ class ImageStore:
             meta = json.loads((folder / "meta.json").read_text())
             extents = [f"{plane}_{what}" for plane in meta["bytes"] for what in ("offset", "height", "width")]
             index = pd.read_parquet(folder / "index.parquet", columns=["image_id", "error", *extents])
-        except (OSError, ValueError) as error:
+            sizes = {plane: (folder / f"{plane}.bin").stat().st_size for plane in meta["bytes"]}
+        except (OSError, ValueError, LookupError) as error:
             raise DataError(
                 f"expected an image store in {folder}, but it is incomplete: {error}; delete that folder"
             ) from error
-        sizes = {plane: (folder / f"{plane}.bin").stat().st_size for plane in meta["bytes"]}
         if meta["version"] != VERSION or sizes != meta["bytes"] or len(index) != meta["images"]:
             raise DataError(
                 f"expected the image store in {folder} to be unchanged, but its files differ; delete that folder"
@@ -84,7 +86,7 @@ class ImageStore:
         return columns.iloc[self.rows(image_ids)].reset_index(drop=True)
 
     def is_there(self) -> bool:
-        """Whether the folder of the store still exists; it may be deleted at any time, and is then built again."""
+        """Returns whether the store still exists. It may be deleted at any time, and is then built again."""
         return (self.folder / "meta.json").exists()
 
     def companion_hashes(self, image_ids: pd.Series) -> pd.DataFrame:
@@ -138,14 +140,16 @@ def open_or_build(
         if not (folder / "meta.json").exists():
             shutil.rmtree(folder, ignore_errors=True)
             building = cache_dir / f"building_{folder.name}"  # the next process continues it if this one dies
-            with told_if_full(cache_dir, f"{OTHER_DISK}; what is decoded already is used"):
+            with told_if_full(cache_dir, f"{OTHER_DISK}; images that are decoded already are used"):
                 build_store(table, request, building, progress)
             building.replace(folder)
     return ImageStore(folder)
 
 
 def is_built(table: pd.DataFrame, request: StoreRequest, cache_dir: Path) -> bool:
-    """Whether there is already a store of these images as they are now, so that `open_or_build` decodes nothing."""
+    """Returns whether a store of these images in their present state exists, so that `open_or_build` decodes
+    nothing.
+    """
     return (cache_dir / f"store_{_key(table, request)}" / "meta.json").exists()
 
 

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lesion_exp.archive import file_of
+from lesion_exp.cores import usable_cores
 from lesion_exp.errors import DataError
 from lesion_exp.fingerprint import fingerprint
 from lesion_exp.image_file import UInt8Array, content_hash, decode, file_hash, fit, read_bytes, read_image, read_mask
@@ -31,7 +32,8 @@ BATCH: Final = 8
 AHEAD: Final = 4
 """Tasks per thread that may be finished before their images are written. It limits the memory."""
 CHUNK: Final = 1024
-"""Images after which the files are flushed to the disk and recorded in a note, so that they are not decoded again."""
+"""Number of images after which the files are flushed to the disk and recorded in a note, so that an interrupted build
+does not decode them again."""
 
 
 @dataclass(frozen=True)
@@ -205,7 +207,7 @@ def _note_name(number: int) -> str:
 def _entries(table: pd.DataFrame, request: StoreRequest) -> Iterator[_Entry]:
     """Yields the decoded images in the table's order. Threads suffice, since the libraries release the GIL."""
     jobs = table.reindex(columns=["image_path", "mask_path", "clinical_path"]).itertuples(index=False, name=None)
-    threads = len(os.sched_getaffinity(0))
+    threads = usable_cores()
     with ThreadPoolExecutor(max_workers=threads) as pool:
         batches = iter(lambda: list(islice(jobs, BATCH)), [])
         waiting: deque[Future[list[_Entry]]] = deque(

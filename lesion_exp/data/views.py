@@ -12,15 +12,15 @@ from lesion_exp.data.datamodule import LesionDataModule
 from lesion_exp.data.lesion_dataset import LesionDataset, Sample, collate_samples
 
 LABELLED: Final = "labelled"
-"""The part with the training images whose labels are known, among which the probe looks for neighbours."""
+"""Name of the part with the training images whose labels are known; the probe searches it for neighbours."""
 
 
 class Views(Dataset[list[Sample]]):
-    """The views of the images of a data set: the augmentation of a view depends on (seed, epoch, position, view).
+    """The augmented views of the images of a data set. The augmentation depends on (seed, epoch, position, view).
 
     Args:
         images: the images, augmented as in training.
-        num_views: views of each image.
+        num_views: the number of views of each image.
     """
 
     def __init__(self, images: LesionDataset, num_views: int) -> None:
@@ -37,7 +37,7 @@ class Views(Dataset[list[Sample]]):
 def collate_views(samples: Sequence[Sequence[Sample]]) -> Sample:
     """Collates the views of N images to a batch with `num_views` * N images: view 0 of all images, then view 1.
 
-    Labels and positions stand in it once for each image.
+    The batch has one label and one position for each image, not for each view.
     """
     num_images = len(samples)
     batch = collate_samples([views[view] for view in range(len(samples[0])) for views in samples])
@@ -47,16 +47,16 @@ def collate_views(samples: Sequence[Sequence[Sample]]) -> Sample:
 
 
 class PretrainingDataModule(LesionDataModule):
-    """Views of the training images, and for the probe the labelled ones of them and the validation images.
+    """Data loaders with views of the training images, and for the probe labelled training and validation images.
 
-    The attribute `num_views` is set before the loaders are made. Without labels there is no probe.
+    Set the attribute `num_views` before the loaders are made. Data without labels have no probe.
     """
 
     num_views: int = 2
 
     @property
     def has_probe(self) -> bool:
-        """Whether there are labelled images in training and validation."""
+        """Whether both training and validation contain labelled images."""
         return LABELLED in self.parts
 
     def train_dataloader(self) -> DataLoader[Any]:

@@ -8,6 +8,7 @@ import pkgutil
 import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Final, Literal, get_args
 
@@ -103,12 +104,18 @@ def _module(name: str) -> ModuleType:
 
 
 def _reader(name: str, given: str | Mapping[str, Any] | None) -> Callable[[], pd.DataFrame]:
+    root = given.get("root", "") if isinstance(given, Mapping) else given or ""
+    if not isinstance(root, str | Path) or isinstance(given, Path):
+        raise ConfigError(
+            f"expected a folder, or arguments in braces, for dataset.sets.{name}, got {given!r}; write "
+            f"dataset.sets={{{name}: DIR}} or dataset.sets={{{name}: {{root: DIR}}}}"
+        )
     arguments = {"root": given} if isinstance(given, str) else dict(given or {})
     wanted = str(arguments.pop("set", name))
     if wanted not in set_names():
         raise ConfigError(
-            f"expected the name of a data set in dataset.sets, got {wanted!r}; {nearest(wanted, set_names())} For a "
-            f"name of your choice, write {name}: {{set: NAME, root: DIR}}"
+            f"expected the name of a data set in dataset.sets, got {wanted!r}; for a name of your choice, write "
+            f"{name}: {{set: NAME, root: DIR}}; {nearest(wanted, set_names())}"
         )
     read: Callable[..., pd.DataFrame] = getattr(_module(wanted), f"read_{wanted}")
     parameters = inspect.signature(read).parameters

@@ -123,7 +123,7 @@ def _official_split(files: SourceFiles, num_cases: int) -> list[str | None]:
             raise DataError(
                 f"expected row numbers from 0 to {num_cases - 1} in {files.shorten(locator)}, got\n"
                 f"{first_cases(wrong)}\n"
-                f"are the index files and meta.csv of the same release, unchanged?"
+                f"the index files and meta.csv must be of the same release; download them again"
             )
         for row in rows.astype(int):
             parts[row] = part

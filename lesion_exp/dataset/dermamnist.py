@@ -93,7 +93,7 @@ def _read_part(path: str, part: str) -> pd.DataFrame:
     if labels.shape not in {(num_images, 1), (num_images,)}:
         raise DataError(
             f"expected one label for each of the {num_images} images of {part} in {path}, got labels of shape "
-            f"{labels.shape}; is it DermaMNIST, unchanged?"
+            f"{labels.shape}; download the file again"
         )
     numbers = range(num_images)
     return pd.DataFrame(

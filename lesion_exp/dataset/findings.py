@@ -31,7 +31,7 @@ class Finding:
     level: Level
     """`warning` if a person should look at it."""
     text: str
-    """A whole sentence, with the count."""
+    """A sentence about the files, with their number."""
     cases: tuple[str, ...] = ()
     """The first files, rows or names that the sentence is about."""
 
@@ -48,7 +48,7 @@ def record_finding(text: str, cases: Iterable[object] = (), level: Level = "info
     """Logs a finding, and adds it to the list of the surrounding `collected_findings`, if there is one.
 
     Args:
-        text: a whole sentence, with the count.
+        text: a sentence about the files, with their number.
         cases: what the sentence is about; the first `MOST_CASES` are listed.
         level: `warning` if a person should look at it.
     """

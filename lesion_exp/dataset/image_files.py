@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +12,7 @@ from typing import Final
 import pandas as pd
 
 from lesion_exp.archive import SEPARATOR
+from lesion_exp.cores import usable_cores
 from lesion_exp.dataset.findings import record_finding
 from lesion_exp.dataset.image_names import JPEG_SUFFIXES, asks_for_masks, mask_of, stem_of
 from lesion_exp.dataset.path_patterns import as_override, fits, ignore_example, pattern_for
@@ -129,7 +129,7 @@ def locate_beside(names: pd.Series, files: SourceFiles, what: str) -> pd.Series:
 def locate_masks(ids: pd.Series, files: SourceFiles, ending: str = "") -> pd.Series:
     """Returns the locator of each row's mask, None if there is none.
 
-    Is called before `locate_images`, which tells how many files that look like masks are not read.
+    It has to be called before `locate_images`, which records how many files that look like masks are not read.
 
     Args:
         ids: names of images.
@@ -215,7 +215,7 @@ def choose_one(
     Raises:
         DataError: a name means several files that differ.
     """
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:  # copies are compared by their bytes
+    with ThreadPoolExecutor(usable_cores()) as pool:  # copies are compared by their bytes
         several = [each for each in found if len(each) > 1]
         compared = iter(pool.map(distinct, several))
         different = [next(compared) if len(each) > 1 else each for each in found]

@@ -38,7 +38,7 @@ _CAMEL: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 
 def is_image(locator: str) -> bool:
-    """Whether the file has the ending of an image."""
+    """Returns whether the file has the ending of an image."""
     return suffix_of(locator) in IMAGE_SUFFIXES
 
 
@@ -53,7 +53,7 @@ def stem_of(path: str) -> str:
 
 
 def _parted(path: str) -> tuple[str, str]:
-    """The stem and the ending of the name of a file, as pathlib has them; data sets have 100,000s of files."""
+    """Returns the stem and the ending of the name of a file, as pathlib has them; data sets have 100,000s of files."""
     name = path.rpartition("/")[2]
     dot = name.rfind(".")
     return (name[:dot], name[dot:]) if 0 < dot < len(name) - 1 else (name, "")
@@ -79,7 +79,7 @@ def mask_of(path: str, stems: Collection[str] = ()) -> str | None:
 
 
 def asks_for_masks(pattern: str) -> bool:
-    """Whether a pattern of file names is one of masks, such as `*_mask.png` or `GroundTruth/*`."""
+    """Returns whether a pattern of file names is one of masks, such as `*_mask.png` or `GroundTruth/*`."""
     return any(mask_of(re.sub(r"[*?]", put, pattern), stems=("x",)) is not None for put in ("x", ""))
 
 

@@ -126,7 +126,8 @@ def _drop_duplicates(frame: pd.DataFrame, files: SourceFiles) -> pd.DataFrame:
             f"get the list again, or {WITHOUT_DUPLICATES}"
         )
     record_finding(
-        f"{len(dropped):,} images of {INFO.title} are left out, which {files.shorten(locator)} lists as duplicates; "
+        f"{len(dropped):,} images of {INFO.title} are left out, because {files.shorten(locator)} lists them as "
+        f"duplicates; "
         f"{len(rows) - whole:,} of its {len(rows):,} pairs name an image that is not there",
         level="warning" if whole < len(rows) else "info",
     )

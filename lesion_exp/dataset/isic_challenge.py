@@ -37,7 +37,7 @@ def check_parts(parts: Sequence[str], known: Sequence[str], name: str) -> tuple[
 
 
 def counts_of_parts(counts: Mapping[str, Mapping[str, int]]) -> Callable[..., dict[str, int]]:
-    """Returns a function from a reader's argument `parts` to images per class; `counts` has those of each part."""
+    """Returns a function from a reader's argument `parts` to images per class; `counts` has the images of each part."""
 
     def published(parts: Sequence[str] = ("train",), **_: object) -> dict[str, int]:
         several = [counts[part] for part in ([parts] if isinstance(parts, str) else parts)]

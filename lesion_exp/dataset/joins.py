@@ -27,7 +27,7 @@ class NameIndex:
             self._close[image_key(name)].append(position)
 
     def positions(self, name: str) -> list[int]:
-        """The positions of the rows with this name."""
+        """Returns the positions of the rows with this name."""
         return self._exact.get(clean_name(name)) or self._close.get(image_key(name), [])
 
 
@@ -41,7 +41,7 @@ def join_rows(
     *,
     optional: bool = False,
 ) -> pd.DataFrame:
-    """A left join: `frame` with the columns of `other`, missing where no row of `other` has the same name in `on`.
+    """Returns `frame` with the columns of `other`, missing where no row of `other` has the same name in `on`.
 
     Args:
         frame: the rows of the result, in their order.
@@ -50,7 +50,7 @@ def join_rows(
         where: the file that `other` was read from, for messages.
         source: the data set, for messages.
         remedy: what the user can do to go on without `other`, if that is possible.
-        optional: whether it is normal that few rows, or none, have a match.
+        optional: whether few rows, or none, may have a match.
 
     Raises:
         DataError: fewer than half of the rows have a match, or a row has several matches that differ.
@@ -93,9 +93,9 @@ def _check_enough(
     if total - len(unmatched) >= LEAST_SHARE * total and len(unmatched) < total:
         return
     raise DataError(
-        f"expected the rows of {source} in {where} too, but {len(unmatched):,} of {total:,} are not there: the rows "
-        f"are called {_examples(names)}, those of the file {_examples(others)}; is it the file of this data set, "
-        f"unchanged? Download it again{', or ' + remedy if remedy else ''}"
+        f"expected the rows of {source} in {where} too, but {len(unmatched):,} of {total:,} are not there; the rows "
+        f"are called {_examples(names)}, those of the file {_examples(others)}; download the file of this data set "
+        f"again{', or ' + remedy if remedy else ''}"
     )
 
 

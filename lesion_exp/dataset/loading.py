@@ -277,7 +277,7 @@ def limit_lesions(table: pd.DataFrame, limit: int, seed: int) -> pd.DataFrame:
 
 
 def _limited_counts(sizes: npt.NDArray[np.int64], limit: int) -> npt.NDArray[np.int64]:
-    """How many lesions of each class are kept: in proportion to its size, at least three, `limit` in all."""
+    """Returns how many lesions of each class are kept: in proportion to its size, at least three, `limit` in all."""
     exact, least = sizes * (limit / sizes.sum()), np.minimum(sizes, 3)
     counts: npt.NDArray[np.int64] = np.clip(exact.round().astype(np.int64), least, sizes)
     while counts.sum() < min(limit, sizes.sum()):
@@ -367,7 +367,7 @@ def _nothing_left(options: TableOptions, flow: Flow) -> str:
         counts = ", ".join(f"{count:,} {why}" for why, count in Counter(why for _, why in flow.left_out).most_common(3))
         return (
             f"expected images in the data set, but each of its {flow.steps[0].images:,} rows is left out ({counts}); "
-            f"look at dataset.root and at the table of the data set"
+            f"check dataset.root and the table of the data set"
         )
     keys = [f"dataset.filter={options.filter!r}"] if options.filter else []
     keys += ["dataset.drop_unknown=true"] if options.drop_unknown else []
@@ -407,7 +407,7 @@ def _meant(label: str, known: set[str]) -> str:
     if not label:
         return ": no label"
     if is_missing(label):
-        return ": a class of this name, or a missing label?"
+        return ": it may be a class of this name, or a missing label"
     code = taxonomy.code_of(label)
     if code is not None:
         return "" if code == label else f": the name of {taxonomy.in_words(code)}"

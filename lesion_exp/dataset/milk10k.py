@@ -84,6 +84,6 @@ def _one_a_lesion(photographs: pd.DataFrame, kind: str) -> pd.DataFrame:
     if len(doubled):
         raise DataError(
             f"expected one photograph '{kind}' for each lesion in the metadata of MILK10k, but {doubled.nunique()} "
-            f"lesions have more:\n{first_cases(doubled.unique())}\nis it the file of this data set, unchanged?"
+            f"lesions have more:\n{first_cases(doubled.unique())}\ndownload the file again"
         )
     return photographs

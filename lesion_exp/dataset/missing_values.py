@@ -51,7 +51,7 @@ _NUMBER: Final = re.compile(r"[+-]?\d+(?:\.0+)?")
 
 
 def is_missing(text: str) -> bool:
-    """Whether `text` means that a value is missing, such as `N/A`, `(unknown)` or `not_available`."""
+    """Returns whether `text` means that a value is missing, such as `N/A`, `(unknown)` or `not_available`."""
     words = re.sub(r"[\s_]+", " ", text).strip(" ()[]<>\"'*")
     return words.casefold() in _MISSING_WORDS
 
@@ -98,9 +98,9 @@ def known_ids(values: pd.Series, where: str) -> pd.Series:
 def placeholder_numbers(ids: pd.Series) -> dict[str, str]:
     """Finds the values that are not ids but numbers for "no id" (-1, 0, 999, ...), each with the reason.
 
-    A number of `PLACEHOLDERS` is one if the other ids are not numbers, if it is the only negative number, or if it is
-    more frequent than any other id and more than `FREQUENT` times as frequent as their 95% quantile. Otherwise it is an
-    id, because patients may be numbered from 0.
+    A number of `PLACEHOLDERS` means "no id" if the other ids are not numbers, if it is the only negative number, or if
+    it is more frequent than any other id and more than `FREQUENT` times as frequent as their 95% quantile. Otherwise it
+    is an id, because patients may be numbered from 0.
 
     Args:
         ids: ids as texts, None for missing ones.

@@ -21,7 +21,7 @@ MOST_PATTERNS: Final = 6
 
 
 def fits(path: str, pattern: str) -> bool:
-    """Whether `path`, which begins below the root, matches `pattern`."""
+    """Returns whether `path`, which begins below the root, matches `pattern`."""
     path, pattern = path.lower(), pattern.lower()
     if pattern.startswith("./"):
         return fnmatchcase(path, pattern[2:])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import re
-import zipfile
 from collections.abc import Sequence
 from typing import Final
 
@@ -66,17 +65,23 @@ def read_ph2(root: str, ignore: Sequence[str] = ()) -> pd.DataFrame:
 def _read_xlsx(locator: str, where: str) -> pd.DataFrame:
     try:
         sheet = pd.read_excel(io.BytesIO(read_bytes(locator)), header=None, dtype=object)
-    except (ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise DataError(f"expected the workbook of PH2 at {where}, but it cannot be read: {error}") from error
+    except DataError:
+        raise
+    except Exception as error:  # pandas and openpyxl raise whatever a broken workbook provokes
+        raise DataError(
+            f"expected the workbook of PH2 at {where}, but it cannot be read: {error}; download it again"
+        ) from error
     header = [index for index, name in enumerate(sheet[0]) if str(name).strip().lower() == "image name"]
     if not header or sheet.shape[1] < 17:
         raise DataError(
             f"expected a row that starts with 'Image Name' and has 17 columns in {where} (row 13 as published), got "
-            f"{sheet.shape[0]} rows of {sheet.shape[1]} columns without it; is it the file of this data set, unchanged?"
+            f"{sheet.shape[0]} rows of {sheet.shape[1]} columns without it; download the file again"
         )
     names = [str(name).partition("\n")[0].strip() for name in sheet.iloc[header[0]]]
     if names[2:5] != list(CODES):
-        raise DataError(f"expected the columns {', '.join(CODES)} in {where}, got {', '.join(names)}")
+        raise DataError(
+            f"expected the columns {', '.join(CODES)} in {where}, got {', '.join(names)}; download the file again"
+        )
     body = sheet.iloc[header[0] + 1 :]
     body = body[body[0].notna()]
     marks = body.map(lambda cell: str(cell).strip().lower() == "x")
@@ -105,14 +110,14 @@ def _read_txt(locator: str, where: str) -> pd.DataFrame:
         if len(criteria) != len(CRITERIA):
             raise DataError(
                 f"expected rows '|| IMD003 || histology || 0 || asymmetry | network | dots | streaks | regression | "
-                f"veil || colours ||' in {where}, got {line.strip()!r}"
+                f"veil || colours ||' in {where}, got {line.strip()!r}; download the file again"
             )
         image_id, histology, clinical, _, colours = cells
         row = {"image_id": image_id.upper(), "histology": histology, "diagnosis": CLINICAL.get(clinical, clinical)}
         row |= {"colours": " ".join(COLOURS.get(code, code) for code in re.findall(r"\d+", colours))}
         rows.append(row | dict(zip(CRITERIA, criteria, strict=True)))
     if not rows:
-        raise DataError(f"expected rows that start with '|| IMD...' in {where}, found none")
+        raise DataError(f"expected rows that start with '|| IMD...' in {where}, found none; download the file again")
     return _with_numbers(pd.DataFrame(rows))
 
 

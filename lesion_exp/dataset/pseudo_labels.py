@@ -34,7 +34,7 @@ from lesion_exp.dataset.row_filter import filter_rows
 from lesion_exp.dataset.table import standardize
 from lesion_exp.errors import ConfigError, DataError, first_cases, nearest
 from lesion_exp.taxonomy import PSEUDO_RUN
-from lesion_exp.text_table import EMPTY_WORDS, read_csv, unescaped
+from lesion_exp.text_table import EMPTY_WORDS, read_csv
 
 WEIGHT: Final = "sample_weight"
 """Column with how much an image counts in the loss."""
@@ -63,10 +63,15 @@ class PseudoOptions:
             ConfigError: a value is of the wrong type or out of range.
         """
         if self.pseudo_labels is not None and not isinstance(self.pseudo_labels, str):
-            raise ConfigError(f"expected a file for dataset.pseudo_labels, got {self.pseudo_labels!r}")
+            raise ConfigError(
+                f"expected a file for dataset.pseudo_labels, got {self.pseudo_labels!r}; set dataset.pseudo_labels=FILE"
+            )
         weight = self.pseudo_weight
         if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < float("inf"):
-            raise ConfigError(f"expected dataset.pseudo_weight of at least 0, got {weight!r}; 1 is as much as a label")
+            raise ConfigError(
+                f"expected dataset.pseudo_weight of at least 0, got {weight!r}; with 1 such an image counts as much as "
+                f"one with a label"
+            )
         if self.pseudo_labels is None and weight != 1:
             raise ConfigError(
                 f"expected dataset.pseudo_labels=FILE beside dataset.pseudo_weight={weight}, got none; lesion-exp "
@@ -75,19 +80,19 @@ class PseudoOptions:
 
     @property
     def are_used(self) -> bool:
-        """Whether pseudo-labels take part; with the weight 0 a run is as one without them."""
+        """Whether pseudo-labels are used; a run with the weight 0 is the same as a run without them."""
         return self.pseudo_labels is not None and self.pseudo_weight > 0
 
 
 def pseudo_rows(table: pd.DataFrame) -> npt.NDArray[np.bool_]:
-    """Which rows of `table` have a pseudo-label, bool (N,)."""
+    """Returns which rows of `table` have a pseudo-label, bool (N,)."""
     if PSEUDO_RUN not in table:
         return np.zeros(len(table), dtype=bool)
     return table[PSEUDO_RUN].notna().to_numpy(dtype=bool)
 
 
 def without_pseudo(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of `table` whose label a person gave."""
+    """Returns the rows of `table` whose label was given by a person."""
     return table[~pseudo_rows(table)] if PSEUDO_RUN in table else table
 
 
@@ -98,7 +103,9 @@ def read_pseudo_labels(path: Path) -> pd.DataFrame:
         DataError: the file or a column is missing, a label is empty, or an image is named twice.
     """
     if not path.is_file():
-        raise DataError(f"expected a file of pseudo-labels at dataset.pseudo_labels, but there is none at {path}")
+        raise DataError(
+            f"expected a file of pseudo-labels at dataset.pseudo_labels, but there is none at {path}; correct the path"
+        )
     frame = _read(path)
     key = next((name for name in ("image_path", "image_id") if name in frame), None)
     if key is None or "label" not in frame:
@@ -113,7 +120,8 @@ def read_pseudo_labels(path: Path) -> pd.DataFrame:
     cases += [f"{name}: twice" for name in names[names.duplicated() & names.notna()]]
     if cases or frame.empty:
         raise DataError(
-            f"expected each image once, with a label, in {path}, got {first_cases(cases) or 'no row'}\ncorrect the file"
+            f"expected each image once, with a label, in {path}, got\n{first_cases(cases or ['no row'])}\ncorrect the "
+            f"file"
         )
     if key == "image_path":
         frame["image_path"] = [_absolute(str(locator), path.parent) for locator in frame["image_path"]]
@@ -125,12 +133,13 @@ def read_pseudo_labels(path: Path) -> pd.DataFrame:
 
 def _read(path: Path) -> pd.DataFrame:
     if path.suffix.lower() != ".parquet":
-        frame = read_csv(str(path))
-        return frame.map(lambda cell: unescaped(cell) if isinstance(cell, str) else cell)
+        return read_csv(str(path))
     try:
         return pd.read_parquet(path)
     except (OSError, ValueError) as error:
-        raise DataError(f"expected a table of pseudo-labels at {path}, but it cannot be read: {error}") from error
+        raise DataError(
+            f"expected a table of pseudo-labels at {path}, but it cannot be read: {error}; write the file again"
+        ) from error
 
 
 def _absolute(locator: str, folder: Path) -> str:
@@ -138,7 +147,7 @@ def _absolute(locator: str, folder: Path) -> str:
 
 
 class PseudoLabels:
-    """The pseudo-labels of a job: takes the rows without a label out of a data set, and gives them back labelled.
+    """The pseudo-labels of a job, which removes the rows without a label from a data set and adds them with labels.
 
     Args:
         options: the file and the weight.
@@ -154,12 +163,12 @@ class PseudoLabels:
         self._rows = pd.DataFrame()
 
     def separate(self, table: pd.DataFrame) -> pd.DataFrame:
-        """Returns `table` without the rows that have no label; those of them that the file names are kept aside."""
+        """Returns `table` without the rows that have no label; `append` adds those of them that the file names."""
         bare = _without_label(table)
         named = self._named(table)
         matched = named >= 0
-        self._count("the data set has no label of it, and the file no pseudo-label", int((bare & ~matched).sum()))
-        self._count("the image has a label", int((~bare & matched).sum()))
+        self._count("neither the data set nor the file has a label for them", int((bare & ~matched).sum()))
+        self._count("they have a label already", int((~bare & matched).sum()))
         used = bare & matched
         rows = table[used]
         own = self.given.iloc[named[used]].set_axis(rows.index)
@@ -170,7 +179,7 @@ class PseudoLabels:
         return table[~bare]
 
     def _named(self, table: pd.DataFrame) -> npt.NDArray[np.int64]:
-        """For each row of `table` the row of the file that names its image, or -1."""
+        """Returns for each row of `table` the row of the file that names its image, or -1."""
         paths = {str(locator): row for row, locator in enumerate(self.given["image_path"]) if isinstance(locator, str)}
         moved = {
             str(name): row
@@ -211,12 +220,12 @@ class PseudoLabels:
             self.left_out[reason] = self.left_out.get(reason, 0) + count
 
     def append(self, table: pd.DataFrame, chosen: str | None) -> pd.DataFrame:
-        """Returns `table` followed by the rows with pseudo-labels; `chosen` is `dataset.filter`.
+        """Returns `table` followed by the rows with pseudo-labels.
 
-        The filter applies to those of them that are rows of the data set.
+        `chosen` is `dataset.filter`. It applies to those of these rows that belong to the data set.
 
         Raises:
-            DataError: a pseudo-label is no class of `table`.
+            DataError: a pseudo-label is not a class of `table`, or no row is left.
         """
         rows = self._rows
         if chosen and len(rows):
@@ -252,7 +261,7 @@ class PseudoLabels:
         return joined.assign(**{WEIGHT: np.where(joined[PSEUDO_RUN].notna(), self.weight, 1.0)})
 
     def facts(self) -> dict[str, Any]:
-        """The origin of the labels, as plain values: the file's digest, runs, calibrations, and thresholds by class."""
+        """Returns the origin of the labels as plain values: digest of the file, runs, calibrations and thresholds."""
         thresholds = self.given.dropna(subset=["threshold"]).drop_duplicates("label").set_index("label")["threshold"]
         return {
             "file": self.path.name,
@@ -270,7 +279,7 @@ def _distinct(values: pd.Series) -> list[str]:
 
 
 def _without_label(table: pd.DataFrame) -> npt.NDArray[np.bool_]:
-    """Which rows have no label at all; one that is not understood is another matter."""
+    """Returns which rows have no label at all; a label of unknown meaning is a label."""
     bare = table["label"].isna()
     if "raw_label" in table:
         raw = table["raw_label"].fillna("").astype(str).str.strip().str.lower()

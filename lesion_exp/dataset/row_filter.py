@@ -79,7 +79,7 @@ class _Evaluator:
             hint = "; compare with ==" if re.search(r"(?<![=!<>])=(?!=)", expression) else ""
             raise _OutsideGrammarError(f"it is not a valid expression ({error.args[0]}){hint}") from error
         except (TypeError, ValueError, ZeroDivisionError, OverflowError, re.error) as error:
-            raise _OutsideGrammarError(f"it cannot be evaluated ({error}); are the types right?") from error
+            raise _OutsideGrammarError(f"it cannot be evaluated ({error}); check the types of its parts") from error
         except (RecursionError, MemoryError) as error:
             raise _OutsideGrammarError("it is too deeply nested; write it shorter") from error
 
@@ -153,7 +153,7 @@ class _Evaluator:
             if side is None or isinstance(side, list):
                 raise _OutsideGrammarError(f"cannot compare {text}; use .isna(), .notna() or in")
         if not isinstance(values, pd.Series) and not isinstance(other, pd.Series):
-            raise _OutsideGrammarError(f"the comparison of {text} involves no column")
+            raise _OutsideGrammarError(f"the comparison of {text} involves no column; compare a column with a value")
         compared: pd.Series = COMPARISONS[type(comparison)](values, other)
         return compared.fillna(False).astype(bool)
 
@@ -169,7 +169,7 @@ class _Evaluator:
             if is_text and method.attr in TEXT_METHODS and len(options) == len(node.keywords):
                 assert isinstance(owner, ast.Attribute)
                 return _text_method(self._series(owner.value), method.attr, *arguments, **options)
-        raise _OutsideGrammarError(f"{ast.unparse(node)!r} is not allowed; of calls there are {_method_names()}")
+        raise _OutsideGrammarError(f"{ast.unparse(node)!r} is not allowed; the only calls are {_method_names()}")
 
     def _series(self, node: ast.expr) -> pd.Series:
         value = self._value(node)
@@ -213,7 +213,9 @@ def _literal(node: ast.expr) -> Any:
 def _number(value: Any, node: ast.expr) -> Any:
     if isinstance(value, (int, float)) or (isinstance(value, pd.Series) and pd.api.types.is_numeric_dtype(value)):
         return value
-    raise _OutsideGrammarError(f"{ast.unparse(node)!r} calculates with something that is not a number")
+    raise _OutsideGrammarError(
+        f"{ast.unparse(node)!r} calculates with something that is not a number; use columns of numbers"
+    )
 
 
 def _method_names() -> str:

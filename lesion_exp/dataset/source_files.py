@@ -73,7 +73,7 @@ class SourceFiles:
             record_finding(f"{count:,} files of {name} are left out, because dataset.ignore lists {pattern!r}")
 
     def _check_names(self) -> None:
-        """Refuses names that are not UTF-8, because no table can contain them and programs show them differently."""
+        """Checks that all names are UTF-8, because no table can contain others and programs show them differently."""
         names = [name for each in self.locators if _UNDECODED.search(name := self.shorten(each))]
         if not names:
             return
@@ -125,7 +125,7 @@ class SourceFiles:
         return self._pictures[1]
 
     def record_left_out(self) -> None:
-        """Records how many files are no images, tables in use or marked files, since some may be meant as images."""
+        """Records how many files are neither images nor tables in use nor marked, since some may be meant as images."""
         rest = [each for each in self.locators if not is_image(each) and each not in self._known]
         others = Counter(suffix_of(each) or "without an ending" for each in rest)
         if not others:
@@ -191,7 +191,7 @@ class SourceFiles:
 
 
 def no_folder(root: Path, name: str, key: str) -> str:
-    """The message about a root of the data set `name`, given by `key`, that is no folder."""
+    """Returns the message about a root of the data set `name`, given by `key`, that is not a folder."""
     return (
         f"expected a folder with the files of {name} at {key}, but {'a file' if root.is_file() else 'nothing'} is at "
         f"{root}; set {key}=DIR to the folder that holds the downloaded zips or the unpacked files"
@@ -199,21 +199,21 @@ def no_folder(root: Path, name: str, key: str) -> str:
 
 
 def other_files(paths: Sequence[str]) -> str:
-    """How many files were found in place of those that were expected, and the first of them."""
+    """Returns a text with the number of files that were found instead of the expected ones, and the first of them."""
     if not paths:
         return "no file there"
     return f"{len(paths):,} other file{'s' * (len(paths) > 1)}:\n{first_cases(paths)}"
 
 
 def is_document(locator: str) -> bool:
-    """Whether the file is by its name a document, such as a table, and not an image."""
+    """Returns whether the file is by its name a document, such as a table, and not an image."""
     return suffix_of(locator) in DOCUMENTS or PurePosixPath(locator).name.lower() in NOTES
 
 
 def distinct(locators: Sequence[str]) -> list[str]:
     """Returns `locators` without copies of a file that came before.
 
-    Files are equal if their sizes and checksums are. Those of zipped files are known without unpacking them.
+    Files are equal if their sizes and checksums are. For zipped files both are known without unpacking.
     """
     if len(locators) < 2:
         return list(locators)
@@ -238,7 +238,9 @@ def files_below(root: Path) -> Iterator[Path]:
 
 
 def _is_near(stem: str, wanted: Collection[str]) -> bool:
-    """Whether a file's name without its ending is one of `wanted`, apart from what browsers and copying append."""
+    """Returns whether a file's name without its ending is one of `wanted`, apart from what browsers and copying
+    append.
+    """
     bare = re.sub(r"(?:\s*\(\d+\)|[\s_-]+copy|\.csv)+$", "", stem.lower())
     return bare in wanted
 

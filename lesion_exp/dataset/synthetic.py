@@ -106,8 +106,8 @@ def read_synthetic(
         num_missing_ages: rows without an age.
         patient_effect: optical density of melanin, 0 to 1, by which malignant lesions are darker than the other lesions
             of their patient. If it is not 0, all lesions have the shapes and structures of nevi, patients differ in
-            pigment far more than by this effect, and have seven lesions on average: only the comparison with the
-            patient's other lesions tells malignant ones.
+            pigment far more than by this effect, and have seven lesions on average. Malignant lesions can then be
+            recognised only by comparison with the patient's other lesions.
 
     Raises:
         ConfigError: an argument is out of range.
@@ -178,7 +178,7 @@ def _drawn_folder(root: Path, parameters: _Parameters) -> Path:
 
 
 def _check_own(root: Path) -> None:
-    """Refuses a folder with other files: whoever names it means the images there, and has left out dataset=NAME."""
+    """Checks that a folder has no other files: a user who names them has probably left out dataset=NAME."""
     if not root.is_dir():
         return
     own = {path.parent for path in root.glob("*/parameters.json")}
@@ -269,7 +269,7 @@ def _check_number(
     name: str, value: object, least: float, most: float = float("inf"), kind: type[int] | type[float] = int
 ) -> None:
     right_kind = isinstance(value, int if kind is int else int | float) and not isinstance(value, bool)
-    if not right_kind or not least <= value <= most:  # type: ignore[operator]
+    if not right_kind or not least <= value <= most or value == float("inf"):  # type: ignore[operator]
         what = "a whole number" if kind is int else "a number"
         limits = f"of at least {least:g}" + (f" and at most {most:g}" if most < float("inf") else "")
-        raise ConfigError(f"expected dataset.{name} to be {what} {limits}, got {value!r}; change it in the command")
+        raise ConfigError(f"expected dataset.{name} to be {what} {limits}, got {value!r}; set such a number")

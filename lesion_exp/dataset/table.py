@@ -54,7 +54,7 @@ STANDARD_COLUMNS: Final = (
 )
 UNKNOWN: Final = "unknown"
 UNLABELLED: Final = "unlabelled"
-"""The label of an image without one, where labels are not needed."""
+"""The label of an image that has none, if labels are not needed."""
 LEAKS: Final = "leaks_"
 PREDICTED: Final = "p_"
 INTERNAL_NAMES: Final = frozenset(
@@ -186,10 +186,10 @@ def require_columns(frame: pd.DataFrame, columns: Iterable[str], where: str) -> 
         known = list(map(str, frame.columns))
         first = missing[0]
         alike = [name for name in known if name.lower() == first.lower()]
-        hints = [f"rename {alike[0]!r} to {first!r};" if alike else did_you_mean(first, known).removeprefix("; ")]
+        hint = f"; rename {alike[0]!r} to {first!r}" if alike else did_you_mean(first, known)
         raise DataError(
-            f"expected the columns {', '.join(missing)} in {where}, got {', '.join(known)}; "
-            f"{' '.join([*filter(None, hints), 'is it the file of this data set, unchanged?'])}"
+            f"expected the columns {', '.join(missing)} in {where}, got "
+            f"{', '.join(known)}{hint or '; check that it is the right file'}"
         )
 
 
@@ -225,7 +225,7 @@ def named_labels(labels: Mapping[str, str | None], found: Sequence[str]) -> dict
     Labels that are not among those that were `found` are warned of.
 
     Raises:
-        ConfigError: a label or class is no text.
+        ConfigError: a label or class is not a text.
     """
     keys = config_texts(labels, "dataset.labels")
     known = {

@@ -71,7 +71,7 @@ def answer_rates(table: pd.DataFrame, edges: Sequence[float]) -> AnswerRates:
 
 
 def _rate(table: pd.DataFrame, counted: npt.NDArray[np.bool_], hits: npt.NDArray[np.bool_]) -> Rate | None:
-    """The share of `hits` among the `counted` images; None if no image is counted."""
+    """Returns the share of `hits` among the `counted` images; None if no image is counted."""
     if not counted.any():
         return None
     lesion, num_lesions = lesion_of(table[counted])

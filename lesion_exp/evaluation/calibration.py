@@ -15,13 +15,13 @@ from lesion_exp.evaluation.weighted import LimitsOf, Weighted
 
 CALIBRATION: Final = ("brier", "nll", "ece", "ece_equal_mass", "ece_classwise", "ece_of_calibrated")
 NUM_BINS: Final = 15
-"""As in Guo et al. 2017."""
+"""The number of bins, as in Guo et al. 2017."""
 SMALLEST_PROBABILITY: Final = float(np.finfo(np.float32).eps)
 """The log loss replaces smaller probabilities by this one, because float32 rounds small probabilities to 0."""
 _DRAWS: Final = 1000
 """The number of simulated estimates in the test of a calibration error."""
 _STEPS: Final = 20
-"""Halvings of an interval of length 1: the ends are exact to a millionth."""
+"""Number of halvings of an interval of length 1, after which the ends are exact to a millionth."""
 
 
 @dataclass(frozen=True)
@@ -119,14 +119,14 @@ class _Binned:
         self._sums = csr_array((np.concatenate(values), cells), shape=(NUM_BINS * len(bins), num_groups))
 
     def of(self, first: int, end: int | None = None) -> csr_array:
-        """The sums in the bins of the binnings from `first` up to `end`, exclusive, float64 (bins, G).
+        """Returns the sums in the bins of the binnings from `first` up to `end`, exclusive, float64 (bins, G).
 
-        Without `end`, those of the binning `first` alone.
+        Without `end` it returns the sums of the binning `first` alone.
         """
         return self._sums[NUM_BINS * first : NUM_BINS * (first + 1 if end is None else end)]
 
     def __call__(self, weights: FloatArray) -> FloatArray:
-        """float64 (binnings, D)."""
+        """Returns the sum over bins of the absolute sums, float64 (binnings, D)."""
         sums = np.abs(self._sums @ weights).reshape(self._num_binnings, NUM_BINS, -1)
         return np.asarray(sums.sum(axis=1), dtype=np.float64)
 
@@ -150,14 +150,14 @@ def reliability_bins(probs: FloatArray, true: IntArray) -> ReliabilityBins:
 
 
 def bin_of(confidence: FloatArray) -> IntArray:
-    """The bin of each confidence, int64 (N,); bin k contains the confidences in (k, k + 1] / NUM_BINS."""
+    """Returns the bin of each confidence, int64 (N,); bin k contains the confidences in (k, k + 1] / NUM_BINS."""
     places = np.ceil(confidence * NUM_BINS).astype(np.int64) - 1
     return np.clip(places, 0, NUM_BINS - 1)
 
 
 def _equal_mass_bin_of(confidence: FloatArray) -> IntArray:
-    """The bin of each confidence, int64 (N,). The bins have equally many images, up to equal confidences, which share
-    a bin."""
+    """Returns the bin of each confidence, int64 (N,). The bins have equally many images, up to equal confidences, which
+    share a bin."""
     order = np.sort(confidence)
     edges = order[np.arange(1, NUM_BINS) * len(order) // NUM_BINS]
     return np.searchsorted(edges, confidence, side="right").astype(np.int64)
@@ -194,7 +194,9 @@ def calibration_error_limits(gaps: csr_array, images: FloatArray, divisor: float
     direction = seen / value if value > 0 else np.zeros_like(seen)
 
     def end(quantile: float) -> float:
-        """The error for which `value` is this quantile of the estimates; 0 if it is below it for a calibrated model."""
+        """Returns the error for which `value` is this quantile of the estimates; 0 if it is below it for a calibrated
+        model.
+        """
 
         def seen_at(error: float) -> float:
             return float(np.quantile(np.abs(error * direction[:, None] + noise).sum(axis=0), quantile))
@@ -212,7 +214,7 @@ def calibration_error_limits(gaps: csr_array, images: FloatArray, divisor: float
 
 
 def _normal(covariance: FloatArray) -> FloatArray:
-    """Draws of a normal distribution with this covariance, float64 (B, D), from a fixed seed."""
+    """Returns draws of a normal distribution with this covariance, float64 (B, D), from a fixed seed."""
     values, vectors = np.linalg.eigh(covariance)
     root = vectors * np.sqrt(np.clip(values, 0.0, None))
     drawn: FloatArray = root @ np.random.default_rng(0).normal(size=(len(values), _DRAWS))

@@ -60,11 +60,11 @@ class TemperatureScaling:
         return cls(float(np.exp(found.x)))
 
     def apply(self, probs: FloatArray) -> FloatArray:
-        """The calibrated probabilities, float64 (N, C)."""
+        """Returns the calibrated probabilities, float64 (N, C)."""
         return np.asarray(softmax(log_probs(probs) / self.temperature, axis=1), dtype=np.float64)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+        """Returns plain values, for JSON."""
         return {"temperature": self.temperature}
 
     @classmethod
@@ -122,11 +122,11 @@ class VectorScaling:
         return cls(tuple(map(float, found[:size])), tuple(map(float, found[size:])))
 
     def apply(self, probs: FloatArray) -> FloatArray:
-        """The calibrated probabilities, float64 (N, C)."""
+        """Returns the calibrated probabilities, float64 (N, C)."""
         return np.asarray(softmax(log_probs(probs) * self.scale + self.bias, axis=1), dtype=np.float64)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+        """Returns plain values, for JSON."""
         return {"scale": list(self.scale), "bias": list(self.bias)}
 
     @classmethod
@@ -165,13 +165,13 @@ class IsotonicScaling:
         return cls(tuple(curves))
 
     def apply(self, probs: FloatArray) -> FloatArray:
-        """The calibrated probabilities, float64 (N, C)."""
+        """Returns the calibrated probabilities, float64 (N, C)."""
         raised = np.stack([np.interp(probs[:, c], *corners) for c, corners in enumerate(self.curves)], axis=1)
         total = raised.sum(axis=1, keepdims=True)
         return np.asarray(np.divide(raised, total, out=np.array(probs, dtype=np.float64), where=total > 0))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+        """Returns plain values, for JSON."""
         return {"curves": [{"before": list(before), "after": list(after)} for before, after in self.curves]}
 
     @classmethod
@@ -217,7 +217,7 @@ class Calibrator:
         return with_probabilities(table, self.apply(probabilities(table)))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+        """Returns plain values, for JSON."""
         return {
             "method": self.scaling.method,
             "classes": list(self.classes),
@@ -242,7 +242,7 @@ def read_calibrator(content: dict[str, Any]) -> Calibrator:
 
     Raises:
         ConfigError: the method is unknown.
-        DataError: a value is missing.
+        DataError: a value is missing or invalid.
     """
     try:
         method = content["method"]
@@ -250,9 +250,10 @@ def read_calibrator(content: dict[str, Any]) -> Calibrator:
         check_choice("calibration", method, METHODS)
         scaling = METHODS[method].from_dict(content)
         return Calibrator(scaling, tuple(content["classes"]), int(fitted_on["images"]), int(fitted_on["lesions"]))
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise DataError(
-            f"expected a calibration as a run saves it (calibration/temperature.json), but {error} is missing"
+            f"expected a calibration with the values that a run saves (such as calibration/temperature.json), got "
+            f"other values ({error!r}); use a run of this version, or calibration=none"
         ) from error
 
 

@@ -60,7 +60,8 @@ def map_classes(table: pd.DataFrame, classes: Sequence[str], source: str) -> pd.
         raise DataError(
             f"expected images of at least two of the classes {', '.join(classes)} in {source}, but {rest}: these "
             f"labels belong to none of the classes, or to several:\n{first_cases(cases, 20)}\nuse a data set whose "
-            f"labels are parts of these classes, or compare malignant with benign by a run of task.target=malignant"
+            f"labels are parts of these classes, or train a run with task.target=malignant, which only tells "
+            f"malignant from benign"
         )
     mapped = given.map(found)
     result = table.assign(label=mapped.where(mapped.notna(), given), **{GIVEN_LABEL: given})

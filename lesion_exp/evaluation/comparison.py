@@ -51,7 +51,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Difference:
-    """A metric of one job less that of another."""
+    """The difference between a metric of one job and that of another."""
 
     first: float
     second: float
@@ -113,11 +113,11 @@ class Comparison:
     """The metrics that configs add, and whether higher values of each are better; None if that is not known."""
 
     def overall(self) -> list[str]:
-        """The names of the metrics of all classes together that were compared, those that configs add last."""
+        """Returns the names of the metrics of all classes together that were compared, those that configs add last."""
         return [name for name in (*OVERALL, *self.added) if all(name in pair.differences for pair in self.pairs)]
 
     def is_lower_better(self, name: str) -> bool:
-        """Whether lower values of the metric `name` are better."""
+        """Returns whether lower values of the metric `name` are better."""
         return self.added[name] is False if name in self.added else is_lower_better(name)
 
 
@@ -187,8 +187,8 @@ def _group(letter: str, runs: Sequence[int], names: Sequence[str], drawn: Paired
 
 
 def _bounded(name: str, drawn: PairedDraws, groups: Sequence[Sequence[int]], num_lesions: int) -> Pooled:
-    """The value of a group, or the difference of two, with its interval, cut off at the smallest and largest possible
-    values. Single runs have the interval of `limits` where there is one, pooled runs that of `pooled`."""
+    """Returns the value of a group, or the difference of two, with its interval, cut off at the smallest and largest
+    possible values. Single runs have the interval of `limits` where there is one, pooled runs that of `pooled`."""
     result = pooled(drawn.estimates[name], drawn.draws[name], groups, num_lesions)
     limits = drawn.limits(name, [group[0] for group in groups]) if result.error is None else None
     if limits is not None:
@@ -208,7 +208,7 @@ def _exchanged(
     seed: int,
     added: Mapping[str, Score],
 ) -> dict[str, FloatArray]:
-    """The differences under random exchange, by metric; empty for pooled runs, which have another test."""
+    """Returns the differences under random exchange, by metric; empty for pooled runs, which have another test."""
     if max(map(len, both)) > 1 or not names:
         return {}
     first, second = (tables[runs[0]] for runs in both)
@@ -249,7 +249,9 @@ def _difference(
 def _corrected_in_pair(
     differences: Mapping[str, Difference], exchanged: Mapping[str, FloatArray], num_pairs: int
 ) -> dict[str, Difference]:
-    """The differences, with p-values corrected for the number of metrics and of pairs, except that of accuracy."""
+    """Returns the differences, with p-values corrected for the number of metrics and of pairs, except that of
+    accuracy.
+    """
     family = {name: found for name, found in differences.items() if name != PRIMARY and found.p is not None}
     if exchanged:
         corrected = family_p({name: found.difference for name, found in family.items()}, exchanged)
@@ -265,7 +267,9 @@ def _corrected_in_pair(
 
 
 def _corrected_over_pairs(found: Sequence[Mapping[str, Difference]]) -> list[dict[str, Difference]]:
-    """The differences of each pair, with p-values of accuracy corrected for the number of pairs and of families."""
+    """Returns the differences of each pair, with p-values of accuracy corrected for the number of pairs and of
+    families.
+    """
     p_values = _corrected_accuracy([differences[PRIMARY].p for differences in found])
     return [
         {**differences, PRIMARY: replace(differences[PRIMARY], p_corrected=p_value)}
@@ -274,12 +278,14 @@ def _corrected_over_pairs(found: Sequence[Mapping[str, Difference]]) -> list[dic
 
 
 def _corrected_accuracy(p_values: Sequence[float | None]) -> list[float | None]:
-    """The p-values of accuracy, one a pair, corrected for the number of pairs and of families."""
+    """Returns the p-values of accuracy, one per pair, corrected for the number of pairs and of families."""
     return [None if value is None else min(1.0, FAMILIES * value) for value in holm(p_values)]
 
 
 def _significance_of(number: int, corrected: Sequence[Mapping[str, Difference]]) -> Callable[[float], bool]:
-    """Whether the difference in accuracy of a pair would be significant with another p-value, as a function of it."""
+    """Returns whether the difference in accuracy of a pair would be significant with another p-value, as a function of
+    it.
+    """
     p_values = [differences[PRIMARY].p for differences in corrected]
 
     def is_significant(p_value: float) -> bool:

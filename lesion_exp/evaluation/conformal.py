@@ -47,7 +47,7 @@ class ConformalSets:
         return contained
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON; an infinite threshold is null."""
+        """Returns plain values, for JSON; an infinite threshold is null."""
         return {
             "method": self.method,
             "alpha": self.alpha,
@@ -132,7 +132,7 @@ def conformal_metrics(table: pd.DataFrame, fitted: ConformalSets, group: IntArra
 
 
 def _scores(method: str, probs: FloatArray) -> FloatArray:
-    """The score of each class of each image, float64 (N, C); likelier classes have smaller scores."""
+    """Returns the score of each class of each image, float64 (N, C); likelier classes have smaller scores."""
     if method == "lac":
         return 1 - probs
     order = np.argsort(-probs, axis=1, kind="stable")

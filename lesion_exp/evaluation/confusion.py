@@ -61,7 +61,7 @@ def confusion_metrics(
 
 
 def _limits(counting: csr_array, classes: Sequence[str]) -> dict[str, LimitsOf]:
-    """The limits of each metric, from the images in each cell and group, `counting`, float64 (C * C, G)."""
+    """Returns the limits of each metric, from the images in each cell and group, `counting`, float64 (C * C, G)."""
     cells = np.arange(len(classes) ** 2).reshape(len(classes), len(classes))
     num_true = np.asarray(counting.sum(axis=1)).reshape(cells.shape).sum(axis=1)
 
@@ -135,8 +135,8 @@ def metrics_of_counts(counts: FloatArray, classes: Sequence[str]) -> dict[str, F
 
 
 def nan_mean(rows: FloatArray) -> FloatArray:
-    """The mean over classes without NaN values, (C, D) -> (D,); NaN where all are NaN. Unlike `numpy.nanmean`, it does
-    not warn."""
+    """Returns the mean over classes without NaN values, (C, D) -> (D,); NaN where all are NaN. Unlike `numpy.nanmean`,
+    it does not warn."""
     known = ~np.isnan(rows)
     return _share(np.where(known, rows, 0.0).sum(axis=0), known.sum(axis=0).astype(np.float64))
 

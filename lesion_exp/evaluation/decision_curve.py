@@ -30,7 +30,7 @@ class DecisionCurve:
     everyone: list[float]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+        """Returns plain values, for JSON."""
         return {
             "target": self.target,
             "prevalence": self.prevalence,
@@ -71,7 +71,7 @@ def net_benefit(table: pd.DataFrame, target: str, group: IntArray, num_groups: i
     images = np.bincount(group, minlength=num_groups).astype(np.float64)
 
     def acted_on(pt: float, kind: BoolArray) -> FloatArray:
-        """The number of images of a kind in each group whose probability reaches the threshold."""
+        """Returns the number of images of a kind in each group whose probability reaches the threshold."""
         return np.bincount(group[kind & (scores >= pt)], minlength=num_groups).astype(np.float64)
 
     gains = np.stack([acted_on(pt, positive) - pt / (1 - pt) * acted_on(pt, ~positive) for pt in THRESHOLDS])

@@ -41,7 +41,7 @@ def ensemble(method: str, tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """
     check_choice("ensemble", method, ENSEMBLES)
     if len(tables) < 2:
-        raise ConfigError(f"expected at least two runs for an ensemble, got {len(tables)}; name them run=[A,B]")
+        raise ConfigError(f"expected at least two runs for an ensemble, got {len(tables)}; name two or more: run=[A,B]")
     tables = same_rows(tables)
     first = tables[0].drop(columns=ENERGY, errors="ignore")
     probs = np.stack([probabilities(table) for table in tables])
@@ -55,8 +55,8 @@ def ensemble(method: str, tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 
 def _ranks(probs: FloatArray, known: BoolArray) -> FloatArray:
-    """The ranks of the probabilities of M models, (M, N, C), among the images of known classes, divided by the number
-    of these. Ties have the mean rank. Images of unknown classes do not change the ranks of the others."""
+    """Returns the ranks of the probabilities of M models, (M, N, C), among the images of known classes, divided by the
+    number of these. Ties have the mean rank. Images of unknown classes do not change the ranks of the others."""
     ranks = np.empty_like(probs)
     for model, place in np.ndindex(probs.shape[0], probs.shape[2]):
         scores = probs[model, :, place]
@@ -77,7 +77,7 @@ def same_rows(tables: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
     without = [name for name, table in named.items() if has_labels_only(table)]
     if without:
         raise DataError(
-            f"expected probabilities of all runs that are combined, but {', '.join(without)} has predicted classes "
-            f"alone; leave it out"
+            f"expected probabilities from all runs that are combined, but {', '.join(without)} has predicted classes "
+            f"without probabilities; leave it out"
         )
     return list(aligned(named).values())

@@ -96,7 +96,7 @@ class EvaluationResult:
 
     @property
     def note(self) -> str:
-        """How labels were mapped, which images no metric counts, and which metrics are missing; mostly empty."""
+        """Sentences about mapped labels, images that no metric counts, and missing metrics; usually empty."""
         counts = unknown_counts(self.whole)
         sentences = mapping_in_words(self.whole)
         if counts and not sentences:
@@ -106,7 +106,7 @@ class EvaluationResult:
 
     @property
     def warnings(self) -> list[str]:
-        """Warnings for the reader: of too few lesions, and of a calibration that makes the probabilities worse."""
+        """Warnings about too few lesions and about a calibration that makes the probabilities worse."""
         found = (too_few_in_all(self.table), None if self.effect is None else self.effect.warning)
         return [text for text in found if text is not None]
 
@@ -183,7 +183,7 @@ def evaluate_table(
         table: predictions table.
         posthoc: the models that were fitted on the validation part. Without them, as for the validation part itself,
             calibration, conformal sets and operating points are left out.
-        options: None is the defaults.
+        options: how the table is evaluated; None: the defaults.
         added: further metrics by name. Where one is undefined for the table, it is left out.
 
     Raises:

@@ -42,7 +42,7 @@ def intervals(
 
     Args:
         table: predictions table.
-        names: the names of the metrics; None is all.
+        names: the names of the metrics; None: all.
         draws: number of bootstrap draws.
         seed: seed of the draws, which also depend on the number of lesions.
         unit: the unit of resampling, see `units_of`.
@@ -104,7 +104,7 @@ def _check_draws(draws: int) -> None:
 
 
 def _interval(metrics: Weighted, name: str, value: float, drawn: FloatArray | None) -> tuple[float, float]:
-    """The interval of a metric; `drawn`, its value in each draw, is None for those in `metrics.limits`."""
+    """Returns the interval of a metric; `drawn`, its value in each draw, is None for those in `metrics.limits`."""
     if drawn is None:
         limits = metrics.limits[name]()
         return limits.low, limits.high
@@ -137,8 +137,8 @@ def units_of(table: pd.DataFrame, unit: Unit = "lesion") -> tuple[IntArray, int]
         return lesion, num_lesions
     if "patient_id" not in table or table["patient_id"].isna().all():
         raise ConfigError(
-            "expected evaluation.bootstrap_unit=lesion for images without patient_id, got patient: the data do not "
-            "say which lesions belong to one patient"
+            "expected evaluation.bootstrap_unit=lesion for images without patient_id, got patient; set it to lesion, "
+            "because the data do not state which lesions belong to one patient"
         )
     patient = table["patient_id"].astype(object)
     known = patient.notna().to_numpy()

@@ -85,7 +85,8 @@ def weighted_isic_metrics(
 
 
 def _with_macro(of_classes: Sequence[Weighted], classes: Sequence[str], rarest: int) -> Weighted:
-    """The metrics of the classes, and for each family in `_MACRO` the mean over the classes for which it is defined.
+    """Returns the metrics of the classes, and for each family in `_MACRO` the mean over the classes for which it is
+    defined.
 
     `rarest` is the number of lesions of the rarest class.
     """
@@ -153,7 +154,7 @@ def _malignant(table: pd.DataFrame, classes: Sequence[str], group: IntArray, num
 def _recall_without_ties(
     true: IntArray, probs: FloatArray, group: IntArray, num_groups: int, with_unk: bool
 ) -> Weighted:
-    """`balanced_accuracy`, and if `with_unk` also `balanced_accuracy_with_unk`."""
+    """Returns `balanced_accuracy`, and if `with_unk` also `balanced_accuracy_with_unk`."""
     is_highest = probs == probs.max(axis=1, keepdims=True)
     hit = (is_highest.sum(axis=1) == 1) & is_highest[np.arange(len(true)), true]
     shape = (probs.shape[1], num_groups)
@@ -181,7 +182,7 @@ def _recall_without_ties(
 
 
 def _at_half(scores: FloatArray, positive: BoolArray, group: IntArray, num_groups: int) -> Weighted:
-    """The metrics of `_AT_HALF` of one class."""
+    """Returns the metrics of `_AT_HALF` of one class."""
     predicted = scores > _THRESHOLD
     cells = 2 * positive.astype(np.int64) + predicted
     counting = csr_array((np.ones(len(cells)), (cells, group)), shape=(4, num_groups))

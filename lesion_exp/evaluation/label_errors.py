@@ -34,7 +34,7 @@ def check_strong_enough(table: pd.DataFrame, least: float | None = None) -> floa
 
     Args:
         table: predictions table.
-        least: the least balanced accuracy; None is that of `least_balanced_accuracy`.
+        least: the least balanced accuracy; None: that of `least_balanced_accuracy`.
 
     Raises:
         DataError: the balanced accuracy is lower, or `table` is not a predictions table.

@@ -62,7 +62,8 @@ class LesionCounts:
 
 
 def _family_and_class(metric: str) -> tuple[str, str]:
-    """`recall` and `mel` of `recall/mel`, `ppv` and `mel` of `operating/mel/youden/ppv`; the class may be empty.
+    """Returns `recall` and `mel` of `recall/mel`, `ppv` and `mel` of `operating/mel/youden/ppv`; the class may be
+    empty.
 
     The name of a class may contain a slash; the other parts of a metric's name may not.
     """

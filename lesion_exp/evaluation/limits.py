@@ -183,13 +183,15 @@ def mean_limits(parts: Sequence[Limits]) -> Limits:
 
 
 def _distance(coefficient: float, part: Limits, sign: int) -> float:
-    """The distance from a metric to its end on the side `sign` of the sum, times the coefficient; at least 0."""
+    """Returns the distance from a metric to its end on the side `sign` of the sum, times the coefficient; at least
+    0.
+    """
     end = part.high if coefficient * sign > 0 else part.low
     return abs(coefficient * (end - part.value))
 
 
 def _correlation(rows: FloatArray) -> FloatArray:
-    """The correlations of C influences, (C, G) -> (C, C); those of a row of zeros are 0."""
+    """Returns the correlations of C influences, (C, G) -> (C, C); those of a row of zeros are 0."""
     products = rows @ rows.T
     size = np.sqrt(np.diag(products))
     known = size > _SMALL

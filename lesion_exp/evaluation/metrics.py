@@ -74,7 +74,7 @@ def weighted_metrics(
         table: predictions table.
         group: int (N,), the group of each image, in 0..G-1.
         num_groups: G.
-        names: the names of the metrics; None is all.
+        names: the names of the metrics; None: all.
         ranked: `ranking_of_classes` of the table, if the caller also uses it elsewhere; None computes it.
         view: `malignant_view` of the table, if the caller has it; None computes it.
     """
@@ -130,7 +130,7 @@ def _of_classes(
 
 
 def _with_macro_area(found: Weighted, classes: Sequence[str]) -> Weighted:
-    """`found` with `auroc_macro`, the mean of the areas that are defined."""
+    """Returns `found` with `auroc_macro`, the mean of the areas that are defined."""
     names = [f"auroc/{name}" for name in classes]
 
     def at(weights: FloatArray) -> dict[str, FloatArray]:

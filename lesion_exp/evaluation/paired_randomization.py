@@ -90,7 +90,7 @@ def family_p(differences: Mapping[str, float], exchanged: Mapping[str, FloatArra
 
 
 def _p_of_each(differences: FloatArray) -> FloatArray:
-    """For each difference, the share of all differences that are at least as far from 0."""
+    """Returns, for each difference, the share of all differences that are at least as far from 0."""
     size = np.round(np.abs(differences), 9)
     farther = len(size) - np.searchsorted(np.sort(size), size, side="left")
     return np.asarray(farther / len(size), dtype=np.float64)
@@ -104,7 +104,7 @@ def _of_both(
     names: Collection[str],
     added: Mapping[str, Score],
 ) -> Weighted:
-    """The metrics of the rows of both tables. Each lesion is two groups, one for each table."""
+    """Returns the metrics of the rows of both tables. Each lesion is two groups, one for each table."""
     both = pd.concat([first, second], ignore_index=True)
     areas = [name for name in names if name.partition("/")[0] in {_AREA, AUROC_MACRO}]
     others = [name for name in names if name not in areas]
@@ -117,7 +117,9 @@ def _of_both(
 def _areas(
     first: pd.DataFrame, second: pd.DataFrame, group: np.ndarray, num_groups: int, names: Collection[str]
 ) -> Weighted:
-    """The areas under the ROC curve of the rows of both tables, from the ranks of the scores within each table."""
+    """Returns the areas under the ROC curve of the rows of both tables, from the ranks of the scores within each
+    table.
+    """
     classes = classes_of(first)
     asked = {name.partition("/")[2] for name in names} - {""} | (set(classes) if AUROC_MACRO in names else set())
     parts = []

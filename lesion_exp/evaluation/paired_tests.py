@@ -113,7 +113,8 @@ def lesions_to_change(
 
 
 def _first(is_so: Callable[[int], bool], most: int) -> int | None:
-    """The smallest number from 1 to `most` for which `is_so` is true, found by bisection; None if there is none.
+    """Returns the smallest number from 1 to `most` for which `is_so` is true, found by bisection; None if there is
+    none.
 
     `is_so` must be true for all larger numbers, too.
     """

@@ -41,7 +41,10 @@ def aligned(tables: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
 def _key(table: pd.DataFrame) -> str:
     key = "row_id" if "row_id" in table else "image_id"
     if key not in table:
-        raise DataError("expected a column row_id or image_id in a predictions table, got neither")
+        raise DataError(
+            f"expected a column row_id or image_id in a predictions table, got the columns "
+            f"{', '.join(map(str, table.columns))}; add one of the two"
+        )
     return key
 
 

@@ -17,7 +17,7 @@ from lesion_exp.evaluation.intervals import lesion_of
 from lesion_exp.evaluation.predictions import BoolArray, FloatArray, IntArray
 
 STATISTICS: Final = ("difference", "z", "rank")
-"""What `PatientContext.compared` returns of a value, in this order."""
+"""The statistics that `PatientContext.compared` returns for a value, in this order."""
 LARGEST_Z: Final = 10.0
 """Larger z-scores are cut off: a patient with two almost equal lesions would have z-scores without bounds."""
 _LEAST_DEVIATION: Final = 1e-6
@@ -71,7 +71,7 @@ class PatientContext:
           fewer than two, or if they are equal;
         - `rank`: the share of the other lesions whose value is smaller; equal ones count half.
 
-        The photographs of the image's own lesion are no part of it. All three are NaN if the value is missing, if the
+        Photographs of the image's own lesion do not count. All three are NaN if the value is missing, if the
         patient is unknown, or if no other lesion has a value.
 
         Args:
@@ -90,7 +90,7 @@ class PatientContext:
 
 
 def _of_patient(values: FloatArray, lesion: IntArray) -> FloatArray:
-    """`PatientContext.compared` of the images of one patient."""
+    """Returns the result of `PatientContext.compared` for the images of one patient."""
     result = np.full((len(values), len(STATISTICS)), np.nan)
     _, own = np.unique(lesion, return_inverse=True)
     size = int(own.max()) + 1
@@ -115,10 +115,10 @@ def _of_patient(values: FloatArray, lesion: IntArray) -> FloatArray:
 
 
 def groups_of(table: pd.DataFrame) -> IntArray:
-    """Returns the group of each image, int64 (N,): what must stay together between fitting and evaluation.
+    """Returns the group of each image, int64 (N,). Images of one group must not be in both fit and evaluation.
 
-    A group is a patient where known, else a lesion, else an image; they are united if they share a patient, a lesion or
-    a value of the column `group`, which the split wrote.
+    A group is a patient if known, else a lesion, else an image. Groups that share a patient, a lesion or a value of
+    the column `group`, which the split writes, are united.
     """
     group, _ = lesion_of(table)
     for column in ("patient_id", "group"):
@@ -128,7 +128,9 @@ def groups_of(table: pd.DataFrame) -> IntArray:
 
 
 def _united(first: IntArray, second: IntArray) -> IntArray:
-    """The groups in which two images are together if either argument has them together; -1 in `second` joins none."""
+    """Returns the groups in which two images are together if either argument has them together; -1 in `second` joins
+    none.
+    """
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 

@@ -41,7 +41,7 @@ class OperatingPoint:
         return f"{self.target}/{self.rule}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+        """Returns plain values, for JSON."""
         return asdict(self)
 
 

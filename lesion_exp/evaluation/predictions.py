@@ -103,7 +103,9 @@ def predictions_table(
 
 
 def _is_private(values: pd.Series) -> bool:
-    """Whether a column shows, identifies or locates images: its name says so, or it contains bytes or file paths."""
+    """Returns whether a column shows, identifies or locates images: its name says so, or it contains bytes or file
+    paths.
+    """
     if values.name in NOT_KEPT:
         return True
     if values.dtype.kind != "O" and not isinstance(values.dtype, pd.StringDtype):
@@ -119,7 +121,7 @@ def check(table: pd.DataFrame) -> None:
         DataError: as in `predictions_table`.
     """
     if table.empty:
-        raise DataError("expected at least one prediction, got an empty table; is this part of the split empty?")
+        raise DataError("expected at least one prediction, got an empty table; use a part of the split that has images")
     if "row_id" in table:
         repeated = table["row_id"][table["row_id"].duplicated()]
         if len(repeated):
@@ -166,7 +168,7 @@ def check_finite(rows: FloatArray, names: Sequence[str]) -> None:
     finite = np.isfinite(rows).all(axis=1)
     if not finite.all():
         raise DataError(
-            f"expected finite probabilities, but {np.count_nonzero(~finite)} of {len(rows)} rows hold NaN or "
+            f"expected finite probabilities, but {np.count_nonzero(~finite)} of {len(rows)} rows contain NaN or "
             f"infinity; training diverged (lower optimizer.lr, set trainer.gradient_clip_val) or an image is "
             f"corrupt:\n{first_cases(np.asarray(names)[~finite])}"
         )
@@ -188,7 +190,9 @@ def is_unknown(table: pd.DataFrame) -> npt.NDArray[np.bool_]:
 
 
 def majority_baseline(table: pd.DataFrame) -> str:
-    """What always predicting the most frequent class of `table` would give, in words: a yardstick for every result."""
+    """Returns a sentence with the accuracies of always predicting the most frequent class of `table`, for
+    comparison.
+    """
     shares = table["label"].value_counts(normalize=True)
     num_classes = int((shares > 0).sum())
     return (
@@ -233,7 +237,7 @@ def classes_of(table: pd.DataFrame) -> tuple[str, ...]:
     if not names:
         raise DataError(
             f"expected a column {PREFIX}<class> for each class, got the columns {', '.join(map(str, table.columns))}; "
-            f"is this a predictions table?"
+            f"give a predictions table, such as a run's predictions/test.parquet"
         )
     return names
 
@@ -245,9 +249,9 @@ def probabilities(table: pd.DataFrame) -> FloatArray:
 
 
 def has_labels_only(table: pd.DataFrame) -> bool:
-    """Returns whether `table` holds predicted classes without probabilities: `p_<class>` is 1 or 0.
+    """Returns whether `table` has predicted classes without probabilities: `p_<class>` is 1 or 0.
 
-    Areas, calibration and thresholds mean nothing there and are left out.
+    Areas under curves, calibration and thresholds are meaningless for such tables and are left out.
     """
     return LABELS_ONLY in table and bool(table[LABELS_ONLY].all())
 

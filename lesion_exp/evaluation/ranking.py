@@ -111,7 +111,7 @@ def mean_area(probs: FloatArray, true: IntArray) -> float:
 
 
 def _remembered(metrics: Weighted) -> Weighted:
-    """`metrics`, which are computed once for consecutive calls with the same array of weights."""
+    """Returns `metrics`, which are computed once for consecutive calls with the same array of weights."""
     last: list[tuple[FloatArray, dict[str, FloatArray]]] = []
 
     def again(weights: FloatArray) -> dict[str, FloatArray]:
@@ -127,26 +127,26 @@ class _Curve:
     """The ROC curve in each of D draws, from numbers of images at K thresholds in rising order, float64 (K, D) each."""
 
     hits: FloatArray
-    """Positives at the threshold."""
+    """Number of positives at the threshold."""
     below: FloatArray
-    """Negatives below the threshold."""
+    """Number of negatives below the threshold."""
     tied: FloatArray
-    """Negatives at the threshold."""
+    """Number of negatives at the threshold."""
     hits_from: FloatArray
-    """Positives at or above the threshold."""
+    """Number of positives at or above the threshold."""
     num_negative: FloatArray
-    """float64 (D,)."""
+    """The number of negatives in each draw, float64 (D,)."""
 
     @property
     def num_positive(self) -> FloatArray:
-        """float64 (D,)."""
+        """The number of positives in each draw, float64 (D,)."""
         if not len(self.hits):
             return np.zeros_like(self.num_negative)
         first: FloatArray = self.hits_from[0]
         return first
 
     def areas(self, partial: bool) -> dict[str, FloatArray]:
-        """`auroc`, and if `partial` also the two areas from a sensitivity of 0.8 on, float64 (D,) each."""
+        """Returns `auroc`, and if `partial` also the two areas from a sensitivity of 0.8 on, float64 (D,) each."""
         num_pairs = self.num_positive * self.num_negative
         if not partial:
             ordered = np.einsum("kd,kd->d", self.hits, self.below) + np.einsum("kd,kd->d", self.hits, self.tied) / 2
@@ -171,13 +171,13 @@ class _Curve:
         }
 
     def average_precision(self) -> FloatArray:
-        """float64 (D,)."""
+        """Returns the average precision, float64 (D,)."""
         num_from = self.hits_from + self.num_negative - self.below
         precision = np.divide(self.hits_from, num_from, out=np.zeros_like(num_from), where=num_from > 0)
         return _ratio(np.einsum("kd,kd->d", self.hits, precision), self.num_positive)
 
     def sensitivity_at(self, specificity: float) -> FloatArray:
-        """The highest sensitivity with at least that specificity, float64 (D,)."""
+        """Returns the highest sensitivity with at least that specificity, float64 (D,)."""
         needed = specificity * self.num_negative - _ROUNDING
         place = np.count_nonzero(self.below < needed, axis=0)
         padded = np.concatenate([self.hits_from, np.zeros((1, self.hits.shape[1]))])
@@ -185,7 +185,7 @@ class _Curve:
         return np.where(self.num_negative > 0, found, np.nan)
 
     def specificity_at(self, sensitivity: float) -> FloatArray:
-        """The highest specificity with at least that sensitivity, float64 (D,)."""
+        """Returns the highest specificity with at least that sensitivity, float64 (D,)."""
         place = self._last_reaching(sensitivity)
         if place is None:
             return np.full(self.num_negative.shape, np.nan)
@@ -193,7 +193,9 @@ class _Curve:
         return np.where(self.num_positive > 0, found, np.nan)
 
     def _last_reaching(self, sensitivity: float) -> IntArray | None:
-        """The position of the highest threshold with at least that sensitivity, int64 (D,); None without positives."""
+        """Returns the position of the highest threshold with at least that sensitivity, int64 (D,); None without
+        positives.
+        """
         if not len(self.hits):
             return None
         reached = np.count_nonzero(self.hits_from >= sensitivity * self.num_positive - _ROUNDING, axis=0)
@@ -215,7 +217,7 @@ class _Steps:
         self._negatives = np.bincount(group[negative], minlength=num_groups).astype(np.float64)
 
     def curve(self, weights: FloatArray) -> _Curve:
-        """The curve in each draw, from the weights of the groups, float64 (G, D)."""
+        """Returns the curve in each draw, from the weights of the groups, float64 (G, D)."""
         misses, hits = self._misses @ weights, self._hits @ weights
         tied = misses[1::2].copy()
         below = misses.cumsum(axis=0, out=misses)[0:-1:2]
@@ -228,7 +230,7 @@ def _summing(row: IntArray, group: IntArray, shape: tuple[int, int]) -> csr_arra
 
 
 def _at(rows: FloatArray, place: IntArray) -> FloatArray:
-    """The value in row `place` of each column, (K, D) -> (D,)."""
+    """Returns the value in row `place` of each column, (K, D) -> (D,)."""
     taken: FloatArray = np.take_along_axis(rows, place[None, :], axis=0)[0]
     return taken
 

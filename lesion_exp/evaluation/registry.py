@@ -85,7 +85,7 @@ METRICS: Final[Mapping[str, Metric]] = {
         Metric("ece", "Expected calibration error", higher_is_better=False, shown=_shown("tracked report compare")),
         Metric("ece_equal_mass", "Calibration error, bins of equal size", higher_is_better=False),
         Metric("ece_classwise", "Calibration error, mean of classes", higher_is_better=False),
-        Metric("ece_of_calibrated", "Calibration error that chance gives a calibrated model", higher_is_better=False),
+        Metric("ece_of_calibrated", "Calibration error of a calibrated model, by chance", higher_is_better=False),
         # of a class
         Metric("recall", "Sensitivity", shown=_shown("tracked")),
         Metric("precision", "Precision", shown=_shown("tracked")),
@@ -113,21 +113,21 @@ METRICS: Final[Mapping[str, Metric]] = {
         Metric("set_size", "Mean number of classes in a set", higher_is_better=False, highest=math.inf),
         Metric("singletons", "Share of sets of one class"),
         # of images of unknown classes
-        Metric("fpr_at_95_tpr", "Unknown images taken for known ones, at 95% of the known", higher_is_better=False),
+        Metric("fpr_at_95_tpr", "Unknown images accepted as known, with 95% of known ones", higher_is_better=False),
         # of a body that is pretrained without labels: the votes of the nearest training images
         Metric(KNN_BALANCED_ACCURACY, "Balanced accuracy of nearest neighbours", habits=("knn", "knn_bacc")),
         Metric(KNN_ACCURACY, "Accuracy of nearest neighbours", habits=("knn_acc", "knn_top1")),
         # of images that are changed where it should not matter
-        Metric("flip_rate", "Share of predictions that flip", higher_is_better=False),
-        Metric("excess", "Flip rate less that of the control", higher_is_better=False, lowest=-1.0),
+        Metric("flip_rate", "Share of predictions that change", higher_is_better=False),
+        Metric("excess", "Flip rate minus that of the control", higher_is_better=False, lowest=-1.0),
         # of the training's speed
-        Metric("images_per_second", "Images a second", highest=math.inf),
-        Metric("epoch_seconds", "Seconds an epoch", higher_is_better=False, highest=math.inf),
+        Metric("images_per_second", "Images per second", highest=math.inf),
+        Metric("epoch_seconds", "Seconds per epoch", higher_is_better=False, highest=math.inf),
     )
 }  # fmt: skip
 """The entries by their names, in the order in which they are shown."""
 ENDS: Final = ("_low", "_high")
-"""The ends of the names of the ends of intervals; the name of no metric ends so."""
+"""Suffixes of the names of interval ends. No metric has a name with one of these suffixes."""
 WATCHED: Final = "balanced_accuracy"
 WATCHED_METRIC: Final = f"val/{WATCHED}"
 """The metric that decides which epoch is best."""
@@ -139,7 +139,7 @@ _NAMES_BEFORE: Final[Mapping[str, int]] = {
     "best": 1, "train": 1, "val": 1, "test": 1, "time": 1, "isic": 1, "calibrated": 1, "unknown": 1,
     "shortcuts": 2, "evaluation": 2, "conformal": 2, "operating": 3,
 }  # fmt: skip
-"""First parts of full names, and how many parts of the full name precede the name of the metric."""
+"""First part of a full name -> the number of parts before the name of the metric."""
 
 
 def shown_in(place: Place) -> tuple[str, ...]:

@@ -91,7 +91,7 @@ def repeated(
 
 
 def _units(runs: Sequence[tuple[Hashable, float]], several: bool) -> FloatArray:
-    """The values of the runs, or if there are several splits the mean of each, in the order of the splits."""
+    """Returns the values of the runs, or if there are several splits the mean of each, in the order of the splits."""
     if not several:
         return np.array([value for _, value in runs], dtype=np.float64)
     by_split: dict[Hashable, list[float]] = {}
@@ -101,7 +101,7 @@ def _units(runs: Sequence[tuple[Hashable, float]], several: bool) -> FloatArray:
 
 
 def _spread(residuals: Sequence[FloatArray], degrees: int) -> tuple[float, int]:
-    """The pooled standard deviation, 0 if it is unknown, and its degrees of freedom."""
+    """Returns the pooled standard deviation, 0 if it is unknown, and its degrees of freedom."""
     if degrees < 1:
         return 0.0, 0
     spread = math.sqrt(sum(float(np.square(row).sum()) for row in residuals) / degrees)
@@ -109,7 +109,7 @@ def _spread(residuals: Sequence[FloatArray], degrees: int) -> tuple[float, int]:
 
 
 def _within(low: float, high: float, metric: str, units: Sequence[FloatArray]) -> tuple[float, float]:
-    """The interval, cut off at 0 and 1 for a metric between 0 and 1."""
+    """Returns the interval, cut off at 0 and 1 for a metric between 0 and 1."""
     known = np.concatenate(units)
     if not is_share(metric) or known.min() < 0 or known.max() > 1:
         return low, high

@@ -35,12 +35,12 @@ class Feature:
     group: str
     """`predictions`, `context` or `metadata`."""
     source: str
-    """What it is made of; the features of one source are permuted together to measure their importance."""
+    """The origin of the feature. Features of one source are permuted together to measure their importance."""
 
 
 @dataclass(frozen=True)
 class StackFeatures:
-    """Which features a stacked ensemble reads; everything it learnt about them is in its fields.
+    """The features that a stacked ensemble reads, with everything that was fitted for them.
 
     - `predictions`: the centred log-probabilities of each member, with probabilities of at least 1e-6;
     - `context`: for the mean of these over the members, for the log odds of malignancy, and for each number of the
@@ -167,7 +167,7 @@ class StackFeatures:
         return np.concatenate(blocks, axis=1)
 
     def missing(self, table: pd.DataFrame) -> list[str]:
-        """Sentences about values that the images of `table`, which has the columns of the features, do not have."""
+        """Returns sentences about missing values in `table`, which has the columns of the features."""
         notes, context = [], PatientContext.of(table)
         if CONTEXT in self.groups:
             if context.is_empty:
@@ -185,7 +185,9 @@ class StackFeatures:
 
     @property
     def _scores(self) -> list[str]:
-        """What of the predictions is compared with the patient's other lesions. Of two classes, one says everything."""
+        """Names of the scores that are compared with the patient's other lesions; one score suffices for two
+        classes.
+        """
         if len(self.classes) == 2:
             malignant = [name for name in self.classes if name == MALIGNANT or malignancy(name)]
             return [malignant[0] if malignant else self.classes[-1]]
@@ -200,7 +202,7 @@ class StackFeatures:
             yield np.log(malignant) - np.log1p(-malignant)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+        """Returns plain values, for JSON."""
         return {**asdict(self), "texts": {name: list(known) for name, known in self.texts.items()}}
 
     @classmethod
@@ -217,7 +219,7 @@ def _centred(table: pd.DataFrame) -> FloatArray:
 
 
 def _numbers(values: pd.Series) -> FloatArray | None:
-    """The values of a column of numbers or truth values, NaN where missing; None for a column of texts."""
+    """Returns the values of a column of numbers or truth values, NaN where missing; None for a column of texts."""
     if pd.api.types.is_bool_dtype(values.dtype) or pd.api.types.is_numeric_dtype(values.dtype):
         return _as_numbers(values)
     known = values[~values.isin(_MISSING_TEXTS) & values.notna()]
@@ -235,7 +237,9 @@ def _texts(values: pd.Series) -> list[str]:
 
 
 def _indicators(values: pd.Series, known: Sequence[str]) -> FloatArray:
-    """1 in the column of the text of each image and else 0, float64 (N, texts); NaN for missing and other texts."""
+    """Returns 1 in the column of the text of each image and else 0, float64 (N, texts); NaN for missing and other
+    texts.
+    """
     texts = np.asarray(_texts(values), dtype=object)
     hits: FloatArray = (texts[:, None] == np.asarray(known, dtype=object)[None, :]).astype(np.float64)
     hits[~hits.any(axis=1)] = np.nan

@@ -57,17 +57,17 @@ class LinearModel:
     """(C,)."""
 
     def probs(self, features: FloatArray) -> FloatArray:
-        """The probabilities, float64 (N, C), of the features, float64 (N, F)."""
+        """Returns the probabilities, float64 (N, C), of the features, float64 (N, F)."""
         return np.asarray(softmax(self.design(features) @ self.weights.T + self.bias, axis=1), dtype=np.float64)
 
     def design(self, features: FloatArray) -> FloatArray:
-        """The standardised features and the indicators, float64 (N, F + I)."""
+        """Returns the standardised features and the indicators, float64 (N, F + I)."""
         missing = np.isnan(features)
         standardised = np.where(missing, 0.0, (features - self.center) / self.scale)
         return np.concatenate([standardised, missing[:, self.indicated].astype(np.float64)], axis=1)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+        """Returns plain values, for JSON."""
         names = ("center", "scale", "indicated", "weights", "bias")
         return {"kind": "linear", **{name: getattr(self, name).tolist() for name in names}}
 
@@ -95,7 +95,7 @@ class TreeModel:
 
     num_features: int
     baseline: FloatArray
-    """What the sums begin with, (C,), or (1,) for two classes."""
+    """Start values of the sums, (C,), or (1,) for two classes."""
     roots: IntArray
     """The first node of each tree, (T,); the trees of one round follow each other in the order of the classes."""
     feature: IntArray
@@ -112,7 +112,7 @@ class TreeModel:
     """Values of the leaves, (nodes,)."""
 
     def probs(self, features: FloatArray) -> FloatArray:
-        """The probabilities, float64 (N, C), of the features, float64 (N, F)."""
+        """Returns the probabilities, float64 (N, C), of the features, float64 (N, F)."""
         sums = np.tile(self.baseline, (len(features), 1))
         rows = np.arange(len(features))
         for number, root in enumerate(self.roots):
@@ -129,7 +129,7 @@ class TreeModel:
         return np.asarray(softmax(sums, axis=1), dtype=np.float64)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON, which has no infinity: null is an infinite threshold."""
+        """Returns plain values, for JSON, which has no infinity: null is an infinite threshold."""
         names = ("baseline", "roots", "feature", "missing_left", "left", "right", "value")
         thresholds = [threshold if math.isfinite(threshold) else None for threshold in self.threshold.tolist()]
         lists = {name: getattr(self, name).tolist() for name in names}
@@ -140,7 +140,7 @@ class TreeModel:
         """Restores the values of `to_dict`.
 
         Raises:
-            ValueError: they are no trees: a node leads to one that does not follow it, or to none.
+            ValueError: the values are not trees: a child of a node does not follow it, or does not exist.
         """
         thresholds = [math.inf if threshold is None else threshold for threshold in values["threshold"]]
         integers = {name: np.asarray(values[name], dtype=np.int64) for name in ("roots", "feature", "left", "right")}
@@ -174,14 +174,14 @@ def read_model(values: Mapping[str, Any]) -> StackModel:
     """Restores a model from the values of its `to_dict`.
 
     Raises:
-        DataError: they are not those of a model.
+        DataError: the values are not those of a model.
     """
     kinds: dict[str, type[LinearModel] | type[TreeModel]] = {"linear": LinearModel, "trees": TreeModel}
     try:
         return kinds[str(values["kind"])].from_dict(values)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise DataError(
-            f"expected a stacked ensemble as evaluate ensemble=stacked stores it, got other values ({error!r}); "
+            f"expected a stacked ensemble that evaluate ensemble=stacked stored, got other values ({error!r}); "
             f"combine the runs again"
         ) from error
 
@@ -227,9 +227,9 @@ def fit_model(
     distance = float(np.abs(trees.probs(sample) - predict(sample)).max())
     if not distance <= _TOLERANCE:
         raise DataError(
-            f"expected trees that predict as the library of stack={method} does, but the probabilities differ by up to "
-            f"{distance:.2g}: this version of the library stores trees in another way; use stack=logistic, or the "
-            f"version in scripts/constraints.txt"
+            f"expected trees with the predictions of the library of stack={method}, but the probabilities differ by "
+            f"up to {distance:.2g}, because this version of the library stores trees in another way; use "
+            f"stack=logistic, or the version in scripts/constraints.txt"
         )
     return trees, predict
 
@@ -331,7 +331,7 @@ def _lightgbms(
 
 
 def _lightgbms_nodes(tree: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """The nodes of one tree of `Booster.dump_model`, each before those below it."""
+    """Returns the nodes of one tree of `Booster.dump_model`, each before those below it."""
     columns: dict[str, list[Any]] = {
         name: [] for name in ("feature", "threshold", "missing_left", "left", "right", "value")
     }

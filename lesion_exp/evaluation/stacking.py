@@ -1,7 +1,7 @@
 """Stacked ensembles: a model on the predictions of others, the patient's context and metadata (Wolpert 1992,
 doi:10.1016/S0893-6080(05)80023-1).
 
-Two rules keep labels out of what they would be compared with:
+Two rules prevent that labels leak into the predictions that are compared with them:
 
 - the model is fitted on predictions of images that no member was trained on, those of the validation part or of the
   held-out folds of a cross-validation;
@@ -9,8 +9,8 @@ Two rules keep labels out of what they would be compared with:
   (`groups_of`), so that no image is predicted by a model that saw its patient.
 
 As in every stacked ensemble on one cross-validation, the networks whose held-out predictions a fold's model was fitted
-on were trained with labels of the images that it predicts. Networks trained on labels at random show that nothing of
-these labels arrives (`tests/evaluation/test_stacking.py`).
+on were trained with labels of the images that it predicts. A test with networks trained on random labels shows that
+these labels do not leak (`tests/evaluation/test_stacking.py`).
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ class Stacking:
         return self.model.probs(self.features.matrix(tables))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+        """Returns plain values, for JSON."""
         return {
             "options": {**asdict(self.options), **{k: list(getattr(self.options, k)) for k in ("features", "columns")}},
             "features": self.features.to_dict(),
@@ -135,7 +135,7 @@ class Stacking:
         """Restores the values of `to_dict`.
 
         Raises:
-            DataError: they are not those of a stacked ensemble.
+            DataError: the values are not those of a stacked ensemble.
         """
         try:
             found = values["options"]
@@ -147,7 +147,7 @@ class Stacking:
             counts = int(values["fitted_on"]["images"]), int(values["fitted_on"]["groups"])
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(
-                f"expected a stacked ensemble as evaluate ensemble=stacked stores it, got other values ({error!r}); "
+                f"expected a stacked ensemble that evaluate ensemble=stacked stored, got other values ({error!r}); "
                 f"combine the runs again"
             ) from error
         return cls(options, features, read_model(values["model"]), *counts)
@@ -155,7 +155,7 @@ class Stacking:
 
 @dataclass(frozen=True)
 class FittedStacking:
-    """A stacked ensemble with what its fit says about it."""
+    """A stacked ensemble with the results of its fit."""
 
     stacking: Stacking
     table: pd.DataFrame
@@ -172,7 +172,7 @@ def fit_stacking(tables: Sequence[pd.DataFrame], options: StackOptions) -> Fitte
 
     Args:
         tables: a predictions table of each member, one or more, with the same images.
-        options: how it is fitted.
+        options: how the ensemble is fitted.
 
     Raises:
         ConfigError: a package is missing, or none of the wanted features exists.
@@ -232,7 +232,7 @@ def _weights(true: IntArray, num_classes: int, *, balanced: bool) -> FloatArray 
 
 
 def _dealt(table: pd.DataFrame, group: IntArray, options: StackOptions) -> tuple[IntArray, int]:
-    """The fold of each image, with groups kept together and classes spread evenly, and the number of folds."""
+    """Returns the fold of each image, with groups kept together and classes spread evenly, and the number of folds."""
     num_groups = len(np.unique(group))
     if num_groups < 2:
         raise DataError(
@@ -252,7 +252,7 @@ def _dealt(table: pd.DataFrame, group: IntArray, options: StackOptions) -> tuple
 def _increases(
     predict: Predict, matrix: FloatArray, true: IntArray, features: StackFeatures, seed: Sequence[int]
 ) -> FloatArray:
-    """The mean increase of the log loss by permuting each source, float64 (sources,); NaN without images."""
+    """Returns the mean increase of the log loss by permuting each source, float64 (sources,); NaN without images."""
     sources = _sources(features)
     if not len(matrix):
         return np.full(len(sources), np.nan)

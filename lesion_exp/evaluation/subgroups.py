@@ -64,7 +64,7 @@ class Subgroups:
     overall: Mapping[str, Estimate]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+        """Returns plain values, for JSON."""
         cells = [
             {
                 "attribute": cell.attribute,
@@ -177,13 +177,13 @@ def missing_classes(classes: Sequence[str], of: Sequence[str], most: int = 6) ->
 
 
 def _present(table: pd.DataFrame) -> tuple[str, ...]:
-    """The true classes of the images of a table, in class order."""
+    """Returns the true classes of the images of a table, in class order."""
     classes = classes_of(table)
     return tuple(classes[place] for place in np.unique(true_classes(table)))
 
 
 def _in_order(attribute: str, values: pd.Series) -> list[str]:
-    """The subgroups of an attribute: ages in rising order, others by name, `unknown` last."""
+    """Returns the subgroups of an attribute: ages in rising order, others by name, `unknown` last."""
     names = sorted(set(values), key=lambda name: (attribute == "age" and not name.startswith("under"), name))
     return sorted(names, key=lambda name: name == UNKNOWN)
 
@@ -275,7 +275,9 @@ def largest_gaps(
 
 
 def _right(table: pd.DataFrame) -> dict[str, tuple[BoolArray, Sequence[int]]]:
-    """For each metric, which images are right, bool (N,), and the positions of the classes over which it is a mean."""
+    """Returns, for each metric, which images are right, bool (N,), and the positions of the classes over which it is a
+    mean.
+    """
     classes, true = classes_of(table), true_classes(table)
     found: dict[str, tuple[BoolArray, Sequence[int]]] = {
         COMPARED[0]: (predicted_classes(table) == true, range(len(classes)))

@@ -44,7 +44,7 @@ class Weighted:
     bounds: Mapping[str, Bounds] = field(default_factory=dict)
     """For the metrics whose intervals come from `bounded_limits`; the others have percentile intervals."""
     without_limits: Weighted | None = None
-    """At least those metrics that have no `limits`, where they take less time than all; None if they do not."""
+    """A function for at least the metrics without `limits`, if it takes less time than the one for all; else None."""
 
     def drawn(self) -> Weighted:
         """Returns at least the metrics without `limits`, which are those that bootstrap draws are needed for."""

@@ -42,7 +42,7 @@ class ClassActivation(Explainer):
 
         Args:
             maps: float32 (N, C, h, w).
-            gradients: of the logit of the class by the maps, float32 (N, C, h, w).
+            gradients: gradients of the logit of the class by the maps, float32 (N, C, h, w).
         """
 
     def attribute(self, network: ExplainedNetwork, images: Tensor, targets: Tensor) -> Tensor:

@@ -75,7 +75,9 @@ class IntegratedGradients(Explainer):
         return torch.cat(rows)
 
     def _of_image(self, network: ExplainedNetwork, image: Tensor, target: Tensor) -> Tensor:
-        """The contributions of the pixels of one image, (1, H, W), with as few steps as the tolerance allows."""
+        """Returns the contributions of the pixels of one image, (1, H, W), with as few steps as the tolerance
+        allows.
+        """
         with torch.no_grad():
             ends = network(torch.cat([image, torch.zeros_like(image)]))[:, target].double()
         difference = float(ends[0] - ends[1])
@@ -96,7 +98,7 @@ class IntegratedGradients(Explainer):
 def _summed_gradients(
     network: ExplainedNetwork, image: Tensor, target: Tensor, places: range | list[int], num_steps: int
 ) -> Tensor:
-    """The sum of the gradients of the logit at the midpoints of the steps `places`, (1, C, H, W)."""
+    """Returns the sum of the gradients of the logit at the midpoints of the steps `places`, (1, C, H, W)."""
     total = torch.zeros_like(image)
     shares = (torch.tensor(list(places), dtype=image.dtype, device=image.device) + 0.5) / num_steps
     for some in torch.split(shares, _AT_ONCE):

@@ -31,7 +31,7 @@ class Lime(Explainer):
     Args:
         superpixels: approximate number of superpixels, at least 4.
         samples: number of images with some hidden superpixels, at least 10.
-        seed: of the choice of hidden superpixels.
+        seed: seed of the choice of hidden superpixels.
 
     Raises:
         ConfigError: a number is too small.
@@ -100,7 +100,9 @@ def superpixels(image: Tensor, count: int) -> npt.NDArray[np.int64]:
 def _probabilities(
     network: ExplainedNetwork, image: Tensor, segments: Tensor, shown: Tensor
 ) -> npt.NDArray[np.float64]:
-    """The class probabilities, (samples, classes), of images without the superpixels that have a 0 in `shown`."""
+    """Returns the class probabilities, (samples, classes), of images without the superpixels that have a 0 in
+    `shown`.
+    """
     blocks = []
     with torch.no_grad():
         for block in torch.split(shown, _AT_ONCE):

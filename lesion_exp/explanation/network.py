@@ -92,7 +92,7 @@ class FeatureBody(Protocol):
         """The feature extractor, whose layers have dotted names."""
 
     def cam_layer(self) -> nn.Module:
-        """The module whose output is the last feature map."""
+        """Returns the module whose output is the last feature map."""
 
     def feature_maps(self, output: Tensor) -> Tensor:
         """Returns the output of a layer as maps, (N, C, h, w)."""
@@ -183,7 +183,7 @@ class ExplainedNetwork(nn.Module):
             with torch.enable_grad(), tracker.following(self.body.network):
                 logits = self(images)
                 if not outputs:
-                    raise ConfigError(f"expected a layer that the network calls, got {layer!r}; name one inside it")
+                    raise ConfigError(f"expected a layer that the network calls, got {layer!r}; name a layer inside it")
                 score = logits.gather(1, targets[:, None]).sum()
                 (gradients,) = torch.autograd.grad(score, outputs)
         finally:
@@ -233,7 +233,7 @@ class ExplainedNetwork(nn.Module):
 
 
 def _nearest(name: str, layers: Mapping[str, nn.Module]) -> str:
-    """The most similar names, else those of the first level, because a network has hundreds of names."""
+    """Returns the most similar names, else those of the first level, because a network has hundreds of names."""
     paths = [path for path in layers if path]
     near = nearest(name, paths)
     return near if near.startswith("did") else nearest(name, [path for path in paths if "." not in path])

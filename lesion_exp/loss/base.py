@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from lesion_exp.errors import ConfigError, DataError, check_choice
 
 UNWEIGHTED: Final = "set dataset.pseudo_weight=1, or choose loss=cross_entropy"
-"""What to do where a loss takes no weights of images."""
+"""The remedy in messages about a loss that takes no weights of images."""
 
 
 class Loss(nn.Module, ABC):
@@ -113,7 +113,7 @@ def check_weights(loss: Loss, name: str) -> None:
     """Checks that the images of a batch can have weights in `loss`; `name` is that of the loss in messages.
 
     Raises:
-        ConfigError: they cannot.
+        ConfigError: they cannot have weights.
     """
     labels = torch.arange(loss.num_classes)
     try:
@@ -140,7 +140,7 @@ def check_loss(loss: Loss, name: str) -> None:
     try:
         value = loss(logits, labels)
     except (TypeError, ValueError, RuntimeError, IndexError) as error:
-        raise ConfigError(f"{expected} {name} fails: {error}") from error
+        raise ConfigError(f"{expected} {name} fails: {error}; correct the loss") from error
     if not isinstance(value, Tensor) or value.shape != ():
         found = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
         raise ConfigError(f"{expected} {name} returns {found}; return the mean over the batch")
@@ -151,7 +151,7 @@ def check_loss(loss: Loss, name: str) -> None:
 
 
 Scheme = Literal["none", "balanced", "inverse", "effective_number"]
-"""How the weights of classes follow from their numbers of images."""
+"""How the weights of classes are computed from their numbers of images."""
 
 
 def class_weights(
@@ -209,6 +209,6 @@ def _require_effect(key: str, value: float | None, owner: str, scheme: str) -> N
     """Raises ConfigError if `value` is set and `scheme` is not the one that uses it, `owner`."""
     if value is not None and scheme != owner:
         raise ConfigError(
-            f"loss.{key}={value} has an effect only with loss.class_weights={owner}, got "
+            f"expected loss.class_weights={owner} beside loss.{key}={value}, which has no effect otherwise, got "
             f"loss.class_weights={scheme}; set loss.{key}=null or loss.class_weights={owner}"
         )

@@ -61,4 +61,6 @@ def _weight_of_positives(class_counts: Sequence[int], pos_weight: str | float) -
         return class_counts[0] / class_counts[1]
     if isinstance(pos_weight, (int, float)) and not isinstance(pos_weight, bool) and pos_weight > 0:
         return float(pos_weight)
-    raise ConfigError(f"expected loss.pos_weight to be none, balanced or a positive number, got {pos_weight!r}")
+    raise ConfigError(
+        f"expected loss.pos_weight to be none, balanced or a positive number, got {pos_weight!r}; none is the default"
+    )

@@ -71,8 +71,8 @@ class LDAM(Loss):
         """
         if self.defer_epoch < 1 and max_epochs <= 0:
             raise ConfigError(
-                f"loss.defer_epoch={self.defer_epoch} is a share of trainer.max_epochs, got "
-                f"trainer.max_epochs={max_epochs}; set a positive number of epochs, or loss.defer_epoch=1"
+                f"expected a positive trainer.max_epochs for loss.defer_epoch={self.defer_epoch}, which is a share of "
+                f"it, got trainer.max_epochs={max_epochs}; set a positive number of epochs, or loss.defer_epoch=1"
             )
         self.reweighting = self.defer_epoch < 1 and epoch >= self.defer_epoch * max_epochs
 

@@ -1,4 +1,4 @@
-"""Exact logistic regression by L-BFGS, for a head on a frozen network: one strength of the penalty an epoch."""
+"""Exact logistic regression by L-BFGS, for a head on a frozen network, with one strength of the penalty per epoch."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from lesion_exp.errors import ConfigError
 log = logging.getLogger(__name__)
 
 _SMALLEST_DEVIATION: Final = 1e-6
-"""A feature that varies less is the same in all images."""
+"""Standard deviation below which a feature counts as constant."""
 _LARGEST_CURVATURE: Final = 0.25
-"""Of the cross-entropy by a logit: p (1 - p)."""
+"""Greatest second derivative of the cross-entropy by a logit, p (1 - p)."""
 _WIDEST_ROTATED: Final = 4096
-"""Features, at most, whose covariance is diagonalised: the time grows with the third power."""
+"""Greatest number of features whose covariance is diagonalised, since the time grows with the third power."""
 
 
 @dataclass(frozen=True)
@@ -34,14 +34,14 @@ class Problem:
     labels: Tensor
     """int64 (N,), from 0."""
     class_weights: Tensor | None
-    """float32 (C,); None weighs all alike."""
+    """float32 (C,); None: all classes have the same weight."""
     strength: float
-    """Of the penalty."""
+    """Strength of the penalty."""
 
 
 @dataclass(frozen=True)
 class Solution:
-    """What the minimum of a `Problem` is; the weights themselves are set."""
+    """The minimum of a `Problem`; its weights are set in the layer itself."""
 
     loss: float
     """Weighted mean cross-entropy, without the penalty."""
@@ -54,25 +54,26 @@ class LogisticPath(Optimizer):
 
     W is the weight matrix in units of standardised features z = (f - mean) / deviation, so that one strength suits
     features of every scale; the bias has no penalty. With N images of weight 1, `strength` is 1 / (C N) for the C of
-    scikit-learn's LogisticRegression. What is set is the linear layer of the features as they are: weight W / deviation
-    and bias b - W mean / deviation. Each step starts from the weights of the step before (Friedman et al. 2010,
-    doi:10.18637/jss.v033.i01, for paths with warm starts; Liu and Nocedal 1989, doi:10.1007/BF01589116, for L-BFGS).
+    scikit-learn's LogisticRegression. The linear layer, whose inputs are not standardised, gets the weight W /
+    deviation and the bias b - W mean / deviation. Each step starts from the weights of the step before (Friedman et al.
+    2010, doi:10.18637/jss.v033.i01, for paths with warm starts; Liu and Nocedal 1989, doi:10.1007/BF01589116, for
+    L-BFGS).
 
     L-BFGS works in the directions in which the standardised features do not covary, each in units of its curvature, at
     most `_LARGEST_CURVATURE` times the variance, plus the penalty (Bohning 1992, doi:10.1007/BF00048682): the minimum
     is the same, and is found in less than half of the iterations.
 
-    The step k of n, from 0, has the strength strongest (weakest / strongest)^(k / (n - 1)).
+    Step k of n, counted from 0, has the strength strongest * (weakest / strongest)^(k / (n - 1)).
 
     Args:
         params: the weight (C, F) and the bias (C,) of one linear layer, or parameter groups of them.
         strongest: strength of the penalty in the first epoch, above 0.
-        weakest: in the last epoch, above 0 and at most `strongest`.
-        max_iterations: of L-BFGS in a step, at least 1.
+        weakest: strength in the last epoch, above 0 and at most `strongest`.
+        max_iterations: greatest number of iterations of L-BFGS in a step, at least 1.
         tolerance: largest entry of the gradient at which a step has converged, above 0.
 
     Raises:
-        ConfigError: a value out of range, or parameters of something else than one linear layer.
+        ConfigError: a value is out of range, or the parameters are not those of one linear layer.
     """
 
     def __init__(
@@ -97,16 +98,16 @@ class LogisticPath(Optimizer):
         self.strongest, self.weakest = float(strongest), float(weakest)
         self.max_iterations, self.tolerance = int(max_iterations), float(tolerance)
         self.solution: Solution | None = None
-        """What the last step came to."""
+        """The result of the last step."""
         self._prepared: Prepared | None = None
 
     def strength(self, step: int, num_steps: int) -> float:
-        """The strength of the penalty in `step`, from 0, of `num_steps`."""
+        """Returns the strength of the penalty in `step`, counted from 0, of `num_steps`."""
         share = step / (num_steps - 1) if num_steps > 1 else 0.0
         return float(self.strongest * (self.weakest / self.strongest) ** share)
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Sets the parameters to the minimum of the `Problem` that `closure` gives; returns its loss."""
+        """Sets the parameters to the minimum of the `Problem` that `closure` returns, and returns its loss."""
         assert closure is not None, "a step needs the problem that it solves"
         problem: Problem = closure()
         weight, bias = self._layer()
@@ -116,8 +117,8 @@ class LogisticPath(Optimizer):
             self.solution = solve(self._prepared, problem.strength, weight, bias, self.max_iterations, self.tolerance)
         if not self.solution.converged:
             log.warning(
-                "the regression of strength %.3g stopped after %d iterations before it converged; "
-                "optimizer.max_iterations=%d lets it go on",
+                "the regression of strength %.3g stopped after %d iterations before it converged; set "
+                "optimizer.max_iterations=%d to continue",
                 problem.strength,
                 self.solution.iterations,
                 2 * self.max_iterations,
@@ -136,7 +137,7 @@ class LogisticPath(Optimizer):
 
 
 class Prepared:
-    """What the steps of a path have in common: the features of a `Problem`, standardised and rotated.
+    """The features of a `Problem`, standardised and rotated, which all steps of a path share.
 
     With the rotation V, whose columns are the eigenvectors of the weighted covariance of the standardised features z,
     logits are R (W V)^T + b for the rows R = z V, and V leaves lengths as they are.
@@ -152,7 +153,7 @@ class Prepared:
         shares = weights.to(features.device)[problem.labels]
         self.shares = shares / shares.sum()
         self.variances: Tensor | None = None
-        """Of the directions; None: they are the features, each in its own units."""
+        """Variances of the directions; None: the directions are the standardised features."""
         self.rotation: Tensor | None = None
         if standard.shape[1] <= _WIDEST_ROTATED:
             scaled = standard * self.shares.sqrt()[:, None]
@@ -161,7 +162,7 @@ class Prepared:
         self.rotated = standard if self.rotation is None else standard @ self.rotation
 
     def is_of(self, problem: Problem) -> bool:
-        """Whether `problem` differs from the one that was prepared in its strength alone."""
+        """Returns whether `problem` is the one that was prepared, apart from its strength."""
         ours, theirs = (
             [each.features, each.labels, torch.zeros(0) if each.class_weights is None else each.class_weights]
             for each in (self.problem, problem)
@@ -169,26 +170,29 @@ class Prepared:
         return all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
 
     def units(self, strength: float) -> npt.NDArray[np.float64]:
-        """The units of the directions, float64 (F,), for a penalty of that `strength`."""
+        """Returns the units of the directions, float64 (F,), for a penalty of this `strength`."""
         if self.variances is None:
             return np.ones(self.rotated.shape[1])
         return ((_LARGEST_CURVATURE * self.variances.double() + strength) ** -0.5).numpy()
 
     def turned(self, matrix: Tensor) -> Tensor:
-        """`matrix` (C, F) of the standardised features as that of the directions."""
+        """Returns the weights (C, F) of the directions, from the weights `matrix` (C, F) of the standardised
+        features.
+        """
         return matrix if self.rotation is None else matrix @ self.rotation
 
     def turned_back(self, matrix: Tensor) -> Tensor:
-        """The inverse of `turned`."""
+        """Returns the inverse of `turned`."""
         return matrix if self.rotation is None else matrix @ self.rotation.T
 
 
 def solve(
     prepared: Prepared, strength: float, weight: Tensor, bias: Tensor, max_iterations: int, tolerance: float
 ) -> Solution:
-    """Sets `weight` (C, F) and `bias` (C,) to the minimum, starting from what they are.
+    """Sets `weight` (C, F) and `bias` (C,) to the minimum, starting from their present values, and returns the
+    solution.
 
-    The products of matrices are computed in float32, the mean loss and L-BFGS's vectors in float64.
+    Products of matrices are computed in float32, the mean loss and the vectors of L-BFGS in float64.
     """
     from scipy.optimize import minimize
 

@@ -12,7 +12,7 @@ PARTS: Final = ("train", "val", "test")
 
 
 def chosen_parts(value: object) -> tuple[str, ...]:
-    """The parts of a split whose images `pretrain.parts` names, in their order.
+    """Returns the parts of a split whose images `pretrain.parts` names, in the order train, val, test.
 
     Raises:
         ConfigError: the value names something else, or no part.

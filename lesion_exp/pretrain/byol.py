@@ -27,11 +27,11 @@ PACKAGE: Final = "lightly"
 class BYOL(Method):
     """Negative cosine similarity between the prediction of one view and the target's projection of the other.
 
-    The target is a moving average of body and projection, whose momentum rises from `momentum` to 1 by a half cosine
+    The target is a moving average of body and projection, whose momentum rises from `momentum` to 1 along half a cosine
     (Grill et al. 2020, arXiv:2006.07733). The loss is the mean of both directions, from -1 to 1.
 
     Args:
-        facts: what the method must know of the body.
+        facts: the properties of the body.
         hidden_dim: width of the hidden layers of projection and prediction.
         output_dim: length of a projection.
         momentum: the momentum of the target at the first step, from 0 to 1.

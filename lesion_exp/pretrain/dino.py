@@ -30,12 +30,12 @@ TEACHER_VIEWS: Final = 2
 class DINO(Method):
     """Cross-entropy between the softmax outputs of teacher and student on different views of an image.
 
-    The teacher is a moving average of the student, whose momentum rises from `momentum` to 1 by a half cosine; its
+    The teacher is a moving average of the student, whose momentum rises from `momentum` to 1 along half a cosine. Its
     outputs are centred and sharpened, so that they do not collapse (Caron et al. 2021, arXiv:2104.14294). The weights
     of the teacher are the result, as in the paper. All views have the same size; there are no small local crops.
 
     Args:
-        facts: what the method must know of the body.
+        facts: the properties of the body.
         num_views: views of an image; the teacher sees the first two, the student all.
         hidden_dim: width of the hidden layers of the head.
         output_dim: number of outputs; the paper has 65,536 for a million images.
@@ -70,7 +70,10 @@ class DINO(Method):
     ) -> None:
         super().__init__()
         if num_views < TEACHER_VIEWS:
-            raise ConfigError(f"expected pretrain.num_views of at least {TEACHER_VIEWS}, got {num_views}")
+            raise ConfigError(
+                f"expected pretrain.num_views of at least {TEACHER_VIEWS}, got {num_views}; {TEACHER_VIEWS} is the "
+                f"default"
+            )
         check_momentum("momentum", momentum)
         check_momentum("center_momentum", center_momentum)
         for key, value in (
@@ -79,7 +82,7 @@ class DINO(Method):
             ("student_temperature", student_temperature),
         ):
             if value <= 0:
-                raise ConfigError(f"expected pretrain.{key} above 0, got {value}; see conf/pretrain/dino.yaml")
+                raise ConfigError(f"expected pretrain.{key} above 0, got {value}; 0.04 to 0.1 is usual")
         from lightly.loss import DINOLoss
         from lightly.models.modules.heads import DINOProjectionHead
 
@@ -96,7 +99,7 @@ class DINO(Method):
         self.num_views = num_views
         self.momentum = momentum
         self.head = head()
-        self.teacher_head = head()  # weight normalisation cannot be copied, so its weights are
+        self.teacher_head = head()  # a layer with weight normalisation cannot be copied, but its weights can
         self.teacher_head.load_state_dict(self.head.state_dict())
         self.teacher_head.requires_grad_(False)
         self.objective = DINOLoss(

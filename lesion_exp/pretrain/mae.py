@@ -23,7 +23,7 @@ class MAE(Method):
     augmentation=light suits it.
 
     Args:
-        facts: what the method must know of the body.
+        facts: the properties of the body.
         mask_ratio: share of the patches that are masked, above 0 and below 1.
         decoder_dim: width of the decoder, a multiple of `decoder_heads`.
         decoder_depth: blocks of the decoder.
@@ -65,7 +65,7 @@ class MAE(Method):
         """Makes the decoder for the patches of `body`.
 
         Raises:
-            ConfigError: `body` is no vision transformer of timm, or has too few patches.
+            ConfigError: `body` is not a vision transformer of timm, or has too few patches.
         """
         vit = _vision_transformer(body)
         from lightly.models.modules.masked_vision_transformer_decoder_timm import MaskedVisionTransformerDecoderTIMM
@@ -114,7 +114,7 @@ class MAE(Method):
 
 
 def _token_mask(num_images: int, length: int, prefix: int, ratio: float, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Positions int64 of the tokens that are kept, (N, K), and of those that are masked, (N, M), of each image.
+    """Returns the positions of the tokens that are kept, int64 (N, K), and of those that are masked, int64 (N, M).
 
     Tokens in front of the patches (the class token, registers) are always kept.
     """
@@ -126,10 +126,10 @@ def _token_mask(num_images: int, length: int, prefix: int, ratio: float, device:
 
 
 def _vision_transformer(body: nn.Module) -> Any:
-    """The vision transformer of timm in `body`.
+    """Returns the vision transformer of timm in `body`.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: `body` has no such network.
     """
     network = getattr(body, "network", body)
     try:

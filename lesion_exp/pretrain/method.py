@@ -28,13 +28,13 @@ class Progress:
 
 @dataclass(frozen=True)
 class BodyFacts:
-    """What a method must know of the body that it trains.
+    """The properties of the body that a method trains.
 
     Args:
         num_features: length of its feature vectors.
         is_convolutional: whether it has feature maps throughout.
         image_size: side of the images in pixels.
-        starts_random: whether its weights are random, not those of a file.
+        starts_random: whether its initial weights are random and not those of a file.
     """
 
     num_features: int
@@ -51,12 +51,12 @@ class Method(nn.Module, ABC):
     least_images: ClassVar[int] = 2
     """Smallest number of images in a step from which the loss can be computed."""
     follows_length: ClassVar[bool] = False
-    """Whether the length of the training changes its first steps, beside the learning rate."""
+    """Whether the first steps depend on the length of the training, apart from the learning rate."""
 
     def __init__(self) -> None:
         super().__init__()
         self.teacher: nn.Module | None = None
-        """The body whose weights are the result, where that is not the trained one."""
+        """The body whose weights are the result; None: the trained body."""
 
     def attach(self, body: nn.Module) -> None:
         """Makes the parts that depend on `body`: a momentum teacher, or a decoder. It is called once, before `loss`.
@@ -67,10 +67,10 @@ class Method(nn.Module, ABC):
 
     @abstractmethod
     def loss(self, body: nn.Module, views: Sequence[Tensor], progress: Progress) -> Tensor:
-        """The loss, a scalar.
+        """Returns the loss, a scalar.
 
         Args:
-            body: images float32 (N, C, S, S), normalised, to features floating point (N, F).
+            body: from images float32 (N, C, S, S), normalised, to features floating point (N, F).
             views: `num_views` tensors of the images of the step, each float32 (N, C, S, S), normalised.
             progress: how far the training is.
         """
@@ -83,7 +83,7 @@ class Method(nn.Module, ABC):
 
 
 def momentum_copy(module: nn.Module) -> nn.Module:
-    """A copy of `module` that no optimizer trains."""
+    """Returns a copy of `module` that no optimizer trains."""
     copied = copy.deepcopy(module)
     for weights in copied.parameters():
         weights.requires_grad_(False)
@@ -98,7 +98,10 @@ def follow(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
 
 
 def momentum_at(progress: Progress, start: float, end: float) -> float:
-    """The momentum of a step: from `start` to `end` by a half cosine over the training, `start` if that is endless."""
+    """Returns the momentum of a step.
+
+    It changes from `start` to `end` along half a cosine over the training, and is `start` if the training has no end.
+    """
     if progress.total_steps == float("inf"):
         return start
     from lightly.utils.scheduler import cosine_schedule
@@ -110,22 +113,22 @@ def check_momentum(key: str, value: float) -> None:
     """Checks that `value` is a momentum.
 
     Raises:
-        ConfigError: it is not from 0 to 1.
+        ConfigError: `value` is not from 0 to 1.
     """
     if not 0 <= value <= 1:
         raise ConfigError(f"expected pretrain.{key} from 0 to 1, got {value}; 0.99 to 0.999 is usual")
 
 
 def in_float32(*values: Tensor) -> list[Tensor]:
-    """`values` converted to float32; the loss of them is computed under `without_autocast`."""
+    """Returns `values` in float32; their loss is computed under `without_autocast`."""
     return [value.float() for value in values]
 
 
 def without_autocast(device: torch.device) -> torch.autocast:
-    """A context in which nothing is computed in half precision: similarities in bf16 have two significant digits."""
+    """Returns a context without half precision, since similarities in bf16 have two significant digits."""
     return torch.autocast(device.type, enabled=False)
 
 
 def features_of(body: nn.Module, views: Sequence[Tensor]) -> list[Tensor]:
-    """The features of each view, floating point (N, F), from one pass over all of them."""
+    """Returns the features of each view, floating point (N, F), from one pass over all views."""
     return list(body(torch.cat(list(views))).chunk(len(views)))

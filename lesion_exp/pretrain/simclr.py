@@ -21,10 +21,10 @@ class SimCLR(Method):
     al. 2020, arXiv:2002.05709). In several processes the views of all of them are the negatives.
 
     Args:
-        facts: what the method must know of the body.
+        facts: the properties of the body.
         hidden_dim: width of the hidden layer of the projection.
         output_dim: length of a projection.
-        temperature: above 0; the smaller, the more the most similar other images count.
+        temperature: temperature of the softmax, above 0; with a smaller one the most similar other images count more.
 
     Raises:
         ConfigError: a value is out of range.

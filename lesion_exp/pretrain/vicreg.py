@@ -20,7 +20,7 @@ class VICReg(Method):
     all of them.
 
     Args:
-        facts: what the method must know of the body.
+        facts: the properties of the body.
         hidden_dim: width of the two hidden layers of the expander.
         output_dim: length of an embedding.
         invariance: weight of the distance between the two views.

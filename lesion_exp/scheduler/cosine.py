@@ -35,7 +35,8 @@ def cosine(
     require_known_length(total_steps, "cosine")
     if not 0 <= min_lr_ratio <= 1:
         raise ConfigError(
-            f"expected scheduler.min_lr_ratio to be a share of the peak learning rate in [0, 1], got {min_lr_ratio}"
+            f"expected scheduler.min_lr_ratio to be a share of the peak learning rate in [0, 1], got {min_lr_ratio}; "
+            f"0.01 is the default"
         )
     num_warmup_steps = warmup_steps(warmup_epochs, total_steps, steps_per_epoch)
 

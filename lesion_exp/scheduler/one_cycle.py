@@ -41,20 +41,23 @@ def one_cycle(
     require_known_length(total_steps, "one_cycle")
     if not 0 < warmup_fraction < 1:
         raise ConfigError(
-            f"expected scheduler.warmup_fraction to be a share of the training in (0, 1), got {warmup_fraction}"
+            f"expected scheduler.warmup_fraction to be a share of the training in (0, 1), got {warmup_fraction}; 0.3 "
+            f"is the default"
         )
     if not 0 < min_lr_ratio <= start_lr_ratio <= 1:
         raise ConfigError(
             f"expected 0 < scheduler.min_lr_ratio <= scheduler.start_lr_ratio <= 1, got {min_lr_ratio} and "
-            f"{start_lr_ratio}"
+            f"{start_lr_ratio}; the defaults are 4e-6 and 0.04"
         )
     if not 0 <= min_momentum <= max_momentum < 1:
         raise ConfigError(
-            f"expected 0 <= scheduler.min_momentum <= scheduler.max_momentum < 1, got {min_momentum} and {max_momentum}"
+            f"expected 0 <= scheduler.min_momentum <= scheduler.max_momentum < 1, got {min_momentum} and "
+            f"{max_momentum}; the defaults are 0.85 and 0.95"
         )
     if not {"momentum", "betas"} & set(optimizer.defaults):
         raise ConfigError(
-            "expected an optimizer with momentum or betas for scheduler=one_cycle; choose optimizer=adamw"
+            f"expected an optimizer with momentum or betas for scheduler=one_cycle, got {type(optimizer).__name__}; "
+            f"choose optimizer=adamw"
         )
     scheduler = OneCycleLR(
         optimizer,

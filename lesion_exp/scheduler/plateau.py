@@ -35,7 +35,7 @@ def plateau(
         steps_per_epoch: optimizer steps in an epoch; the schedule does not depend on it.
         monitor: name of the metric; None is `val/loss` (a job names `trainer.monitor` instead, if that is given).
         mode: `min` if lower values are better (losses), else `max`. `auto` is `min` for `val/loss`; of other metrics
-            a job has replaced it by what the metric's entry says.
+            a job has replaced it by the direction of the metric.
         factor: factor of the learning rate at each reduction, in (0, 1).
         patience: number of checks without improvement before a reduction.
         threshold: smallest relative change that counts as an improvement.
@@ -50,14 +50,16 @@ def plateau(
     if mode == "auto":
         if monitor != _LOSS:
             raise ConfigError(
-                f"expected scheduler.mode=min or max for {monitor}, got auto; say which values are better"
+                f"expected scheduler.mode=min or max for {monitor}, got auto; set the mode whose values are better"
             )
         mode = "min"
     if not 0 < factor < 1:
         raise ConfigError(f"expected scheduler.factor in (0, 1), got {factor}; 0.5 halves the learning rate")
     for key, value in (("patience", patience), ("threshold", threshold), ("cooldown", cooldown), ("min_lr", min_lr)):
         if value < 0:
-            raise ConfigError(f"expected scheduler.{key} to be at least 0, got {value}")
+            raise ConfigError(
+                f"expected scheduler.{key} to be at least 0, got {value}; leave it out to use the default"
+            )
     scheduler = ReduceLROnPlateau(
         optimizer,
         mode=mode,

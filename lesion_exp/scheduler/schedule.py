@@ -46,7 +46,7 @@ def warmup_steps(warmup_epochs: float, total_steps: float, steps_per_epoch: int)
         ConfigError: `warmup_epochs` is negative.
     """
     if warmup_epochs < 0:
-        raise ConfigError(f"expected scheduler.warmup_epochs to be at least 0 epochs, got {warmup_epochs}")
+        raise ConfigError(f"expected scheduler.warmup_epochs to be at least 0 epochs, got {warmup_epochs}; 1 is usual")
     num_steps = round(warmup_epochs * steps_per_epoch)
     if 0 < total_steps <= num_steps:
         warnings.warn(
@@ -70,7 +70,7 @@ def require_known_length(total_steps: float, name: str) -> None:
     """
     if not 0 < total_steps < float("inf"):
         raise ConfigError(
-            f"expected a training of known length for scheduler={name}, got {total_steps} steps; set a positive "
+            f"expected a training with an end for scheduler={name}, got {total_steps} steps; set a positive "
             f"trainer.max_epochs or trainer.max_steps, or choose scheduler=constant"
         )
 

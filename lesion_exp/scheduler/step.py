@@ -30,7 +30,9 @@ def step(
         ConfigError: a value is out of range.
     """
     if drop_epochs < 1:
-        raise ConfigError(f"expected scheduler.drop_epochs to be at least 1 epoch, got {drop_epochs}")
+        raise ConfigError(
+            f"expected scheduler.drop_epochs to be at least 1 epoch, got {drop_epochs}; 10 is the default"
+        )
     if not 0 < gamma <= 1:
         raise ConfigError(f"expected scheduler.gamma in (0, 1], got {gamma}; 0.1 divides the learning rate by ten")
     num_warmup_steps = warmup_steps(warmup_epochs, total_steps, steps_per_epoch)

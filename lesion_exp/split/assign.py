@@ -68,7 +68,7 @@ class Deal:
         return int(np.lexsort((-self.shares, np.round(added, 9)))[0])
 
     def is_met(self) -> bool:
-        """Whether every part differs by less than one image from its share of every class.
+        """Returns whether every part differs by less than one image from its share of every class.
 
         A class with fewer groups than parts may be missing from as many parts as necessary, but not from the training
         part.
@@ -299,8 +299,10 @@ def apply_splitter(splitter: Any, table: pd.DataFrame) -> pd.DataFrame:
     return dealt
 
 
-def require_parts(table: pd.DataFrame) -> pd.DataFrame:
+def require_parts(table: pd.DataFrame, remedy: str = "use more images or other split.ratios") -> pd.DataFrame:
     """Returns `table` if train, val and test each have at least one image.
+
+    `remedy` is the end of the message, which names keys of the splitter.
 
     Raises:
         DataError: a part is empty.
@@ -310,7 +312,7 @@ def require_parts(table: pd.DataFrame) -> pd.DataFrame:
         raise DataError(
             f"expected images in train, val and test, but {' and '.join(empty)} "
             f"{'is' if len(empty) == 1 else 'are'} empty: {len(table)} images in {table['group'].nunique()} groups are "
-            f"too few for this split{_shared_ids(table)}; use more images or other split.ratios"
+            f"too few for this split{_shared_ids(table)}; {remedy}"
         )
     return table
 

@@ -280,10 +280,10 @@ def _warnings(table: pd.DataFrame, present: Sequence[str]) -> list[str]:
     for part in present:
         absent = sorted(set(table["label"].unique()) - set(table.loc[table["split"] == part, "label"].unique()))
         if absent:
-            warnings.append(f"no image of {', '.join(absent)} in {part}")
+            warnings.append(f"{part} has no image of {', '.join(absent)}")
     groups = table.groupby("label")["group"].nunique()
     warnings += [
-        f"{label} has {number} group(s): too few for every part"
+        f"{label} has {number} group{'s' * (number > 1)} of images, too few for every part"
         for label, number in groups.items()
         if number < len(PARTS)
     ]

@@ -1,11 +1,11 @@
 """Copies of a picture that were cropped or drawn over, found by local features and verified by their geometry.
 
-Perceptual hashes (`groups.near_duplicate_pairs`) see a picture as a whole and lose it when it is cropped or covered.
-Local features keep those that are still there. Each picture has up to 250 of them (SIFT: Lowe 2004,
-doi:10.1023/B:VISI.0000029664.99615.94; as square roots: Arandjelovic and Zisserman 2012,
-doi:10.1109/CVPR.2012.6248018). Pictures that share rare features, by the signs of random projections (Charikar 2002,
-doi:10.1145/509907.509965), are candidates; a candidate is a copy if enough features lie where one shift, rotation and
-scale puts them.
+Perceptual hashes (`groups.near_duplicate_pairs`) describe a picture as a whole, so they do not find copies that were
+cropped or covered. Local features describe small areas, of which many remain in such a copy. Each picture has up to 250
+features (SIFT: Lowe 2004, doi:10.1023/B:VISI.0000029664.99615.94; square roots of the descriptors: Arandjelovic and
+Zisserman 2012, doi:10.1109/CVPR.2012.6248018). Pictures that share rare features, by the signs of random projections
+(Charikar 2002, doi:10.1145/509907.509965), are candidates; a candidate is a copy if enough features lie where one
+shift, rotation and scale puts them.
 """
 
 from __future__ import annotations
@@ -59,11 +59,11 @@ class Features(NamedTuple):
     points: Float32Array
     """Their places (F, 2) in the reduced picture, x and y in pixels."""
     described: UInt8Array
-    """(F, 128) as SIFT gives them."""
+    """The descriptors, uint8 (F, 128), as SIFT returns them."""
 
     @property
     def descriptors(self) -> Float32Array:
-        """Their square roots, float32 (F, 128), each of length 1."""
+        """The square roots of the descriptors, float32 (F, 128), each of length 1."""
         described = self.described.astype(np.float32)
         return np.asarray(np.sqrt(described / np.maximum(described.sum(axis=1, keepdims=True), 1e-6)))
 
@@ -81,7 +81,7 @@ def local_features(image: UInt8Array) -> Features:
 
 
 class FeatureFile:
-    """The features of pictures in a file that is deleted with this object; 34 kB a picture.
+    """The features of pictures in a file that is deleted with this object. A picture takes 34 kB.
 
     Args:
         scratch: the folder of the file; None is the system's folder of temporary files.

@@ -11,7 +11,6 @@ import pandas as pd
 from lesion_exp.errors import DataError, first_cases
 from lesion_exp.image_ids import ImageIds
 from lesion_exp.split import PARTS
-from lesion_exp.split.assign import require_parts
 from lesion_exp.text_table import read_table
 
 KEYS: Final = ("row_id", "image_id")
@@ -60,7 +59,16 @@ class File:
                 f"expected {self.path} to name each of the {len(table)} images once, but {len(cases)} differ:\n"
                 f"{first_cases(cases)}\ncorrect the file, or leave images out with dataset.filter"
             )
-        return require_parts(table.assign(split=parts.loc[table[key]].to_numpy()))
+        return self._with_all_parts(table.assign(split=parts.loc[table[key]].to_numpy()))
+
+    def _with_all_parts(self, table: pd.DataFrame) -> pd.DataFrame:
+        empty = [part for part in PARTS if part not in set(table["split"])]
+        if empty:
+            raise DataError(
+                f"expected images in train, val and test, but {self.path} assigns none of the {len(table)} images to "
+                f"{' or '.join(empty)}; correct the file, or choose split=grouped"
+            )
+        return table
 
 
 def _parts_of(ids: pd.Series, names: pd.Series, parts: pd.Series) -> pd.Series:

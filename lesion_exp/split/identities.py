@@ -42,7 +42,7 @@ def _several_diagnoses(images: pd.DataFrame, label: str) -> list[str]:
     cases = [f"{lesion} ({_listed(rows[label])})" for lesion, rows in several.groupby("lesion_id", sort=True)]
     return [
         f"{_counted(len(cases), 'lesion has', 'lesions have')} images of several classes, though a lesion has one "
-        f"diagnosis; are lesion_id and labels right? For example {_first(cases)}"
+        f"diagnosis; check lesion_id and the labels. For example {_first(cases)}"
     ]
 
 

@@ -11,7 +11,7 @@ from lesion_exp.split.assign import deal_groups, require_parts
 
 
 class KFold:
-    """One fold of a cross-validation: fold `fold` is the test part, and a share of the rest is the validation part.
+    """Splits for one fold of a cross-validation: `fold` is the test part, and a share of the rest the validation part.
 
     Both splits are by group and stratified by class.
 
@@ -53,7 +53,9 @@ class KFold:
         part = pd.Series("test", index=table.index, dtype=object)
         slices = {"train": 1 - self.val_ratio, "val": self.val_ratio}
         part[rest] = deal_groups(table[rest], group[rest], slices, self.seed + 1 + self.fold)
-        return require_parts(table.assign(fold=fold, split=part))
+        return require_parts(
+            table.assign(fold=fold, split=part), "use more images, fewer split.num_folds or another split.val_ratio"
+        )
 
     def shares_dealt(self, table: pd.DataFrame) -> Mapping[str, float]:
         """Returns the share of the images in each part; see `audit.shares_dealt`."""

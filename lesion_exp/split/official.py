@@ -50,7 +50,7 @@ class Official:
             train = part == "train"
             slices = {"train": 1 - self.val_ratio, "val": self.val_ratio}
             part[train] = deal_groups(table[train], table.loc[train, "group"], slices, self.seed)
-        return require_parts(table.assign(split=part))
+        return require_parts(table.assign(split=part), "use more images, another split.val_ratio, or split=grouped")
 
     def shares_dealt(self, table: pd.DataFrame) -> Mapping[str, float]:
         """Returns the shares of train and validation in the published training part; empty if there is a validation

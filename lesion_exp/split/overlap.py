@@ -29,7 +29,7 @@ CHAIN: Final = "chains"
 
 @dataclass(frozen=True)
 class Overlap:
-    """What a `part` shares with the part `other`, whose images were seen earlier."""
+    """The images, lesions and patients that a `part` shares with the part `other`, which was seen before."""
 
     part: str
     other: str

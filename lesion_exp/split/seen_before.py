@@ -1,4 +1,4 @@
-"""What the weights that a training starts from have seen before, and which images of a split are among it."""
+"""The images that the initial weights of a training were trained on, and which images of a split are among them."""
 
 from __future__ import annotations
 
@@ -41,26 +41,28 @@ MOST_CASES: Final = 10
 
 @dataclass(frozen=True)
 class SeenBefore:
-    """Which images of a split the initial weights have seen."""
+    """The images of a split on which the initial weights were trained, or by which they were chosen."""
 
     runs: tuple[str, ...]
-    """The runs that have made the weights, as far as they saw images."""
+    """The runs that trained the weights."""
     parts: dict[str, dict[str, int]]
-    """Part -> its number of images (`all`); of those, how many were seen with `labels`, or as `images` alone, or were
-    `probed`; and the number of further images of which another image of the same lesion or patient was seen
-    (`lesions_labels`, `lesions_images`, `lesions_probed`). By the labels of validation images an epoch may have been
-    chosen before: that counts where they are test images now, with `labels` or, of a pretraining, as `probed`."""
+    """Part -> numbers of images: of `all`; of those that were seen with `labels`, as `images` alone, or were `probed`;
+    and of further images of which another image of the same lesion or patient was seen (`lesions_labels`,
+    `lesions_images`, `lesions_probed`). A validation image of an earlier run, by whose label its best epoch was chosen,
+    counts if it is a test image now: under `labels`, or for a pretraining under `probed`."""
     cases: tuple[str, ...]
-    """The first images of validation and test that were seen, or whose lesion or patient was."""
+    """The first images of validation and test that were seen, or whose lesion or patient was seen."""
     num_seen: int
     """Distinct images that the weights have seen."""
 
     def count(self, use: str) -> int:
-        """Images of validation and test that were seen, or whose lesion or patient was, in this `use`."""
+        """Returns the number of images of validation and test that were seen in this `use`, themselves or their lesion
+        or patient.
+        """
         return sum(self.parts[part][key] for part in ("val", "test") for key in (use, f"lesions_{use}"))
 
     def in_words(self) -> str:
-        """What was seen of validation and test; empty if nothing was."""
+        """Returns a text about the images of validation and test that were seen; empty if there are none."""
         words = []
         for part in ("test", "val"):
             found = self.parts[part]
@@ -70,7 +72,7 @@ class SeenBefore:
         return ", ".join(words)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+        """Returns plain values, for JSON."""
         return {
             "runs": list(self.runs),
             "seen_images": self.num_seen,
@@ -81,7 +83,10 @@ class SeenBefore:
 
 
 def seen_rows(manifest: pd.DataFrame, parts: Collection[str], salt: str, run_id: str, use: str) -> pd.DataFrame:
-    """The rows of what a run saw: those of the `parts` of its `manifest`, whose keys have the `salt` of its split."""
+    """Returns a row for each image that a run saw: the images in `parts` of its `manifest`.
+
+    `salt` is the hash of its split, with which the keys of the images were made.
+    """
     rows = manifest[manifest["split"].isin(list(parts))].drop_duplicates("image_id")
     if "content_key" not in rows and "sha256" in rows:  # a run of a version that stored the hashes themselves
         rows = rows.join(image_keys(rows, salt))
@@ -90,15 +95,15 @@ def seen_rows(manifest: pd.DataFrame, parts: Collection[str], salt: str, run_id:
 
 
 def seen_again(table: pd.DataFrame, seen: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
-    """Which rows of `table` show an image that was `seen` (see `seen_rows`), and which a lesion or patient, bool (N,).
+    """Returns which rows of `table` show an image that was `seen`, and which show a lesion or patient, bool (N,).
 
-    An image was seen if it has the content of one, or its id and perceptual hash; or, where a run of an older version
-    kept no keys, its id and source. A lesion or patient is the same by its id and source. Ids that `dataset=combined`
-    prefixed are compared without the prefix.
+    An image was seen if its content, or its id and perceptual hash, are those of a seen image. For runs of older
+    versions, which stored no keys, id and source are compared. Lesions and patients are compared by id and source. Ids
+    that `dataset=combined` prefixed are compared without the prefix.
 
     Args:
         table: a table with `image_id, lesion_id, patient_id, source, sha256` and `phash`.
-        seen: rows of `COLUMNS`; those of an older version have no `patient_id`.
+        seen: a table with the columns `COLUMNS`, see `seen_rows`; rows of older versions have no `patient_id`.
     """
     images = pd.Series(False, index=table.index)
     for salt, rows in seen.groupby("salt", sort=True):
@@ -115,7 +120,7 @@ def seen_again(table: pd.DataFrame, seen: pd.DataFrame) -> tuple[pd.Series, pd.S
 
 
 def find_seen(table: pd.DataFrame, seen: pd.DataFrame) -> SeenBefore:
-    """Finds the images of the split `table` among those that were `seen`, as `seen_again` does."""
+    """Returns which images of the split `table` were `seen`, by the rules of `seen_again`."""
     is_test = table["split"] == "test"
     images, lesions = {}, {}
     for use in (LABELS, CHOSEN, IMAGES, PROBED):
@@ -142,7 +147,7 @@ def find_seen(table: pd.DataFrame, seen: pd.DataFrame) -> SeenBefore:
 
 
 def _ids(table: pd.DataFrame, column: str) -> pd.Series:
-    """Source and id without a prefix, as one text; None where there is no id."""
+    """Returns source and id without a prefix, as one text; None where there is no id."""
     if column not in table:
         return pd.Series(None, index=table.index, dtype=object)
     named = [

@@ -16,8 +16,8 @@ def with_training_share(table: pd.DataFrame, share: float, seed: int) -> pd.Data
 
     Args:
         table: a split table, with `group`, `label` and `split`.
-        share: above 0, up to 1.
-        seed: of the draw.
+        share: share of the groups that is kept, above 0 and up to 1.
+        seed: seed of the draw.
 
     Raises:
         ConfigError: the share is out of range.

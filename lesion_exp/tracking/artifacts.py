@@ -9,9 +9,9 @@ OVERRIDES: Final = "config/overrides.txt"
 MANIFEST: Final = "split/manifest.parquet"
 AUDIT: Final = "split/audit.json"
 SEEN_BEFORE: Final = "split/seen_before.parquet"
-"""What the weights that the run started from had seen, in all trainings before."""
+"""The images that the initial weights of the run have seen, in all earlier trainings."""
 SEEN_IN_SPLIT: Final = "split/seen_before.json"
-"""Which images of the run's split are among it."""
+"""The images of the run's split that are among them."""
 FLOW: Final = "dataset/flow.json"
 CHARACTERISTICS: Final = "dataset/characteristics.json"
 CLASSES_FIGURE: Final = "dataset/classes.png"
@@ -28,42 +28,42 @@ STACKING: Final = "ensemble/stacking.json"
 STACKING_COMPARED: Final = "ensemble/compared.json"
 """The differences between a stacked ensemble and its members."""
 IMPORTED: Final = "import/facts.json"
-"""Where the predictions of an imported run come from, and what was left out."""
+"""The source of the predictions of an imported run, and the images that were left out."""
 LEAKAGE: Final = "leakage/leakage"
 CLEAN_PREDICTIONS: Final = "evaluation/clean/predictions.parquet"
 """Predictions of the leak meter on the part that no network was trained on."""
 
 
 def checkpoint(which: str = "best", ending: str = ".ckpt") -> str:
-    """The checkpoint of the `best` or the `last` epoch."""
+    """Returns the path of the checkpoint of the `best` or the `last` epoch."""
     return f"checkpoints/{which}{ending}"
 
 
 def predictions(part: str) -> str:
-    """The predictions table of `val` or `test`."""
+    """Returns the path of the predictions table of `val` or `test`."""
     return f"predictions/{part}.parquet"
 
 
 def confusion_matrix(part: str, ending: str) -> str:
-    """The confusion matrix of a part, `.png` or `.json`."""
+    """Returns the path of the confusion matrix of a part, `.png` or `.json`."""
     return f"confusion_matrix/{part}{ending}"
 
 
 def classification_report(part: str, ending: str) -> str:
-    """The classification report of a part, `.txt` or `.json`."""
+    """Returns the path of the classification report of a part, `.txt` or `.json`."""
     return f"classification_report/{part}{ending}"
 
 
 def curve(kind: str, part: str) -> str:
-    """A curve of a part: `roc`, `pr` or `reliability`."""
+    """Returns the path of a curve of a part: `roc`, `pr` or `reliability`."""
     return f"curves/{kind}_{part}.png"
 
 
 def evaluation(name: str) -> str:
-    """The folder, or a file, of an evaluation: of `val` or `test`, or of other data or options, by name."""
+    """Returns the path of the folder, or of a file, of the evaluation `name`: `val`, `test`, or one of other data."""
     return f"evaluation/{name}"
 
 
 def environment(name: str) -> str:
-    """A file about the machine, the packages or the code."""
+    """Returns the path of a file about the machine, the packages or the code."""
     return f"environment/{name}"

@@ -32,8 +32,8 @@ def prepare_database(database: Path, artifacts: Path) -> None:
     `<database>.<revision>`; an existing file of that name is never overwritten.
 
     Raises:
-        ConfigError: the file is no store, was written by a newer MLflow, is damaged, or is in use by a process that has
-            to end first.
+        ConfigError: the file is not a store, was written by a newer MLflow, is damaged, or is in use by a process that
+            has to end first.
     """
     remove_database(_copy_of(database))
     with explained(database):
@@ -59,7 +59,7 @@ def remove_database(database: Path) -> None:
 
 @contextmanager
 def explained(database: Path) -> Iterator[None]:
-    """Turns the errors of SQLite about `database` into messages that say what to do.
+    """Raises messages with a remedy in place of SQLite's errors about `database`.
 
     Raises:
         ConfigError: the file is busy, not writable, damaged or no database, or the disk is full.
@@ -71,12 +71,12 @@ def explained(database: Path) -> Iterator[None]:
 
 
 def is_busy(error: BaseException) -> bool:
-    """Whether the error of SQLite only says that other processes are using the file."""
+    """Returns whether the error of SQLite only says that other processes are using the file."""
     return isinstance(error, sqlite3.Error) and _code(error) in _BUSY
 
 
 def is_cut(database: Path, connection: sqlite3.Connection) -> bool:
-    """Whether the file is shorter than SQLite wrote it; pages in the write-ahead log are taken into account."""
+    """Returns whether the file is shorter than SQLite wrote it; pages in the write-ahead log are taken into account."""
     (pages,) = connection.execute("PRAGMA page_count").fetchone()
     (page_size,) = connection.execute("PRAGMA page_size").fetchone()
     if database.stat().st_size >= pages * page_size:
@@ -88,7 +88,7 @@ def is_cut(database: Path, connection: sqlite3.Connection) -> bool:
 def _check_length(database: Path, connection: sqlite3.Connection) -> None:
     if is_cut(database, connection):
         raise ConfigError(
-            f"expected a whole SQLite database at {database}; it was cut: its end is missing. Put a copy of it back, "
+            f"expected a whole SQLite database at {database}; its end is missing. Put a copy of it back, "
             "or name another store with tracking.uri=sqlite:////folder/mlflow.db."
         )
 
@@ -138,7 +138,7 @@ def _migrate(database: Path, artifacts: Path, revision: str | None) -> None:
 
 @contextmanager
 def _alone(database: Path) -> Iterator[sqlite3.Connection]:
-    """A connection that excludes all other processes; the whole content of `database` is then in the one file."""
+    """Yields a connection that excludes all other processes; the whole content of `database` is then in one file."""
     _close_idle_connections(database)
     with closing(_connect(database)) as connection:
         try:
@@ -191,7 +191,7 @@ def _check_nothing_is_lost(database: Path, connection: sqlite3.Connection) -> No
     """Checks that a file which cannot be migrated is an incomplete store without runs.
 
     Raises:
-        ConfigError: it is a database of another program, or a store with runs.
+        ConfigError: the file is a database of another program, or a store with runs.
     """
     from mlflow.store.tracking.dbmodels.initial_models import Base
 
@@ -279,7 +279,7 @@ def _tables(connection: sqlite3.Connection) -> set[str]:
 
 
 def _revision(connection: sqlite3.Connection, tables: set[str]) -> str | None:
-    """The revision of the schema of the file; None if MLflow did not record it."""
+    """Returns the revision of the schema of the file; None if MLflow did not record it."""
     if "alembic_version" not in tables:
         return None
     row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
@@ -294,7 +294,7 @@ def _newest_revision() -> str:
 
 
 def _is_known(revision: str) -> bool:
-    """Whether the installed MLflow can migrate from a revision of the schema."""
+    """Returns whether the installed MLflow can migrate from a revision of the schema."""
     import mlflow.store.db.utils
     from alembic.script import ScriptDirectory
     from alembic.util import CommandError
@@ -307,7 +307,7 @@ def _is_known(revision: str) -> bool:
 
 
 def _code(error: sqlite3.Error) -> int:
-    """SQLite's primary result code; 0 for what Python's module raises by itself."""
+    """Returns SQLite's primary result code; 0 for errors of Python's module itself."""
     return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
 
 

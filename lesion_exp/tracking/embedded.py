@@ -56,7 +56,7 @@ def store_lock(database: Path) -> Iterator[None]:
     except OSError as error:
         raise ConfigError(
             f"expected a folder for the store of runs that can be written; {database.parent} cannot: {error.strerror}. "
-            "Set paths.root or tracking.uri to a place of yours."
+            "Set paths.root or tracking.uri to a folder in which you can write."
         ) from error
     try:
         yield
@@ -80,7 +80,7 @@ def open_embedded(database: Path, artifacts: Path, connect: Callable[[], Opened]
 
 
 def local_path(uri: str) -> Path | None:
-    """The folder of a local artifact URI (a plain path or `file:`); None for other schemes."""
+    """Returns the folder of a local artifact URI (a plain path or `file:`); None for other schemes."""
     parsed = urlparse(uri)
     if parsed.scheme == "file":
         return Path(unquote(parsed.path))
@@ -143,7 +143,7 @@ class DatabaseWatch:
         """Checks that the file is the same and has not been cut; it is cheap and called before each upload.
 
         Raises:
-            StoreLostError: it is another file, or was cut.
+            StoreLostError: the file is another one, or was cut.
         """
         try:
             found = self._database.stat()
@@ -159,7 +159,7 @@ class DatabaseWatch:
         """Checks that the file still is a database with the run; called when an upload failed.
 
         Raises:
-            StoreLostError: it is not. A file that is only busy raises nothing.
+            StoreLostError: the file is no such database. A file that is only busy raises nothing.
         """
         try:
             with closing(sqlite3.connect(self._database, timeout=BUSY_SECONDS)) as connection:

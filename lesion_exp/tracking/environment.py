@@ -21,6 +21,7 @@ from typing import Any, Final
 
 import psutil
 
+from lesion_exp.cores import usable_cores
 from lesion_exp.privacy import redacted
 
 LARGEST_PATCH: Final = 1_000_000
@@ -47,10 +48,10 @@ _SHARED: Final[list[SourceState]] = []
 
 
 def system_metrics() -> dict[str, float]:
-    """The current use of CPUs (percent of all), memory and GPUs; memory in megabytes (10^6 bytes).
+    """Returns the current use of CPUs (percent of all), memory and GPUs; memory in megabytes (10^6 bytes).
 
     `system/process_memory_usage_megabytes` is the resident memory of this process and its loader workers.
-    The first call in a process gives 0 for the CPUs, since psutil measures between calls.
+    The first call in a process returns 0 for the CPUs, since psutil measures between calls.
     """
     memory = psutil.virtual_memory()
     values = {
@@ -68,7 +69,10 @@ def system_metrics() -> dict[str, float]:
 
 
 def gpu_readings() -> Iterator[tuple[int, float, float, float, float]]:
-    """For each NVIDIA GPU: index, used and total memory (MiB), utilisation (percent), power (watts); NaN if unknown."""
+    """Yields for each NVIDIA GPU index, used and total memory (MiB), utilisation (percent) and power (watts).
+
+    Unknown values are NaN.
+    """
     for row in nvidia_smi("index", "memory.used", "memory.total", "utilization.gpu", "power.draw"):
         index, *readings = row
         used, total, utilization, watts = (_number(reading) for reading in readings)
@@ -76,7 +80,7 @@ def gpu_readings() -> Iterator[tuple[int, float, float, float, float]]:
 
 
 def nvidia_smi(*columns: str) -> list[list[str]]:
-    """The output of nvidia-smi, a row for each GPU; empty on a machine without it."""
+    """Returns the output of nvidia-smi, a row for each GPU; empty on a machine without it."""
     if shutil.which("nvidia-smi") is None:
         return []
     command = ["nvidia-smi", f"--query-gpu={','.join(columns)}", "--format=csv,noheader,nounits"]
@@ -130,15 +134,15 @@ class MachineLoad:
 
 @dataclass(frozen=True)
 class SourceState:
-    """The commit that the package runs from; `commit` is empty outside a checkout."""
+    """The commit of the checkout from which the package runs; `commit` is empty outside a checkout."""
 
     commit: str
     dirty: bool
     patch: str | None
-    """Uncommitted changes of tracked files; None where there are none or they are larger than a megabyte."""
+    """Uncommitted changes of tracked files; None if there are none or they are larger than a megabyte."""
 
     def tags(self) -> dict[str, str]:
-        """The tags `git_commit` and `git_dirty`; none outside a checkout."""
+        """Returns the tags `git_commit` and `git_dirty`; none outside a checkout."""
         if not self.commit:
             return {}
         dirty = "true" if self.dirty else "false"
@@ -146,13 +150,13 @@ class SourceState:
 
 
 def environment(source: SourceState, num_threads: int, own_code: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The texts of the files below `environment/`, by name.
+    """Returns the texts of the files below `environment/`, by name.
 
-    `packages.txt`, `python.json` and `hardware.json`; from a checkout also `git.json` and, with uncommitted changes,
-    `changes.patch`; with code of the user's own also `own_code.json`.
+    The files are `packages.txt`, `python.json` and `hardware.json`; from a checkout also `git.json` and, with
+    uncommitted changes, `changes.patch`; with code of the user's own also `own_code.json`.
 
     Args:
-        source: the checkout that this package runs from.
+        source: the checkout from which this package runs.
         num_threads: PyTorch's number of threads.
         own_code: digests of the files of the user's packages, by name.
     """
@@ -171,7 +175,7 @@ def environment(source: SourceState, num_threads: int, own_code: Mapping[str, st
 
 
 def versions() -> dict[str, str]:
-    """The tags with the versions of this package and of PyTorch."""
+    """Returns the tags with the versions of this package and of PyTorch."""
     found = {}
     for name in ("lesion_exp", "torch"):
         with suppress(PackageNotFoundError):  # the package is not installed, only on the path
@@ -180,7 +184,7 @@ def versions() -> dict[str, str]:
 
 
 def version_differences(tags: Mapping[str, str], now: Mapping[str, str] | None = None) -> list[str]:
-    """The versions that differ between a run with `tags` and one with the tags `now`, in words.
+    """Returns a text for each version that differs between a run with `tags` and a run with the tags `now`.
 
     An example is `torch: 2.9.0 then, 2.10.0 now`. By default `now` are the versions of this process.
     """
@@ -194,7 +198,7 @@ def version_differences(tags: Mapping[str, str], now: Mapping[str, str] | None =
 
 
 def source_state(package_dir: Path | None = None) -> SourceState:
-    """The state of the checkout that contains the package; other repositories are not read.
+    """Returns the state of the checkout that contains the package; other repositories are not read.
 
     After `share_source_state`, it is the state at that time.
     """
@@ -232,7 +236,7 @@ def _packages() -> list[str]:
 
 
 def _head_of_metadata(package: Distribution) -> Message:
-    """The fields of a package's metadata, of which `package.metadata` also parses the description, each time."""
+    """Returns the fields of a package's metadata; `package.metadata` would parse the description as well."""
     text = package.read_text("METADATA") or package.read_text("PKG-INFO") or ""
     return HeaderParser().parsestr(text.partition("\n\n")[0])
 
@@ -258,7 +262,7 @@ def _hardware() -> dict[str, Any]:
         "cpu": model,
         "physical_cores": psutil.cpu_count(logical=False),
         "logical_cores": psutil.cpu_count(),
-        "usable_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else psutil.cpu_count(),
+        "usable_cores": usable_cores(),
         "instructions": flags,
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "gpus": gpus,

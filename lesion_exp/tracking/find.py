@@ -39,7 +39,7 @@ Later ones are larger, since the store sorts all runs again for each page."""
 
 
 def find_run(store: Store, spec: str) -> Run:
-    """Finds the run that `spec` names: an id, a unique prefix of one, `latest`, `best:<metric>`, or a registered alias.
+    """Returns the run that `spec` names: an id, a unique prefix of one, `latest`, `best:<metric>` or an alias.
 
     - `latest` is the run that started last. The runs of sweeps themselves, previews, comparisons, ensembles and
       imported predictions are ignored, here and for `best`.
@@ -71,22 +71,22 @@ def find_run(store: Store, spec: str) -> Run:
 
 
 def runs_where(store: Store, condition: str) -> Iterator[Run]:
-    """The runs of all experiments that match `condition` (MLflow's filter), the newest first."""
+    """Returns the runs of all experiments that match `condition` (MLflow's filter), the newest first."""
     return (_run(store, run) for run in _runs(store, condition))
 
 
 def find_tagged(store: Store, tags: Mapping[str, str]) -> Run | None:
-    """The newest run with all of `tags`; None if there is none."""
+    """Returns the newest run with all of `tags`; None if there is none."""
     return next(runs_where(store, " AND ".join(f"tags.`{name}` = '{value}'" for name, value in tags.items())), None)
 
 
 def find_finished(store: Store, job_hash: str) -> Iterator[Run]:
-    """The FINISHED runs of a job, the newest first."""
+    """Returns the FINISHED runs of a job, the newest first."""
     return runs_where(store, f"{_FINISHED} AND tags.job_hash = '{job_hash}'")
 
 
 def _runs(store: Store, condition: str = "", order: str = "attributes.start_time DESC") -> Iterator[MlflowRun]:
-    """The runs of all experiments that match `condition`, in an order in which equal ones are the newest first."""
+    """Yields the runs of all experiments that match `condition`, in an order in which equal ones are the newest first."""
     experiments = store.experiment_ids()
     token, size = None, _FIRST_PAGE
     while experiments:
@@ -153,7 +153,7 @@ def _best(store: Store, metric: str) -> Run:
 
 
 def _first_honest(ranked: Iterable[Run], name: str) -> Run | None:
-    """The first run that is not leaky; the first one if all are, None if there is none."""
+    """Returns the first run that is not leaky; the first one if all are, None if there is none."""
     best = None
     for run in ranked:
         best = best or run
@@ -165,7 +165,7 @@ def _first_honest(ranked: Iterable[Run], name: str) -> Run | None:
 
 
 def _ranked_by_metric(store: Store, name: str) -> Iterator[Run]:
-    """The FINISHED trained runs with a value of a metric, sorted by the store: the best first, then the newest.
+    """Yields the FINISHED trained runs with a value of a metric, sorted by the store: the best first, then the newest.
 
     All of them are read only for a metric that configs add, whose direction is in the runs' tags.
     """
@@ -180,7 +180,7 @@ def _ranked_by_metric(store: Store, name: str) -> Iterator[Run]:
 
 
 def _has(run: MlflowRun, name: str) -> bool:
-    """Whether `run` was trained and has a value of a metric that is a number."""
+    """Returns whether `run` was trained and has a value of a metric that is a number."""
     return _is_trained(run) and not math.isnan(run.data.metrics.get(name, math.nan))
 
 
@@ -197,7 +197,7 @@ def _ranked_by_files(store: Store, name: str) -> list[Run]:
 
 
 def _mode(name: str, tags: Iterable[Mapping[str, str]]) -> str:
-    """The better direction of a metric; for one that configs add it is read from the `tags` of its runs."""
+    """Returns the better direction of a metric; for one that configs add it is read from the `tags` of its runs."""
     known_as = given_name(name)
     if entry_of(known_as) is not None:
         return mode_of(known_as)
@@ -242,7 +242,10 @@ def _by_alias(store: Store, spec: str) -> MlflowRun:
     name, version = versions[0]
     run_id = store.client.get_model_version(name, version).run_id
     if not run_id:
-        raise ConfigError(f"expected a model that a run made; version {version} of {name} was registered without one.")
+        raise ConfigError(
+            f"expected a registered model that comes from a run, got version {version} of {name}, which was registered "
+            f"without one; name the run by its id"
+        )
     return store.client.get_run(run_id)
 
 
@@ -261,7 +264,7 @@ def _line(run: MlflowRun) -> str:
 
 
 def count_test_set_reads(store: Store, data: DataFingerprint, split_hash: str) -> int:
-    """The number of reads of the test part of this split by runs of the store; labels may have changed since.
+    """Returns the number of reads of the test part of this split by runs of the store; labels may have changed since.
 
     The newest `COUNTED` runs are counted, and before them the reads that they had counted themselves: reads by several
     runs at the same moment may be counted once there.

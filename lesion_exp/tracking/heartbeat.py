@@ -1,4 +1,4 @@
-"""Heartbeats of runs: finds runs whose process has died, marks them, and removes what finished runs left behind."""
+"""Heartbeats of runs: finds and marks runs whose process has died, and removes the live folders of finished runs."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ _RUN_ID: Final = re.compile("[0-9a-f]{32}")
 
 
 def now_text() -> str:
-    """The time as the heartbeat tag stores it, seconds since 1970."""
+    """Returns the time as the heartbeat tag stores it, seconds since 1970."""
     return f"{time.time():.0f}"
 
 
 def is_dead(store: Store, run: MlflowRun) -> bool:
-    """Whether a run is marked RUNNING although its process is gone; False for runs without a heartbeat.
+    """Returns whether a run is marked RUNNING although its process is gone; False for runs without a heartbeat.
 
-    If the lock of the process can be tested on this machine, that decides, else the age of the heartbeat.
+    The lock of the process decides if it can be tested on this machine, else the age of the heartbeat.
     """
     beat = run.data.tags.get(HEARTBEAT_TAG)
     if run.info.status != "RUNNING" or beat is None:
@@ -73,8 +73,8 @@ def mark_dead_runs(store: Store) -> list[str]:
 def clear_finished(store: Store) -> list[str]:
     """Removes the live folders of finished runs whose process was killed before it removed them; returns their ids.
 
-    Their checkpoints are among their artifacts by then. Folders stay that a process holds, that contain data to be
-    uploaded, or whose run is in another store or can be resumed.
+    Their checkpoints are among their artifacts by then. A folder is kept if a process holds it, if it contains data to
+    be uploaded, or if its run is in another store or can be resumed.
     """
     waiting = {
         folder.name: folder
@@ -113,7 +113,7 @@ def _mark_killed(store: Store, run: MlflowRun) -> bool:
         store.put_artifact(run_id, run.info.artifact_uri, log_file, LOG_FILE)
     beat = float(run.data.tags[HEARTBEAT_TAG])
     store.client.set_terminated(run_id, "KILLED", end_time=int(beat * 1000))
-    log.warning("Run %s has had no heartbeat since %s: marked KILLED.", run_id, time.ctime(beat))
+    log.warning("Run %s has had no heartbeat since %s and is marked KILLED.", run_id, time.ctime(beat))
     return True
 
 

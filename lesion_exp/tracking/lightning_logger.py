@@ -14,7 +14,7 @@ from lesion_exp.tracking.run import TrackedRun
 
 
 def last_step(trainer: pl.Trainer) -> int:
-    """The last training step, from 0, at which Lightning logs the metrics of an epoch that ends."""
+    """Returns the last training step, counted from 0, at which Lightning logs the metrics of an epoch that ends."""
     return max(trainer.global_step - 1, 0)
 
 
@@ -70,7 +70,7 @@ class TrackingLogger(Logger):
         """Does nothing, since the whole config is logged when the run starts."""
 
     def save(self) -> None:
-        """Flushes to the disk what the run has not uploaded yet."""
+        """Flushes the data that the run has not uploaded yet to the disk."""
         if self._run:
             self._run.sync()
 

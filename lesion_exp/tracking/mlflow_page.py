@@ -101,7 +101,7 @@ class PageWithScript:
 
 
 def first_visit_script(experiment_id: str) -> str:
-    """A script with default views for a browser that has stored none; the bare address opens the experiment."""
+    """Returns a script with default views for a browser that has stored none. The bare address opens the experiment."""
     return _SCRIPT % {
         "view": _literal(view_state()),
         "run": _literal(run_chart_state()),
@@ -114,13 +114,13 @@ def first_visit_script(experiment_id: str) -> str:
 
 
 def with_script(page: bytes, script: str) -> bytes:
-    """An HTML page with `script` before its other scripts; other content is unchanged."""
+    """Returns an HTML page with `script` before its other scripts; other content is returned unchanged."""
     head, found, rest = page.partition(b"<head>")
     return head + found + b"<script>" + script.encode() + b"</script>" + rest if found else page
 
 
 def _literal(value: Any) -> str:
-    """A value as JavaScript within HTML."""
+    """Returns a value as JavaScript within HTML."""
     return json.dumps(value).replace("<", "\\u003c")
 
 

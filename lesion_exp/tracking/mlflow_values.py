@@ -1,4 +1,6 @@
-"""What MLflow accepts: flat parameters of a nested config, names of metrics, and one value of a metric per step."""
+"""Converts values to those that MLflow accepts: flat parameters, names of metrics, and one value of a metric per
+step.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,7 @@ _DIGEST_LENGTH: Final = 16
 
 
 class MetricPoints:
-    """Selects the metrics of a step that become points: a metric has one value per step, and its steps increase.
+    """Selects the metrics of a step that are logged, so that a metric has one value per step and its steps increase.
 
     `reached` maps each metric of a resumed run to its last step. Instances are thread-safe.
     """
@@ -44,7 +46,7 @@ class MetricPoints:
         self._mutex = threading.Lock()
 
     def new(self, values: Mapping[str, float], step: int) -> dict[str, float]:
-        """The metrics, under names that MLflow accepts, that have no value at this step or a later one yet.
+        """Returns the metrics that have no value at this step or a later one, under names that MLflow accepts.
 
         A resumed run repeats the steps after its last checkpoint; the values of the first time are kept.
         """
@@ -69,9 +71,9 @@ class MetricPoints:
 
 
 def _from_first_odd_part(key: str) -> str:
-    """The name of a metric from the first part between slashes that MLflow refuses, such as a class `../x`.
+    """Returns the name of a metric from the first part between slashes that MLflow refuses, such as a class `../x`.
 
-    It is the whole name if that is only too long.
+    The result is the whole name if it is only too long.
     """
     parts = key.split("/")
     first = next((place for place, part in enumerate(parts) if allowed_name(part) != part), 0)
@@ -79,17 +81,17 @@ def _from_first_odd_part(key: str) -> str:
 
 
 def last_steps(client: MlflowClient, run_id: str) -> dict[str, int]:
-    """The last step of each metric in the store."""
+    """Returns the last step of each metric in the store."""
     return {name: max(known_steps(client, run_id, name)) for name in client.get_run(run_id).data.metrics}
 
 
 def known_steps(client: MlflowClient, run_id: str, name: str) -> set[int]:
-    """The steps at which a metric of a run has a value in the store."""
+    """Returns the steps at which a metric of a run has a value in the store."""
     return {int(point.step) for point in client.get_metric_history(run_id, name)}
 
 
 def flat_params(config: Mapping[str, Any]) -> dict[str, str]:
-    """Flattens a config to texts by `group.key`: lists as JSON, `null`, `true` and `false` as in YAML.
+    """Returns a config as texts by `group.key`: lists as JSON, `null`, `true` and `false` as in YAML.
 
     A mapping with keys that MLflow refuses becomes one JSON text. A value that is too long for MLflow is replaced by a
     reference to the config artifact, with a warning. Secrets and the home folder are removed.
@@ -110,7 +112,7 @@ def flat_params(config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def allowed_name(name: str) -> str:
-    """Converts `name` to a metric name that MLflow accepts; different names stay different, most stay unchanged.
+    """Returns `name` as a metric name that MLflow accepts. Different names stay different, and most stay unchanged.
 
     Each character that MLflow refuses is replaced by its Unicode number in hexadecimal digits, such as `_x28_`. A name
     that is too long is cut, and ends with a digest of the whole name.
@@ -123,7 +125,7 @@ def allowed_name(name: str) -> str:
 
 
 def given_name(name: str) -> str:
-    """The inverse of `allowed_name`, except for names that were cut."""
+    """Returns the inverse of `allowed_name`, except for names that were cut."""
     return _ESCAPE.sub(lambda found: chr(int(found[1], 16)), name)
 
 

@@ -41,9 +41,9 @@ def register(run: Run, model: str, name: str | None, alias: str | None, tags: Ma
     Args:
         run: a finished run.
         model: the artifact folder of its MLflow model.
-        name: of the registered model; None is the name of the run's experiment.
-        alias: set to this version, if given.
-        tags: of a new version.
+        name: name of the registered model; None is the name of the run's experiment.
+        alias: alias that is set to this version, if given.
+        tags: tags of a new version.
 
     Raises:
         ConfigError: MLflow or `run=` would not understand the name or the alias.
@@ -79,7 +79,7 @@ def register(run: Run, model: str, name: str | None, alias: str | None, tags: Ma
 
 
 def _version_of(run: Run, name: str) -> str | None:
-    """The newest version of the model `name` that belongs to `run`."""
+    """Returns the newest version of the model `name` that belongs to `run`."""
     quote = '"' if "'" in name else "'"
     found = run.store.client.search_model_versions(f"name = {quote}{name}{quote} and run_id = '{run.run_id}'")
     return max((str(version.version) for version in found), key=int, default=None)

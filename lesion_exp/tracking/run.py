@@ -39,11 +39,11 @@ _PATIENCE_SECONDS: Final = 30.0
 class TrackedRun(RunWriter):
     """An active run, a context manager: leaving the block sets the run's final status.
 
-    Calls that log return at once: they write to a spool in the run's live folder. A thread uploads the spool every
-    `flush_seconds`, or when `flush_every` entries wait, and renews the heartbeat. So training continues while a server
-    is unavailable, and data that are not uploaded at the end of the run wait for the verb `sync`. Another thread logs
-    the machine's load every `system_metrics_seconds` (0: never). Messages of Python's `logging` become the artifact
-    `log.txt`.
+    Calls that log return at once, because they write to a spool in the run's live folder. A thread uploads the spool
+    every `flush_seconds`, or when `flush_every` entries wait, and renews the heartbeat. So training continues while a
+    server is unavailable, and data that are not uploaded at the end of the run wait for the verb `sync`. Another thread
+    logs the machine's load every `system_metrics_seconds` (0: never). Messages of Python's `logging` become the
+    artifact `log.txt`.
     """
 
     def __init__(
@@ -128,7 +128,8 @@ class TrackedRun(RunWriter):
             spool = Spool(store.live / run_id / SPOOL_DIR)
         except SpoolHeld as error:
             raise ConfigError(
-                f"expected a run on which no process works, but another process holds {run_id}"
+                f"expected a run on which no process works, but another process holds {run_id}; wait until it ends, "
+                f"and try again"
             ) from error
         try:
             upload_remaining(store, known, spool)
@@ -158,7 +159,7 @@ class TrackedRun(RunWriter):
             self._uploader.wake()
 
     def log_params(self, params: Mapping[str, Any]) -> None:
-        """Logs a nested config as parameters `group.key`; in a resumed run only those that it does not have.
+        """Logs a nested config as parameters `group.key`; in a resumed run only the parameters that it does not have.
 
         A parameter of the run keeps its value, with a warning if the new one differs: MLflow does not change
         parameters.
@@ -178,7 +179,7 @@ class TrackedRun(RunWriter):
         self.log_params({name: text for name, text in flat.items() if name not in self.params_at_start})
 
     def has_file(self, artifact_path: str) -> bool:
-        """Whether the run was resumed and has the artifact `artifact_path` already."""
+        """Returns whether the run was resumed and has the artifact `artifact_path` already."""
         return self.resumed and fetch_artifact(self.store, self.run_id, self.artifact_uri, artifact_path) is not None
 
     def write_log(self, text: str) -> None:
@@ -224,7 +225,9 @@ class TrackedRun(RunWriter):
             raise
 
     def sync(self) -> None:
-        """Flushes to the disk what is not uploaded yet; to be called before a later checkpoint is saved."""
+        """Flushes the data that are not uploaded yet to the disk. It has to be called before a later checkpoint is
+        saved.
+        """
         self._spool.sync()
 
     def finish(self, status: Status) -> None:
@@ -311,7 +314,7 @@ class TrackedRun(RunWriter):
 
 
 def status_after(error: BaseException) -> Status:
-    """KILLED if the process was stopped (Ctrl-C, SIGTERM, SystemExit), FAILED for other errors.
+    """Returns KILLED if the process was stopped (Ctrl-C, SIGTERM, SystemExit), FAILED for other errors.
 
     Lightning turns Ctrl-C into SystemExit(1), and SIGTERM into a subclass of SystemExit.
     """

@@ -1,4 +1,4 @@
-"""What MLflow's page shows of a run: its name, the tags of the columns, its description."""
+"""The texts about a run in MLflow's page: its name, the tags of the columns, and its description."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ LEAKS_TAG: Final = "leaks"
 OVER_SEEDS_TAG: Final = "over seeds"
 """Tag of the cells of a sweep with the result of their choice over all seeds and folds."""
 CHOICE_TAG: Final = "choice"
-"""Tag of the cells of a sweep with what they set except seeds and folds, for grouping in MLflow."""
+"""Tag of the cells of a sweep with the values that they set, except seeds and folds, for grouping in MLflow."""
 CHOICES: Final = ("dataset", "backbone", "sampler", "loss")
 """Config groups whose option is a tag of the run and a column of the table of runs."""
 
 
 def run_name(choices: Mapping[str, str], seed: int, fold: int | None = None) -> str:
-    """The name of a run by its config groups: `ham10000 resnet18 weighted focal s1`, or `... fold 2 s1`."""
+    """Returns the name of a run by its config groups: `ham10000 resnet18 weighted focal s1`, or `... fold 2 s1`."""
     folded = [] if fold is None else [f"fold {fold}"]
     return " ".join([*(choices[group] for group in CHOICES if group in choices), *folded, f"s{seed}"])
 
 
 def choice_tags(choices: Mapping[str, str]) -> dict[str, str]:
-    """The tags with the options that the table of runs shows as columns."""
+    """Returns the tags with the options that the table of runs shows as columns."""
     return {group: choices[group] for group in CHOICES if group in choices}
 
 
 def score_tags(metrics: Mapping[str, float], leaky: bool) -> dict[str, str]:
-    """The tags with the scores among `metrics` for the table of runs, and a mark if the run is leaky."""
+    """Returns the tags with the scores among `metrics` for the table of runs, and a mark if the run is leaky."""
     scores = {tag: f"{metrics[name]:.3f}" for name, tag in SCORE_TAGS.items() if name in metrics}
     return {**scores, **({LEAKS_TAG: "yes"} if leaky else {})}
 
@@ -44,15 +44,15 @@ def description(
     warnings: Sequence[str] = (),
     links: Sequence[str] = (),
 ) -> dict[str, str]:
-    """The tag with a run's description in markdown: links, warnings, results, the title and the numbers of images.
+    """Returns the tag with a run's description in markdown: links, warnings, results, title and numbers of images.
 
     MLflow's page shows about five lines and hides the rest behind a link, so each block is one line. It lays a fading
     layer over the lines from the third on, which takes the clicks, so the links are in the first line.
 
     Args:
-        title: what was trained.
+        title: a text about what was trained.
         counts: for each part (`train`, `val`, `test`) its numbers of `images`, `lesions` and so on.
-        metrics: results of the run; those of the test part are shown, else those of the best epoch.
+        metrics: results of the run; the results of the test part are shown, else those of the best epoch.
         warnings: sentences in bold type.
         links: see `artifact_link`.
     """
@@ -78,12 +78,12 @@ def description(
 
 
 def artifact_link(title: str, experiment_id: str, run_id: str, path: str) -> str:
-    """A link to an artifact of a run in MLflow's page, which shows it as large as possible."""
+    """Returns a link to an artifact of a run in MLflow's page, which shows it as large as possible."""
     return f"[{title}](#/experiments/{experiment_id}/runs/{run_id}/artifacts/{quote(path)})"
 
 
 def artifact_picture(title: str, run_id: str, path: str) -> str:
-    """A picture from the artifacts of a run for a description; it should be at most 750 pixels wide.
+    """Returns a picture from the artifacts of a run for a description; it should be at most 750 pixels wide.
 
     MLflow's page does not show pictures that are embedded in text (`data:`), but those of its own server. The address
     is relative, so that it is valid on every server.

@@ -1,4 +1,4 @@
-"""Whether an embedded store has the runs that a command names, read without MLflow, whose import takes seconds."""
+"""Checks that an embedded store has the runs that a command names, without MLflow, whose import takes seconds."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from lesion_exp.privacy import without_secrets
 ORIGIN_TAG: Final = "bundle_run_id"
 """Tag of an imported run with its id in the store where it was trained."""
 SHORTEST_PREFIX: Final = 4
-"""Number of letters with which the beginning of an id names a run, or a sweep."""
+"""Smallest number of characters with which the beginning of an id names a run, or a sweep."""
 RECENT: Final = 200
-"""Runs among which those with a similar name are looked for, the latest ones."""
+"""Number of the latest runs among which similar names are searched."""
 _ACTIVE: Final = (
     "runs JOIN experiments USING (experiment_id) WHERE runs.lifecycle_stage = 'active' "
     "AND experiments.lifecycle_stage = 'active'"
@@ -38,7 +38,7 @@ _LATEST_SWEEPS: Final = (
 
 
 class KnownRun(NamedTuple):
-    """What a message says of a run."""
+    """The facts about a run that a message shows."""
 
     run_id: str
     status: str
@@ -48,21 +48,21 @@ class KnownRun(NamedTuple):
 def check_names(database: Path, names: Sequence[str]) -> None:
     """Checks that each of `names` may name a run of the embedded store in `database`; nothing is created or changed.
 
-    `find_run` decides what a name means. It alone judges `best:METRIC`, files, models, and all names if the database
-    cannot be read at this moment.
+    `find_run` decides what a name means. This function leaves `best:METRIC`, files and models to it, and all names if
+    the database cannot be read at the moment.
 
     Args:
         database: an SQLite file of MLflow, which need not exist.
-        names: what the user typed after `run=`.
+        names: the names that the user typed after `run=`.
 
     Raises:
-        ConfigError: the store has no run, or none with that name.
+        ConfigError: the store has no run, or no run with that name.
     """
     wanted = [part.strip() for name in names for part in name.removeprefix("folds:").strip("[]").split(",")]
     wanted = [name for name in wanted if not os.path.isfile(os.path.expanduser(name))]  # noqa: PTH111, PTH113 - never raise
     if wanted and not database.exists():
         raise ConfigError(no_run(f"sqlite:///{database}"))
-    with suppress(sqlite3.Error), closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=1)) as store:
+    with suppress(sqlite3.Error), closing(read_only(database)) as store:
         for name in wanted:
             if not store.execute(f"SELECT 1 FROM {_ACTIVE} LIMIT 1").fetchone():
                 raise ConfigError(no_run(f"sqlite:///{database}"))
@@ -88,7 +88,7 @@ def check_sweep(database: Path, name: str) -> None:
         return
     if database.exists():
         try:
-            with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=1)) as store:
+            with closing(read_only(database)) as store:
                 given = {"name": name, "length": len(name), "origin": ORIGIN_TAG}
                 if len(name) >= SHORTEST_PREFIX and store.execute(_IS_NAMED, given).fetchone():
                     return
@@ -114,27 +114,32 @@ def unknown_sweep(uri: str, name: str, num_matches: int, sweeps: Sequence[tuple[
     )
 
 
+def read_only(database: Path, timeout: float = 1.0) -> sqlite3.Connection:
+    """Returns a connection to `database` that changes nothing; it waits `timeout` seconds for a writer."""
+    return sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True, timeout=timeout)
+
+
 def no_run(uri: str) -> str:
-    """The message about a store without any run."""
+    """Returns the message about a store without any run."""
     return (
         f"expected a run in {without_secrets(uri)}; it has none yet. Train one, give the command in the folder of the "
-        f"project that has one (or paths.root=DIR), or check tracking.uri."
+        f"project that has the run (or set paths.root=DIR), or check tracking.uri."
     )
 
 
 def unknown_run(uri: str, name: str, recent: Sequence[KnownRun]) -> str:
-    """The message about `name`, which names no run of the store at `uri`.
+    """Returns the message about `name`, which names no run of the store at `uri`.
 
     Args:
         uri: address of the store.
-        name: what the user typed.
+        name: the name that the user typed.
         recent: the latest runs of the store, the newest first.
     """
     named = [run for run in recent if run.name == name]
     ids = {run.run_id[: max(len(name), SHORTEST_PREFIX)]: run for run in recent}
     near = named or [ids[match] for match in difflib.get_close_matches(name.lower(), ids, cutoff=0.7)] or recent[:5]
     listed = first_cases("  ".join(run) for run in near) or "  none yet"
-    title = "Runs of that name" if named else "Runs that come near" if near != recent[:5] else "The latest runs"
+    title = "Runs of that name" if named else "Similar ids" if near != recent[:5] else "The latest runs"
     return (
         f"expected a run id, a prefix of at least {SHORTEST_PREFIX} letters, latest, best:<metric> or a registered "
         f"alias; got {name!r}. {title} in {without_secrets(uri)}:\n{listed}"

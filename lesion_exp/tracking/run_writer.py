@@ -41,7 +41,7 @@ _OWN_HANDLERS: Final = ("pytorch_lightning", "lightning_fabric", "lightning.pyto
 
 
 class RunWriter:
-    """Writes to a run, also to one that has ended; artifact paths are relative, such as `curves/roc_test.png`."""
+    """Writes to a run, which may have ended; artifact paths are relative, such as `curves/roc_test.png`."""
 
     def __init__(self, store: Store, run_id: str, artifact_uri: str) -> None:
         self.store = store
@@ -50,7 +50,7 @@ class RunWriter:
 
     @staticmethod
     def of(run: Run) -> RunWriter:
-        """A writer for an existing run."""
+        """Returns a writer for an existing run."""
         return RunWriter(run.store, run.run_id, run.artifact_uri)
 
     def log_file(self, path: Path, artifact_path: str) -> None:
@@ -72,7 +72,7 @@ class RunWriter:
 
     @contextmanager
     def new_file(self, artifact_path: str) -> Iterator[Path]:
-        """A path to write to; the file is saved as `artifact_path` when the block ends without error."""
+        """Yields a path to write to; the file is saved as `artifact_path` when the block ends without error."""
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / PurePosixPath(artifact_path).name
             yield path
@@ -99,7 +99,7 @@ class RunWriter:
         return str(self.store.client.get_run(self.run_id).info.run_name or "")
 
     def footer(self, about: str) -> str:
-        """The footer of a picture: the run's name, the beginning of its id, and what the picture is about."""
+        """Returns the footer of a picture: the run's name, the beginning of its id, and what the picture is about."""
         return f"run {self.name} ({self.run_id[:8]}), {about}"
 
     def log_figure(self, figure: Figure, artifact_path: str, about: str) -> None:
@@ -107,8 +107,8 @@ class RunWriter:
 
         Args:
             figure: any figure.
-            artifact_path: ends with `.png`.
-            about: such as "test part".
+            artifact_path: a path that ends with `.png`.
+            about: what the figure shows, such as "test part".
         """
         with self.new_file(artifact_path) as path:
             save_figure(figure, path, self.footer(about))
@@ -127,9 +127,9 @@ class RunWriter:
 
         Args:
             table: a row for each image.
-            name: of the data set.
-            fingerprint: identifies the data; MLflow stores 36 characters of it.
-            source: where the data come from.
+            name: name of the data set.
+            fingerprint: digest of the data, of which MLflow stores 36 characters.
+            source: the place from which the data come.
             context: how the run uses the data.
             profile: further facts, such as the number of images per class.
         """
@@ -170,7 +170,7 @@ class RunWriter:
             self.store.client.log_batch(self.run_id, metrics=batch, synchronous=True)
 
     def read_text(self, artifact_path: str) -> str | None:
-        """A text among the artifacts of the run; None if there is none."""
+        """Returns a text among the artifacts of the run; None if there is no such artifact."""
         path = fetch_artifact(self.store, self.run_id, self.artifact_uri, artifact_path)
         return path.read_text(encoding="utf-8") if path else None
 
@@ -199,7 +199,7 @@ def save_figure(figure: Figure, path: Path, footer: str) -> None:
     if layout is not None:
         layout.execute(figure)
     figure.set_layout_engine(None)  # keeps the layout; with a placeholder ("none"), savefig would draw everything twice
-    for legend in figure.legends:  # would otherwise move with the edge of the picture, down to the footer
+    for legend in figure.legends:  # otherwise they would move with the edge of the picture, down to the footer
         legend.set_bbox_to_anchor((0, 0, 1, 1), figure.transFigure)
     drawn = figure.get_tightbbox()
     below = (min(drawn.y0, 0.0) - _FOOTER_GAP) / figure.get_figheight()
@@ -211,7 +211,7 @@ def save_figure(figure: Figure, path: Path, footer: str) -> None:
 
 
 def dataset_input(dataset: Mapping[str, str], context: str) -> DatasetInput:
-    """The data set of a run as an entity of MLflow; `context` says how the run used it."""
+    """Returns the data set of a run as an entity of MLflow; `context` says how the run used it."""
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
     return DatasetInput(Dataset(**dataset), [InputTag("mlflow.data.context", context)])
@@ -221,7 +221,7 @@ class RedactingFormatter(logging.Formatter):
     """Formats a record with its traceback, without secrets."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record as a text."""
+        """Returns the record as a text."""
         return redacted(super().format(record))
 
 

@@ -1,4 +1,4 @@
-"""The spool of a run: a queue on disk of what the run has to upload to its store."""
+"""The spool of a run: a queue on disk of the data that the run has to upload to its store."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SPOOL_DIR: Final = "spool"
 LOCK_FILE: Final = "lock"
 """Name of the lock beside it, held by the process that works on the run or uploads its spool."""
 LARGEST_SEGMENT: Final = 4_000_000
-"""Largest journal file, bytes; an interrupted upload begins again at the start of one."""
+"""Largest size of a journal file in bytes; an interrupted upload begins again at the start of a file."""
 _HEADER: Final = "run.json"
 _REFUSED: Final = "refused.jsonl"
 
@@ -35,9 +35,9 @@ class SpoolHeld(Exception):  # noqa: N818  (a state, not an error)
 class Spool:
     """A queue of entries in a folder, in journal files of JSON lines. Instances are thread-safe.
 
-    An entry is in a file when `add` returns, so neither a lost connection nor `kill -9` loses it; `sync` protects it
-    against a power cut, too. Entries are taken from the front, and a journal file is removed once all of its entries
-    are taken: after a kill, part of one file is uploaded again, which does not change anything in MLflow.
+    An entry is in a file when `add` returns, so neither a lost connection nor `kill -9` loses it; `sync` also protects
+    it against a power cut. Entries are taken from the front, and a journal file is removed once all of its entries are
+    taken. After a kill, part of one file is uploaded again, which does not change anything in MLflow.
 
     Raises:
         SpoolHeld: another process holds the spool.
@@ -71,7 +71,7 @@ class Spool:
         return sum(1 for _ in _lines(path)) if path.exists() else 0
 
     def last_written(self) -> float:
-        """The time of the last waiting entry, seconds since 1970; 0 if none waits."""
+        """Returns the time of the last waiting entry, seconds since 1970; 0 if no entry waits."""
         return max((path.stat().st_mtime for path in self._segments()), default=0.0)
 
     def describe(self, header: dict[str, str]) -> None:
@@ -100,11 +100,11 @@ class Spool:
         self.add("file", path=artifact_path, copy=copy.name)
 
     def file(self, entry: Entry) -> Path:
-        """The copy of the file of an entry."""
+        """Returns the path of the copy of the file of an entry."""
         return self.folder / "files" / str(entry["copy"])
 
     def front_bytes(self) -> int:
-        """The size in bytes of the file at the front of the queue; 0 for another kind of entry."""
+        """Returns the size in bytes of the file at the front of the queue; 0 for another kind of entry."""
         with self._mutex:
             first = self._ahead[0] if self._ahead else None
         try:
@@ -113,7 +113,7 @@ class Spool:
             return 0
 
     def peek(self, count: int) -> list[Entry]:
-        """The next entries, at most `count`; they stay in the queue until `take`."""
+        """Returns the next entries, at most `count`; they stay in the queue until `take`."""
         with self._mutex:
             while len(self._ahead) < count and (line := self._next_line()) is not None:
                 self._ahead.append(json.loads(line))
@@ -209,7 +209,7 @@ class Spool:
 
 
 def read_header(folder: Path) -> dict[str, str] | None:
-    """The header that `Spool.describe` wrote; None if there is no spool in `folder`."""
+    """Returns the header that `Spool.describe` wrote; None if there is no spool in `folder`."""
     try:
         header: dict[str, str] = json.loads((folder / _HEADER).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -231,6 +231,6 @@ def _append(file: IO[bytes], line: bytes) -> None:
 
 
 def _lines(path: Path) -> Iterator[bytes]:
-    """The complete lines of a journal; a killed process may have left an incomplete one at the end."""
+    """Yields the complete lines of a journal; a killed process may have left an incomplete line at the end."""
     with path.open("rb") as file:
         yield from (line for line in file if line.endswith(b"\n"))

@@ -58,7 +58,7 @@ class Store:
     """Folder that the database still records for artifacts that are in `artifacts` now."""
 
     def experiment_id(self, name: str) -> str:
-        """The id of the experiment `name`, which is created if necessary, with the views of `view.view_tags`.
+        """Returns the id of the experiment `name`, which is created if necessary, with the views of `view.view_tags`.
 
         Raises:
             ConfigError: an experiment of that name was deleted, which blocks the name.
@@ -84,7 +84,7 @@ class Store:
         return str(found.experiment_id)
 
     def experiment_ids(self) -> list[str]:
-        """The ids of all experiments that are not deleted."""
+        """Returns the ids of all experiments that are not deleted."""
         ids: list[str] = []
         token = None
         while True:
@@ -95,7 +95,7 @@ class Store:
                 return ids
 
     def artifact_dir(self, artifact_uri: str) -> Path | None:
-        """The folder of a run's artifacts on this machine; None if they are on a server."""
+        """Returns the folder of a run's artifacts on this machine; None if they are on a server."""
         path = local_path(artifact_uri)
         if path and self.artifacts and self.moved_from and path.is_relative_to(self.moved_from):
             return self.artifacts / path.relative_to(self.moved_from)
@@ -155,7 +155,7 @@ def open_store(uri: str | None, root: Path, live: Path | None = None) -> Store:
 
 
 def embedded_database(uri: str | None, root: Path) -> Path | None:
-    """The SQLite file of the store that `open_store(uri, root)` opens; None if it is a server or another database.
+    """Returns the SQLite file of the store that `open_store(uri, root)` opens; None for a server or another database.
 
     Raises:
         ConfigError: the URI of an SQLite store names no file.
@@ -167,7 +167,7 @@ def embedded_database(uri: str | None, root: Path) -> Path | None:
 
 
 def _asked(uri: str | None) -> tuple[str, str]:
-    """The address that the user gives, empty if none, and the key or variable that says so."""
+    """Returns the address that the user gives, empty if there is none, and the key or variable that contains it."""
     return (uri, "tracking.uri") if uri else (os.environ.get(URI_VARIABLE, ""), URI_VARIABLE)
 
 
@@ -185,7 +185,7 @@ def quiet_mlflow() -> None:
         "MLFLOW_LOGGING_LEVEL": "WARNING",
         "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-        "MLFLOW_UV_AUTO_DETECT": "false",  # the project files of the current folder do not belong into a model's folder
+        "MLFLOW_UV_AUTO_DETECT": "false",  # the project files of the current folder do not belong in a model's folder
         "GIT_PYTHON_REFRESH": "quiet",
     }.items():
         os.environ.setdefault(name, value)
@@ -208,7 +208,7 @@ def _open_sqlite(database: Path, root: Path, live: Path) -> Store:
 
 
 def _sqlite_path(uri: str, key: str) -> Path:
-    """The file of an SQLite URI, as SQLAlchemy reads it; options after `?` are ignored."""
+    """Returns the file of an SQLite URI, as SQLAlchemy reads it; options after `?` are ignored."""
     path, _, options = uri.partition(":")[2].removeprefix("///").partition("?")
     if not uri.partition(":")[2].startswith("///") or path in ("", ":memory:") or path.startswith("file:"):
         raise ConfigError(
@@ -216,7 +216,7 @@ def _sqlite_path(uri: str, key: str) -> Path:
             f"got {uri!r}, which names none."
         )
     if options:
-        log.warning("the options %s of %s are ignored: the store sets its own", options, key)
+        log.warning("the options %s of %s are ignored, because the store sets its own", options, key)
     return Path(path).expanduser().resolve()
 
 
@@ -225,7 +225,7 @@ def _refusal(uri: str, key: str, scheme: str) -> str:
     if scheme in ("", "file"):
         folder = (local_path(uri) or Path(uri)).expanduser().resolve()
         return (
-            f"expected {known} in {key}; got {uri!r}, a plain folder, in which MLflow keeps no runs any more. "
+            f"expected {known} in {key}; got {uri!r}, a plain folder, in which MLflow no longer stores runs. "
             f"Use sqlite:///{folder}/mlflow.db, or leave {key} out for the store of this project."
         )
     return f"expected {known} in {key}; got {without_secrets(uri)!r}. Leave it out for the store of this project."
@@ -261,9 +261,9 @@ def check_server(uri: str, key: str) -> MlflowClient:
             client.search_experiments(max_results=1)
     except MlflowException as error:
         raise ConfigError(
-            f"expected an MLflow server at {without_secrets(uri)} ({key}) that lets you in; it says: "
+            f"expected an MLflow server at {without_secrets(uri)} ({key}) that grants access; it says: "
             f"{without_secrets(str(error.message))[:500]}\nCheck the address, MLFLOW_TRACKING_USERNAME and "
-            "MLFLOW_TRACKING_PASSWORD or MLFLOW_TRACKING_TOKEN: jobs and ledgers keep no password."
+            "MLFLOW_TRACKING_PASSWORD or MLFLOW_TRACKING_TOKEN. Jobs and ledgers contain no password."
         ) from error
     return client
 
@@ -298,9 +298,9 @@ def check_database(uri: str, key: str) -> MlflowClient:
         raise ConfigError(_unreachable(uri, key, str(error))) from error
     except (sqlalchemy.exc.SQLAlchemyError, MlflowException) as error:
         raise ConfigError(
-            f"expected an MLflow database at {without_secrets(uri)} ({key}) that lets you in; it says: "
-            f"{without_secrets(str(error))[:500]}\nCheck user, password and name; jobs and ledgers keep neither user "
-            "nor password, MLFLOW_TRACKING_URI with the whole address of this database gives them again. "
+            f"expected an MLflow database at {without_secrets(uri)} ({key}) that grants access; it says: "
+            f"{without_secrets(str(error))[:500]}\nCheck user, password and the name of the database. Jobs and ledgers "
+            "contain neither user nor password, so set MLFLOW_TRACKING_URI to the whole address of this database. "
             "`mlflow db upgrade URI` brings the tables of an older MLflow up to date."
         ) from error
 

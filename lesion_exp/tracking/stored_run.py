@@ -29,7 +29,7 @@ TRAINING_KINDS: Final = ("train", PRETRAINING)
 PRETRAINING_TAG: Final = "pretraining"
 """Tag of a pretraining with the name of its method."""
 SEEN_TAG: Final = "seen_before"
-"""Tag of a run whose initial weights have seen images of its validation or test part: what they saw, in words."""
+"""Tag of a run whose initial weights have seen images of its validation or test part, with a text about them."""
 PARENT_TAG: Final = "mlflow.parentRunId"
 """Tag with the id of the run below which MLflow shows a run: for the cells of a sweep, the sweep's run."""
 MODES_TAG: Final = "metric_modes"
@@ -61,7 +61,7 @@ class Run:
     tags: dict[str, str]
 
     def results(self) -> dict[str, float]:
-        """The results of the run, `best/...` and `test/...`, with class names as in the data set.
+        """Returns the results of the run, `best/...` and `test/...`, with class names as in the data set.
 
         Results that are not metrics in MLflow are read from the files of its evaluation (see `result_in_files`).
         """
@@ -70,7 +70,7 @@ class Run:
         return {**results_of_test_part(self.fetch), **metrics}
 
     def result(self, name: str) -> float | None:
-        """The value of the metric `name`, or of a result in a file; None if the run has neither.
+        """Returns the value of the metric `name`, or of a result in a file; None if the run has neither.
 
         For results that newer runs store in files only, the file takes precedence over a metric of an older run, since
         later verbs may have updated the file.
@@ -82,12 +82,14 @@ class Run:
         return metric if found is None else found
 
     def fetch(self, path: str) -> Path | None:
-        """The path on this machine of the artifact `path`, a file or folder; None if the run has no such artifact."""
+        """Returns the path on this machine of the artifact `path`, a file or folder; None if the run does not have
+        it.
+        """
         return fetch_artifact(self.store, self.run_id, self.artifact_uri, path)
 
     @property
     def members(self) -> list[str]:
-        """The ids of the runs that it combines; empty for a run that was trained."""
+        """The ids of the runs that this run combines; empty for a run that was trained."""
         return [name for name in self.tags.get(MEMBERS_TAG, "").split(",") if name]
 
     @property
@@ -110,7 +112,7 @@ History = dict[str, list[Point]]
 
 
 def download_artifact(run: Run, path: str) -> Path:
-    """The path on this machine of the artifact `path`; from a server it is downloaded.
+    """Returns the path on this machine of the artifact `path`, which is downloaded from a server.
 
     Raises:
         DataError: the run has no artifact of that name.
@@ -126,7 +128,7 @@ def download_artifact(run: Run, path: str) -> Path:
 
 def _why_absent(run: Run, path: str) -> str:
     if run.status != "FINISHED":
-        return "A run that did not finish lacks what is written at its end; lesion-exp resume continues it."
+        return "A run that did not finish lacks the files that are written at its end; lesion-exp resume continues it."
     if path.startswith("predictions/test"):
         return (
             "A cell of a sweep evaluates the test part only with test=true; split.part=val reads the validation part."
@@ -135,7 +137,7 @@ def _why_absent(run: Run, path: str) -> str:
 
 
 def fetch_artifact(store: Store, run_id: str, artifact_uri: str, path: str) -> Path | None:
-    """See `download_artifact`; None if the run has no such artifact."""
+    """Returns the result of `download_artifact`; None if the run has no such artifact."""
     folder = store.artifact_dir(artifact_uri)
     if folder is not None:
         return folder / path if (folder / path).exists() else None
@@ -155,7 +157,7 @@ def fetch_artifact(store: Store, run_id: str, artifact_uri: str, path: str) -> P
 
 
 def artifact_names(run: Run) -> set[str]:
-    """The paths of all artifacts of `run`, without partial files that are being written."""
+    """Returns the paths of all artifacts of `run`, without partial files that are being written."""
     folder = run.store.artifact_dir(run.artifact_uri)
     if folder is not None:
         return {file.relative_to(folder).as_posix() for file in folder.rglob("*") if _is_kept(file)}
@@ -172,13 +174,13 @@ def _is_kept(file: Path) -> bool:
 
 
 def read_predictions(run: Run, part: str, *, with_unknown: bool = False) -> pd.DataFrame:
-    """The predictions table of the run on `part` (`val` or `test`).
+    """Returns the predictions table of the run on `part` (`val` or `test`).
 
     Images of classes that the network does not know are left out unless `with_unknown` is set.
 
     Raises:
         DataError: the run has no predictions of that part.
-        ConfigError: it has trained no classifier.
+        ConfigError: the run has not trained a classifier.
     """
     check_classifies(run, "predictions")
     table = pd.read_parquet(download_artifact(run, artifacts.predictions(part)))
@@ -189,18 +191,18 @@ def check_classifies(run: Run, wanted_for: str) -> None:
     """Checks that `run` has trained a classifier.
 
     Raises:
-        ConfigError: it is a pretraining, whose network has no head.
+        ConfigError: the run is a pretraining, whose network has no head.
     """
     if run.tags.get("kind") == PRETRAINING:
         raise ConfigError(
             f"expected a run that has trained a classifier, for {wanted_for}, got {run.run_id} ({run.name}), a "
-            f"pretraining by {run.tags.get(PRETRAINING_TAG)} without labels, which has none; train one that starts "
-            f"from its weights: lesion-exp train {_same_network(run)} backbone.weights=run:{run.run_id}"
+            f"pretraining by {run.tags.get(PRETRAINING_TAG)} without labels; train a classifier that starts from its "
+            f"weights: lesion-exp train {_same_network(run)} backbone.weights=run:{run.run_id}"
         )
 
 
 def _same_network(run: Run) -> str:
-    """What the command of `run` said of its data, image size and network, as words of a command."""
+    """Returns the overrides of `run` about data, image size and network, as words of a command."""
     kept = run.fetch(artifacts.OVERRIDES)
     given = [] if kept is None else kept.read_text(encoding="utf-8").splitlines()
     words = [text for text in given if text.split("=")[0].split(".")[0] in ("dataset", "backbone")]
@@ -213,7 +215,7 @@ def _same_network(run: Run) -> str:
 
 
 def read_history(run: Run, names: Collection[str] | None = None) -> History:
-    """The history of each metric of `run`, or of those of its metrics that are in `names`."""
+    """Returns the history of each metric of `run`, or of the metrics in `names`."""
     return {
         name: sorted(
             Point(point.step, point.value, point.timestamp)
@@ -225,17 +227,17 @@ def read_history(run: Run, names: Collection[str] | None = None) -> History:
 
 
 def may_be_in_files(name: str) -> bool:
-    """Whether `name` can be the name of a result in a file of an evaluation."""
+    """Returns whether `name` can be the name of a result in a file of an evaluation."""
     return _place(name) is not None
 
 
 def is_in_files_alone(name: str) -> bool:
-    """Whether newer runs store the result `name` in a file only, while older runs have a metric."""
+    """Returns whether newer runs store the result `name` in a file only, while older runs have a metric."""
     return not is_metric(name) and may_be_in_files(name)
 
 
 def result_in_files(fetch: Fetch, name: str) -> float | None:
-    """The result `name`, such as `isic/balanced_accuracy` or `test/average_precision/mel`; None if there is none."""
+    """Returns the result `name`, such as `isic/balanced_accuracy` or `test/average_precision/mel`; None if absent."""
     place = _place(name)
     if place is None:
         return None
@@ -244,7 +246,7 @@ def result_in_files(fetch: Fetch, name: str) -> float | None:
 
 
 def results_of_test_part(fetch: Fetch) -> dict[str, float]:
-    """All results of the test part by name, including those of sections such as `isic`."""
+    """Returns all results of the test part by name, including those of sections such as `isic`."""
     found = {f"{TEST}/{key}": value for key, value in _read(fetch, TEST, _PLAIN).items()}
     for section in SECTIONS:
         found |= {f"{section}/{key}": value for key, value in _read(fetch, TEST, section).items()}
@@ -252,7 +254,7 @@ def results_of_test_part(fetch: Fetch) -> dict[str, float]:
 
 
 def _place(name: str) -> tuple[str, str, str] | None:
-    """The folder below `evaluation`, the file name without its ending, and the key of the result `name`."""
+    """Returns the folder below `evaluation`, the file name without its ending, and the key of the result `name`."""
     first, _, rest = name.partition("/")
     if first in SECTIONS:
         return TEST, first, rest
@@ -266,7 +268,7 @@ def _place(name: str) -> tuple[str, str, str] | None:
 
 
 def _read(fetch: Fetch, folder: str, section: str) -> dict[str, float]:
-    """The values of a file by key, with the ends of their intervals as `KEY_low` and `KEY_high`."""
+    """Returns the values of a file by key, with the ends of their intervals as `KEY_low` and `KEY_high`."""
     path = fetch(f"{FOLDER}/{folder}/{section}.json")
     if path is None:
         return {}

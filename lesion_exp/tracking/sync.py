@@ -36,7 +36,7 @@ class Synced:
     reason: str = ""
 
     def line(self) -> str:
-        """The outcome as a line of text."""
+        """Returns the outcome as a line of text."""
         sent = (
             ", ".join(f"{number} {kind}" for kind, number in self.counts.items() if kind not in ("status", "untag"))
             or "nothing"
@@ -45,13 +45,15 @@ class Synced:
 
 
 def sync_runs(live: Path, connect: Callable[[str], Store], spec: str | None = None) -> list[Synced]:
-    """Uploads the spools in the folder `live`: all, or that of the run `spec` (an id or the beginning of one).
+    """Uploads the spools in the folder `live`, all or that of the run `spec`, and returns the outcome of each.
+
+    `spec` is an id or the beginning of an id.
 
     `connect` opens the store at the address in a spool, which has no user and password. An uploaded spool is removed.
     Data are neither lost nor duplicated by simultaneous calls or by a call that is killed.
 
     Raises:
-        ConfigError: `spec` matches no run, or several.
+        ConfigError: `spec` matches no run, or several runs.
     """
     folders = {folder.parent.name: folder for folder in sorted(live.glob(f"*/{SPOOL_DIR}")) if read_header(folder)}
     chosen = _choose(list(folders), spec, live) if spec else list(folders)

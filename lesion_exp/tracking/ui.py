@@ -30,7 +30,7 @@ _TAIL_LINES: Final = 15
 def ui_command(
     store: Store, experiment_id: str, host: str = "127.0.0.1", port: int = 5000
 ) -> tuple[list[str], dict[str, str]]:
-    """Arguments and environment of MLflow's server on the store: one process, without job runner and telemetry.
+    """Returns arguments and environment of MLflow's server: one process, without job runner and telemetry.
 
     Its page opens with the runs of an experiment. The address of the store is passed by the environment, since it may
     contain a password, and all users can see arguments.

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 LONGEST_PAUSE_SECONDS: Final = 30.0
 """Longest pause between two attempts while the store is unavailable."""
 SLOWEST_BYTES_A_SECOND: Final = 500_000
-"""Slowest upload of a file that is waited for at the end of a run; the rest is left to `sync`."""
+"""Slowest rate of an upload for which a run waits at its end; slower uploads are left to `sync`."""
 LARGEST_BATCH: Final[Mapping[str, int]] = {"metrics": 1000, "params": 100, "tags": 100}
 """The number of names with a value that MLflow accepts in one call."""
 SESSION_TAG: Final = "mlflow.sitting"
@@ -75,8 +75,8 @@ class Uploader:
     def finish(self, patience: float) -> bool:
         """Lets the thread upload the rest and close the spool; returns whether everything was uploaded.
 
-        A store that is unavailable already gets one more attempt, another one three. If there is no progress for
-        `patience` seconds plus the time that the current file may need, the thread is left running.
+        If the store is unavailable already there is one more attempt, otherwise there are three. If there is no
+        progress for `patience` seconds plus the time that the current file may need, the thread is left running.
         """
         self._ending.set()
         self._awake.set()
@@ -127,7 +127,7 @@ class Uploader:
         if self._away_since is None:
             self._away_since = time.monotonic()
             log.warning(
-                "The store of runs is unavailable; the run continues, and what it logs is kept in %s meanwhile: %s",
+                "The store of runs is unavailable; the run continues, and its data are kept in %s meanwhile: %s",
                 self._spool.folder,
                 error,
             )
@@ -135,17 +135,17 @@ class Uploader:
     def _note_back(self) -> None:
         if self._away_since is not None:
             log.warning(
-                "The store of runs is available again after %.0f s and has received all that was logged.",
+                "The store of runs is available again after %.0f s and has received all data.",
                 time.monotonic() - self._away_since,
             )
             self._away_since = None
 
 
 def upload_remaining(store: Store, run: MlflowRun, spool: Spool) -> Counter[str]:
-    """Uploads the spool of a process of `run` that is gone (see `upload`).
+    """Uploads the spool of a process of `run` that has ended; see `upload`.
 
-    A point of a metric is left out if the store has a value at its step. If the run has been resumed elsewhere since,
-    its status, tags and files are those of the later process, so that the older ones are left out as well.
+    A point of a metric is left out if the store has a value at its step. If the run has been resumed elsewhere in the
+    meantime, its status, tags and files are left out as well, since those of the later process are newer.
     """
     run_id = run.info.run_id
     header = read_header(spool.folder) or {}
@@ -187,14 +187,14 @@ def upload(
     such as a file that is too large, is set aside with an error in the log.
 
     Args:
-        store: of the run.
-        run_id: of the run.
-        artifact_uri: of the run.
-        spool: of the run, held by this process.
+        store: the store of the run.
+        run_id: the id of the run.
+        artifact_uri: the address of its artifacts.
+        spool: the spool of the run, which this process holds.
         choose: returns the part of an entry that is to be uploaded; None leaves it out.
 
     Raises:
-        Exception: the store is unavailable; what was not uploaded stays in the spool.
+        Exception: the store is unavailable; data that were not uploaded stay in the spool.
     """
     taken: Counter[str] = Counter()
     alone = 0  # number of entries to upload one by one, since their common call was refused
@@ -220,7 +220,7 @@ def upload(
 
 
 def _one_call(entries: Sequence[Entry]) -> list[Entry]:
-    """The first entries that fit into one call: of one kind, within MLflow's limits, no parameter twice."""
+    """Returns the first entries that fit into one call: of one kind, within MLflow's limits, no parameter twice."""
     chosen: list[Entry] = []
     names: set[str] = set()
     room = LARGEST_BATCH.get(entries[0]["kind"], 1) if entries else 0
@@ -279,7 +279,9 @@ def _untag(client: MlflowClient, run_id: str, name: str) -> None:
 
 
 def _refuses(client: MlflowClient, run_id: str, error: Exception) -> bool:
-    """Whether the store refused an entry permanently, as invalid or too large; a deleted run may be restored."""
+    """Returns whether the store refused an entry permanently, as invalid or too large; a deleted run may be
+    restored.
+    """
     from mlflow.exceptions import MlflowException
 
     response = getattr(error, "response", None)

@@ -61,7 +61,7 @@ _BEST_FIRST: Final = {"orderByKey": f"metrics.`best/{WATCHED_METRIC}`", "orderBy
 
 
 def view_tags(known: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The tags with the views of an experiment that are missing in its tags `known`, or outdated there.
+    """Returns the tags with the views of an experiment that are missing in its tags `known`, or outdated there.
 
     MLflow stores the columns and charts that a user chooses in the browser, except for saved views: a tag
     `mlflow.sharedViewState.<key>` of the experiment, which the page lists by name and opens by address. A view that a
@@ -76,12 +76,12 @@ def view_tags(known: Mapping[str, str] | None = None) -> dict[str, str]:
 
 
 def view_state() -> dict[str, Any]:
-    """The view of single runs, in the format of MLflow's page."""
+    """Returns the view of single runs, in the format of MLflow's page."""
     return {**table_state(), **_columns(COLUMNS), **chart_state()}
 
 
 def choices_state() -> dict[str, Any]:
-    """The view of choices: a row for each combination of values except seeds and folds, with the mean of its cells."""
+    """Returns the view of choices: a row for each combination of values except seeds and folds, with their means."""
     by_choice = {"aggregateFunction": "average", "groupByKeys": [{"mode": "tag", "groupByData": CHOICE_TAG}]}
     return {
         "searchFilter": f"tags.{CHOICE_TAG} != '' AND tags.kind = 'train'",
@@ -94,7 +94,7 @@ def choices_state() -> dict[str, Any]:
 
 
 def sweep_view(name: str, sweep_id: str, keys: Sequence[str]) -> str:
-    """The saved view of the cells of a sweep over `keys`, as the text of a tag of its experiment."""
+    """Returns the saved view of the cells of a sweep over `keys`, as the text of a tag of its experiment."""
     state = {
         "searchFilter": f"tags.sweep_id = '{sweep_id}' AND tags.kind = 'train'",
         **_BEST_FIRST,
@@ -105,12 +105,12 @@ def sweep_view(name: str, sweep_id: str, keys: Sequence[str]) -> str:
 
 
 def table_state() -> dict[str, Any]:
-    """Filter and order of the table: all runs except previews and comparisons, the best score first."""
+    """Returns filter and order of the table: all runs except previews and comparisons, the best score first."""
     return {"searchFilter": " AND ".join(f"tags.kind != '{kind}'" for kind in _HIDDEN_KINDS), **_BEST_FIRST}
 
 
 def chart_state(choices: Sequence[str] = ()) -> dict[str, Any]:
-    """The charts of a view of several runs, in the format of MLflow's page.
+    """Returns the charts of a view of several runs, in the format of MLflow's page.
 
     The charts are in sections at the top; below them the page adds a section for each family of metrics. With
     `choices`, parameters with several values, the parallel coordinates have these axes and come first.
@@ -134,7 +134,7 @@ def chart_state(choices: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def run_chart_state() -> dict[str, Any]:
-    """The charts of a single run: its curves, which come before the sections that the page adds."""
+    """Returns the charts of a single run: its curves, which come before the sections that the page adds."""
     return {
         "compareRunCharts": [_placed(SECTION, number, _line(metrics)) for number, metrics in enumerate(_OF_A_RUN)],
         "compareRunSections": [_section(SECTION, columns=2)],
@@ -197,7 +197,7 @@ def _saved(name: str, state: Mapping[str, Any]) -> str:
 
 
 def _is_outdated(known: str, text: str) -> bool:
-    """Whether `known` is a view of an earlier version of this package that no user has saved again."""
+    """Returns whether `known` is a view of an earlier version of this package that no user has saved again."""
     try:
         before, now = json.loads(known), json.loads(text)
         return bool(before["createdAt"] == before["updatedAt"] and before["state"] != now["state"])
@@ -206,15 +206,15 @@ def _is_outdated(known: str, text: str) -> bool:
 
 
 def runs_address(server: str, experiment_id: str) -> str:
-    """The address of the runs of an experiment in MLflow's page, in the mode for trained models."""
+    """Returns the address of the runs of an experiment in MLflow's page, in the mode for trained models."""
     return f"{server}/#/experiments/{experiment_id}/runs?workflowType=machine_learning"
 
 
 def view_link(experiment_id: str, key: str) -> str:
-    """The address of a saved view within MLflow's page."""
+    """Returns the address of a saved view within MLflow's page."""
     return view_address("", experiment_id, key).removeprefix("/")
 
 
 def view_address(server: str, experiment_id: str, key: str = VIEW_KEY) -> str:
-    """The address of a saved view of the runs of an experiment."""
+    """Returns the address of a saved view of the runs of an experiment."""
     return f"{runs_address(server, experiment_id)}&viewStateShareKey={key}"

@@ -69,7 +69,7 @@ def test_one_of_several_files_is_named(model):
         hub_weights("hub:lab/encoder")
     found = hub_weights("hub:lab/encoder@v1:b.pth")
     assert (found.spec, found.file) == (f"hub:lab/encoder@{COMMIT}:b.pth", folder / "b.pth")
-    with pytest.raises(ConfigError, match=r"(?s)c\.pth; there are.*b\.pth"):
+    with pytest.raises(ConfigError, match=r"(?s)c\.pth; choose one of:.*b\.pth"):
         hub_weights("hub:lab/encoder:c.pth")
 
 

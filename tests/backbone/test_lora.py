@@ -131,7 +131,7 @@ def test_names_that_fit_no_layer_are_refused_with_those_that_do() -> None:
         ({"lora": {"dropout": 1.0}}, r"backbone\.lora\.dropout"),
         ({"lora": {"layers": "qkv"}}, r"null or a list of names"),
         ({"lora": {"layers": []}}, r"null or a list of names"),
-        ({"lora": {"ranks": 4}}, r"a key of backbone\.lora, got ranks; it has rank, alpha"),
+        ({"lora": {"ranks": 4}}, r"a key of backbone\.lora, got ranks; the keys are rank, alpha"),
         ({"knn": {"k": 0}}, r"backbone\.knn\.k of at least 1"),
         ({"knn": {"temperature": 0.0}}, r"backbone\.knn\.temperature above 0"),
     ],

@@ -49,15 +49,16 @@ def test_each_option_of_a_list_of_defaults_is_read(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("defaults: [wieghted]\n", "expected an option of sampler in {file}, defaults, got 'wieghted'; did you mean "
-                                   "'weighted'"),
-        ("defaults: [/loss@aux: fokal]\n", "expected an option of loss in {file}, defaults, got {{'/loss@aux': "
+        ("defaults: [wieghted]\n", "expected an option of sampler below defaults in {file}, got 'wieghted'; did you "
+                                   "mean 'weighted'"),
+        ("defaults: [/loss@aux: fokal]\n", "expected an option of loss below defaults in {file}, got {{'/loss@aux': "
                                            "'fokal'}}; did you mean 'focal'"),
-        ("defaults: [/loss@aux: [focal, fokal]]\n", "expected an option of loss in {file}"),
-        ("defaults: [/los@aux: focal]\n", "expected an option of los in {file}, defaults, got {{'/los@aux': 'focal'}}; "
-                                          "did you mean 'loss'"),
-        ("defaults: [often]\n", "expected other options than itself in {file}, defaults, got 'often'"),
-        ("defaults: weighted\n", "expected a list in {file}, defaults, got 'weighted'; write - weighted"),
+        ("defaults: [/loss@aux: [focal, fokal]]\n", "expected an option of loss below defaults in {file}"),
+        ("defaults: [/los@aux: focal]\n", "expected an option of los below defaults in {file}, got {{'/los@aux': "
+                                          "'focal'}}; did you mean 'loss'"),
+        ("defaults: [often]\n", "expected options that do not build on this file below defaults in {file}, "
+                                "got 'often'"),
+        ("defaults: weighted\n", "expected a list below defaults in {file}, got 'weighted'; write - weighted"),
         ("defaults: [3]\n", "expected an option, or one group with its option, as each entry of defaults in {file}"),
         ("power: [1\n", "expected YAML in {file}, but it cannot be parsed: "),
         ("power: a: b\n", "expected YAML in {file}, but it cannot be parsed: "),

@@ -256,7 +256,7 @@ def test_of_two_overrides_of_a_key_the_last_counts_and_the_other_is_named(caplog
 
 
 def test_a_group_of_the_config_is_chosen_without_a_plus():
-    with pytest.raises(ConfigError, match="expected experiment=demo without a plus"):
+    with pytest.raises(ConfigError, match="expected no plus before experiment=demo"):
         composed("+experiment=demo")
 
 
@@ -295,5 +295,5 @@ def test_a_config_yaml_of_the_users_own_must_hold_what_the_shipped_one_holds(tmp
     (tmp_path / "config.yaml").write_text(text.replace("seed: 0 ", "seed: 5 "))
     assert compose([], config_dirs=[tmp_path], root=tmp_path).config["seed"] == 5
     (tmp_path / "config.yaml").write_text("defaults: [{dataset: synthetic}, {paths: default}]\nseed: 1\n")
-    with pytest.raises(ConfigError, match=r"config\.yaml in your own, but split, augmentation"):
+    with pytest.raises(ConfigError, match=r"config\.yaml in your own config\.yaml, but it lacks split, augmentation"):
         compose([], config_dirs=[tmp_path], root=tmp_path)

@@ -63,7 +63,7 @@ def test_options_for_any_data_are_not_looked_up(machine, monkeypatch):
 
 
 def test_where_nothing_is_found_the_message_says_where_it_looked(machine, monkeypatch):
-    with pytest.raises(ConfigError, match="or set LESION_EXP_DATA to the folder that holds the folder isic2019"):
+    with pytest.raises(ConfigError, match="or set LESION_EXP_DATA to the folder that contains the folder isic2019"):
         root_of(machine, "dataset=isic2019")
     monkeypatch.setenv("LESION_EXP_DATA", str(machine / "first"))
     with pytest.raises(ConfigError, match=r"first has no folder isic2019$"):
@@ -89,8 +89,8 @@ def test_where_nothing_is_found_the_message_says_where_it_looked(machine, monkey
         ("datasets: /x", "folders by name"),
         ("datasets: {ph2: /nowhere}", "folder of ph2 at /nowhere"),
         ("data: /nowhere", "folder of the data sets at /nowhere"),
-        ("data: second", r"expected a whole path, .* in data of .*; for example data: /data/second"),
-        ("datasets: {ph2: second/ph2}", r"expected a whole path, .* in datasets\.ph2 of"),
+        ("data: second", r"expected an absolute path, .* in data of .*; for example data: /data/second"),
+        ("datasets: {ph2: second/ph2}", r"expected an absolute path, .* in datasets\.ph2 of"),
     ],
 )
 def test_a_file_that_cannot_be_followed_is_refused_and_not_passed_over(machine, monkeypatch, text, said):

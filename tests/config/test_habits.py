@@ -128,7 +128,7 @@ def test_a_bracket_that_is_not_closed_is_closed(argument, remedy, value):
 
 @pytest.mark.parametrize("argument", ["tags.note=[draft", "dataset.labels={a: mel]", "dataset.labels={a:, b"])
 def test_where_closing_brackets_is_no_remedy_none_is_closed(argument):
-    with pytest.raises(ConfigError, match="; quote a value that holds"):
+    with pytest.raises(ConfigError, match="; quote a value that contains"):
         parse_overrides([argument])
 
 

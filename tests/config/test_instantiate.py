@@ -94,7 +94,7 @@ def test_a_class_that_leaves_a_method_open_is_refused_with_its_name(tmp_path, mo
 
 
 def test_what_the_job_passes_cannot_be_in_the_config():
-    with pytest.raises(ConfigError, match="without fold, which follows from the data"):
+    with pytest.raises(ConfigError, match="without fold, which the job computes from the data"):
         instantiate(KFOLD, "split", fold=1)
 
 

@@ -160,5 +160,7 @@ def test_options_of_ones_own_folder_are_known_to_schemas_that_are_made_with_it(v
 
 
 def test_a_schema_that_does_not_exist_is_refused():
-    with pytest.raises(ConfigError, match="expected the name of a schema, got 'los'; they are preset, config, augm"):
+    with pytest.raises(
+        ConfigError, match="expected the name of a schema, got 'los'; the schemas are preset, config, augm"
+    ):
         document("los", [CONF])

@@ -105,7 +105,7 @@ def test_damaged_features_are_refused_with_the_folder_to_delete(tmp_path: Path, 
         file.write_bytes(file.read_bytes()[:-4])
     else:
         (tmp_path / "key" / "meta.json").write_text("{")
-    with pytest.raises(DataError, match=r"key.*delete it"):
+    with pytest.raises(DataError, match=r"key.*delete that folder"):
         CachedFeatures(tmp_path / "key")
 
 

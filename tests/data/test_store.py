@@ -91,10 +91,22 @@ def test_a_missing_mask_is_an_error_of_that_image(table, tmp_path):
     assert "no lesion mask" in store.errors["i0"]
 
 
-def test_a_damaged_store_is_refused(table, tmp_path):
+def lengthen(file):
+    file.write_bytes(file.read_bytes() + b"x")
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("pixels.bin", lengthen),
+        ("pixels.bin", Path.unlink),
+        ("index.parquet", Path.unlink),
+        ("meta.json", lambda file: file.write_text("{}")),
+    ],
+)
+def test_a_damaged_store_is_refused(table, tmp_path, name, damage):
     folder = open_or_build(table, StoreRequest(40), tmp_path / "cache").folder
-    with (folder / "pixels.bin").open("ab") as file:
-        file.write(b"x")
+    damage(folder / name)
     with pytest.raises(DataError, match="delete that folder"):
         ImageStore(folder)
 

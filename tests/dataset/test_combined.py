@@ -121,6 +121,9 @@ def test_sets_without_official_parts_have_none_there(ham10000: str, tmp_path: Pa
         ({"ham10000": None}, "expected root for ham10000"),
         ({}, "expected dataset.sets"),
         (["ham10000"], "expected dataset.sets"),
+        ({"ham10000": ["a"]}, r"dataset\.sets\.ham10000, got \['a'\]; write dataset\.sets=\{ham10000: DIR\}"),
+        ({"ham10000": {"root": 5}}, r"got \{'root': 5\}"),
+        ({"ham10000": 5}, r"arguments in braces, for dataset\.sets\.ham10000, got 5"),
     ],
 )
 def test_wrong_sets(sets: dict[str, object], part: str) -> None:

@@ -25,7 +25,7 @@ def test_names_are_brought_together_and_counted_on_both_sides() -> None:
 
 
 def test_what_hardly_fits_is_refused_with_the_key_that_helps() -> None:
-    with pytest.raises(DataError, match=r"3 of 4 are not there: .*'A', 'B_downsampled', 'C'.*, or set the key"):
+    with pytest.raises(DataError, match=r"3 of 4 are not there; .*'A', 'B_downsampled', 'C'.*, or set the key"):
         join_rows(LEFT, _other("A"), "image_id", "g.csv", "a set", "set the key")
 
 

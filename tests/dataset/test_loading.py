@@ -156,7 +156,7 @@ def test_a_class_that_loses_all_its_images_is_an_error(table: pd.DataFrame) -> N
 def test_nothing_usable_is_not_the_fault_of_a_filter(table: pd.DataFrame) -> None:
     with pytest.raises(DataError, match=r"but none was found; set dataset\.root"):
         _load(table.assign(image_path=None), on_bad_image="skip")
-    with pytest.raises(DataError, match=r"each of its 172 rows is left out \(172 unknown label\); look at dataset"):
+    with pytest.raises(DataError, match=r"each of its 172 rows is left out \(172 unknown label\); check dataset"):
         _load(table.assign(label=None, raw_label="x"), on_bad_image="skip")
 
 
@@ -225,7 +225,7 @@ def test_unknown_labels_are_told_with_the_labels_of_the_set_and_their_counts(tab
         _load(broken)
     message = str(caught.value)
     assert "- 'mole' (1 rows)\n" in message
-    assert "'NA' (1 rows): a class of this name, or a missing label?" in message
+    assert "'NA' (1 rows): it may be a class of this name, or a missing label" in message
     assert "known labels of the set: df (8 rows), mel (40 rows), nv (118 rows), vasc (4 rows)" in message
     assert "genodermatoses" not in message
     assert "dataset.labels" not in message

@@ -137,6 +137,18 @@ def test_files_in_another_format_are_refused(tmp_path: Path, name: str, content:
         read_ph2(str(tmp_path))
 
 
+def test_a_damaged_workbook_is_refused(images: Path) -> None:
+    path = images / "PH2_dataset.xlsx"
+    _workbook(path, CASES)
+    content = bytearray(path.read_bytes())
+    name = b"xl/workbook.xml"
+    begin = content.index(name) + len(name)
+    content[begin : begin + 40] = b"\xff" * 40  # in the middle of compressed bytes
+    path.write_bytes(bytes(content))
+    with pytest.raises(DataError, match=r"the workbook of PH2 at .*, but it cannot be read: .*; download it again"):
+        read_ph2(str(images))
+
+
 def test_a_workbook_without_its_header_is_refused(tmp_path: Path) -> None:
     pd.DataFrame({"name": ["IMD003"]}).to_excel(tmp_path / "PH2_dataset.xlsx", index=False)
     with pytest.raises(DataError, match="starts with 'Image Name'"):

@@ -12,6 +12,7 @@ from lesion_exp.dataset.csv import read_csv
 from lesion_exp.dataset.pseudo_labels import PseudoLabels, PseudoOptions, pseudo_rows, read_pseudo_labels
 from lesion_exp.errors import ConfigError, DataError
 from lesion_exp.taxonomy import PSEUDO_RUN
+from lesion_exp.text_table import write_csv
 
 HEAD = "image_id,image_path,label,confidence,run_id,weights_hash,calibration,threshold\n"
 
@@ -45,6 +46,12 @@ def joined(pseudo: PseudoLabels, clinic: Path, chosen: str | None = None) -> pd.
     return pseudo.append(pseudo.separate(table_of(clinic)), chosen)
 
 
+def test_a_name_that_begins_with_an_apostrophe_is_read_as_it_was_written(tmp_path: Path) -> None:
+    names = ["=1", "'=1", "''=1"]
+    write_csv(pd.DataFrame({"image_id": names, "label": "mel"}), tmp_path / "p.csv")
+    assert read_pseudo_labels(tmp_path / "p.csv")["image_id"].tolist() == names
+
+
 def test_rows_without_a_label_get_one_and_other_images_become_rows(clinic: Path) -> None:
     pseudo = labels_in(
         clinic / "p.csv",
@@ -61,7 +68,7 @@ def test_rows_without_a_label_get_one_and_other_images_become_rows(clinic: Path)
     facts = pseudo.facts()
     assert facts["thresholds"] == {"mel": 0.9, "nv": 0.9}
     assert (facts["in_file"], facts["run_id"], facts["calibration"]) == (2, ["run1"], ["temperature"])
-    assert facts["left_out"] == {"the data set has no label of it, and the file no pseudo-label": 2}
+    assert facts["left_out"] == {"neither the data set nor the file has a label for them": 2}
 
 
 def test_labels_of_people_win_and_evaluated_parts_are_left_alone(clinic: Path) -> None:
@@ -73,8 +80,8 @@ def test_labels_of_people_win_and_evaluated_parts_are_left_alone(clinic: Path) -
     table = joined(pseudo, clinic).set_index("image_id")
     assert table["label"].to_dict() == {"a": "mel", "b": "nv", "d": "mel"}
     assert pseudo.left_out == {
-        "the data set has no label of it, and the file no pseudo-label": 1,
-        "the image has a label": 1,
+        "neither the data set nor the file has a label for them": 1,
+        "they have a label already": 1,
         "the data set's own validation or test part has them": 1,
     }
 

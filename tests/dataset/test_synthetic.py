@@ -284,6 +284,7 @@ def test_classes_can_be_learned_from_colour_only_in_part(tmp_path: Path) -> None
         ({"class_shares": {"nv": -1}}, r"class_shares\.nv to be a number of at least 0"),
         ({"patient_effect": 1.5}, r"patient_effect to be a number of at least 0 and at most 1"),
         ({"class_shares": {"nv": 0}}, "a share above 0"),
+        ({"class_shares": {"nv": float("inf")}}, r"class_shares\.nv to be a number of at least 0, got inf"),
         ({"class_shares": "nv"}, "map classes to shares"),
         ({"num_lesions": 7, "num_missing": 500}, "at most as many planted faults as images"),
     ],

@@ -148,8 +148,11 @@ def test_mistakes_are_named(table: pd.DataFrame, make_table: MakeTable) -> None:
     other = make_table(50, {"mel": 0.5, "nv": 0.5})
     with pytest.raises(DataError, match=r"classes mel, nv, on which the calibration was fitted, got akiec, bcc"):
         fit_calibrator("temperature", other).calibrate(table)
-    with pytest.raises(DataError, match="'temperature' is missing"):
-        read_calibrator({"method": "temperature", "classes": ["a"], "fitted_on": {"images": 1, "lesions": 1}})
+    kept = {"method": "temperature", "classes": ["a"], "fitted_on": {"images": 1, "lesions": 1}}
+    with pytest.raises(DataError, match=r"got other values \(KeyError\('temperature'\)\); use a run of this version"):
+        read_calibrator(kept)
+    with pytest.raises(DataError, match=r"got other values \(ValueError.*; use a run of this version"):
+        read_calibrator({**kept, "temperature": "warm"})
     assert classes_of(table)[0] == "akiec"
 
 

@@ -74,7 +74,7 @@ def test_tables_that_do_not_belong_together_are_refused(make_table: MakeTable) -
 
 def test_predicted_classes_alone_are_not_averaged(make_table: MakeTable) -> None:
     first, second = members(make_table, 40, 0, 2)
-    with pytest.raises(DataError, match="run 1 has predicted classes alone; leave it out"):
+    with pytest.raises(DataError, match="run 1 has predicted classes without probabilities; leave it out"):
         ensemble("mean", [first.assign(labels_only=True), second])
-    with pytest.raises(DataError, match="run 2 has predicted classes alone; leave it out"):
+    with pytest.raises(DataError, match="run 2 has predicted classes without probabilities; leave it out"):
         ensemble("rank", [first, second.assign(labels_only=True)])

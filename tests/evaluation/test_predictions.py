@@ -72,7 +72,7 @@ def test_a_table_survives_parquet(rows_of: RowsOf, tmp_path: object) -> None:
 @pytest.mark.parametrize(
     ("probs", "message"),
     [
-        ([[0.2, 0.7, 0.1], [np.nan, 0.1, 0.8]], r"1 of 2 rows hold NaN.*lower optimizer\.lr(.|\n)*img1"),
+        ([[0.2, 0.7, 0.1], [np.nan, 0.1, 0.8]], r"1 of 2 rows contain NaN.*lower optimizer\.lr(.|\n)*img1"),
         ([[0.2, 0.7, 0.1], [5.0, -1.0, 0.2]], r"apply a softmax(.|\n)*img1: sum 4\.2"),
         ([[0.2, 0.7, 0.1], [1.2, -0.3, 0.1]], r"not negative(.|\n)*img1: sum 1, smallest -0\.3"),
         ([[0.2, 0.8], [0.5, 0.5]], r"shape \(2, 3\).*got \(2, 2\)"),

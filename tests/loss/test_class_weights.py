@@ -65,9 +65,9 @@ def test_a_misspelt_scheme_names_the_nearest() -> None:
 
 
 def test_a_setting_without_effect_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"only with loss\.class_weights=inverse"):
+    with pytest.raises(ConfigError, match=r"expected loss\.class_weights=inverse beside loss\.power=0.5"):
         class_weights(COUNTS, "balanced", power=0.5)
-    with pytest.raises(ConfigError, match=r"only with loss\.class_weights=effective_number"):
+    with pytest.raises(ConfigError, match=r"expected loss\.class_weights=effective_number beside loss\.beta=0.9"):
         class_weights(COUNTS, "none", beta=0.9)
 
 

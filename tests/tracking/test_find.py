@@ -106,7 +106,7 @@ def test_unknown_run_lists_near_ids_or_names_or_the_latest(store: Store) -> None
     run_id = make_run(store, "ham10000 resnet18", {})
     make_run(store, "other", {})
     typo = run_id[:7] + ("0" if run_id[7] != "0" else "1")
-    with pytest.raises(ConfigError, match=f"come near in .*\n.*{run_id}"):
+    with pytest.raises(ConfigError, match=f"Similar ids in .*\n.*{run_id}"):
         find_run(store, typo)
     with pytest.raises(ConfigError, match=f"of that name in .*\n.*{run_id}"):
         find_run(store, "ham10000 resnet18")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from lesion_exp.command.verbs import VERBS
 from lesion_exp.errors import ConfigError
 from lesion_exp.sweeps.swept import find_swept
 from lesion_exp.tracking.find import find_run
-from lesion_exp.tracking.run_names import ORIGIN_TAG, check_names, check_sweep
+from lesion_exp.tracking.run_names import ORIGIN_TAG, check_names, check_sweep, read_only
 from lesion_exp.tracking.store import Store, embedded_database
 
 HEAVY = ("torch", "mlflow", "pandas", "pytorch_lightning", "albumentations", "sklearn")
@@ -94,6 +95,17 @@ def test_names_of_no_sweep_are_refused_in_the_words_of_find_swept(
         find_swept(store, store.root / "sweeps", name)
     with pytest.raises(ConfigError, match="^" + re.escape(str(expected.value)) + "$"):
         check_sweep(database, name)
+
+
+def test_a_folder_may_have_any_name(store: Store, database: Path, tmp_path: Path) -> None:
+    made(store, "one")
+    moved = tmp_path / "a#b 100%41?" / "mlflow.db"
+    moved.parent.mkdir()
+    with read_only(database) as source, sqlite3.connect(moved) as target:
+        source.backup(target)
+    with pytest.raises(ConfigError, match="got 'zzzz'"):
+        check_names(moved, ["latest", "zzzz"])
+    assert [path.name for path in tmp_path.glob("a*")] == [moved.parent.name]
 
 
 def test_a_file_that_is_no_database_is_left_to_the_opening_of_the_store(tmp_path: Path) -> None:

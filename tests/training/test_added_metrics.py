@@ -151,7 +151,7 @@ def test_what_cannot_be_added_is_refused_before_the_data_are_read(config, overri
 @pytest.mark.parametrize(
     ("override", "says"),
     [
-        (KAPPA.replace("}", ", num_classes: 9}"), "without num_classes, which follows from the data"),
+        (KAPPA.replace("}", ", num_classes: 9}"), "without num_classes, which the job computes from the data"),
         (KAPPA.replace("}", ", weights: cubic}"), "expected values that torchmetrics.*MulticlassCohenKappa accepts"),
         (
             "+metrics.each={_target_: torchmetrics.classification.MulticlassRecall, average: none}",

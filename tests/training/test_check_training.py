@@ -62,7 +62,7 @@ def checked(tmp_path_factory):
             ("trainer.early_stopping.patience=3", "trainer.early_stopping.monitor=val/recall/naevus"),
             r"trainer\.early_stopping\.monitor to be a metric",
         ),
-        (("trainer.max_epochs=-1", "trainer.max_time=00:00:01:00"), "training of known length for scheduler=cosine"),
+        (("trainer.max_epochs=-1", "trainer.max_time=00:00:01:00"), "training with an end for scheduler=cosine"),
         (
             ("trainer.max_epochs=-1", "trainer.max_time=00:00:01:00", "loss=ldam", "scheduler=constant"),
             r"loss\.defer_epoch",

@@ -59,7 +59,7 @@ def test_the_audit_tells_every_contradiction_with_cases(split: SplitData) -> Non
         "numbers)",
         "age of csv: 1 are outside 0 to 120 years and count as missing: '999' (1 rows)",
         "left out: 2 rows (image_id with several labels), for example 005: mel, nv",
-        "1 lesion has images of several classes, though a lesion has one diagnosis; are lesion_id and labels right? "
+        "1 lesion has images of several classes, though a lesion has one diagnosis; check lesion_id and the labels. "
         "For example L4 (bcc, mel)",
         "1 image occurs several times, byte by byte, with different labels; only one of them can be right. "
         "For example 021 (mel) = 023 (nv)",

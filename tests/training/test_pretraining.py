@@ -128,9 +128,11 @@ def test_a_run_that_does_not_exist_is_refused(pretrained, root):
 @pytest.mark.parametrize("verb", ["network", "predictor", "predictions", "weights"])
 def test_what_needs_a_classifier_says_what_to_do(pretrained, root, verb):
     opened = trained_run(pretrained, job_of(root).project)
-    with pytest.raises(ConfigError, match=f"has none; train one .*backbone.weights=run:{pretrained.run_id}"):
+    with pytest.raises(
+        ConfigError, match=f"without labels; train a classifier .*backbone.weights=run:{pretrained.run_id}"
+    ):
         getattr(opened, verb)()
-    with pytest.raises(ConfigError, match=r"for a report, .* has none"):
+    with pytest.raises(ConfigError, match=r"for a report, .* without labels; train a classifier"):
         run_page(pretrained)
 
 

@@ -136,7 +136,7 @@ def test_what_belongs_to_validation_or_test_is_never_trained_on(project, job_of,
     assert set(pseudo["image_id"]) <= {"pseudo/fresh"}
     assert split.audit.passed
     left_out = split.audit.pseudo_labels["left_out"]
-    assert left_out["the image has a label"] == len(held_out)
+    assert left_out["they have a label already"] == len(held_out)
     assert left_out[CROSSING] == len(held_out) + 1
     assert len(shown)
 
@@ -155,7 +155,7 @@ def test_rows_without_a_label_keep_their_ids_and_those_below_the_threshold_are_c
     assert pseudo["label"].tolist() == known["label"].tolist()
     assert split.split_hash == plain.split_hash
     counted = split.audit.pseudo_labels["left_out"]
-    assert counted["the data set has no label of it, and the file no pseudo-label"] == len(unlabelled) - len(half)
+    assert counted["neither the data set nor the file has a label for them"] == len(unlabelled) - len(half)
 
 
 def test_weights_reach_batches_and_counts_of_classes(project, job_of, plain, tmp_path):

@@ -58,7 +58,7 @@ def run(root, monkeypatch, own_process):
 @pytest.mark.parametrize(("verb", "given"), [*REFUSED.items(), *OTHERS.items()])
 def test_a_verb_that_needs_a_classifier_says_what_the_run_is_and_what_to_do(run, verb, given, capsys):
     before = sorted(path.name for path in Path().iterdir())
-    said = f"got {run.run_id} ({run.name}), a pretraining by simclr without labels, which has none; train one"
+    said = f"got {run.run_id} ({run.name}), a pretraining by simclr without labels; train a classifier"
     assert_refused(capsys, [verb, *given], said)
     assert sorted(path.name for path in Path().iterdir()) == before, "nothing is written"
 

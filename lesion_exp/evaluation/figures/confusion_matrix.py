@@ -69,12 +69,14 @@ def _side_by_side(classes: Sequence[str], counts: IntArray, shares: FloatArray) 
 
 
 def _name_lines(num_classes: int) -> int:
-    """The number of lines of text that fit into a row of cells."""
+    """Returns the number of lines of text that fit into a row of cells."""
     return 4 if num_classes <= _MOST_LEVEL else 3 if num_classes <= 7 else 2
 
 
 def _column_names(classes: Sequence[str]) -> list[str]:
-    """Names below the columns: for few classes as wide as a column, else in at most two lines, which are rotated."""
+    """Returns names below the columns: for few classes as wide as a column, else in at most two lines, which are
+    rotated.
+    """
     if len(classes) <= _MOST_LEVEL:
         return labels(classes, 36 // max(len(classes), 2), 4)
     return labels(classes, 16, 2)

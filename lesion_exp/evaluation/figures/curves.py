@@ -285,7 +285,7 @@ def _bars(axes: Axes, bins: ReliabilityBins, middles: np.ndarray, width: float, 
 
 
 def _handles(panels: Iterable[Axes]) -> list[Artist]:
-    """The handles of the legend; those of faint bars only if a panel has one."""
+    """Returns the handles of the legend; those of faint bars only if a panel has one."""
     handles: list[Artist] = [
         Patch(color=PALETTE[5], label="share of right predictions"),
         Patch(label="gap to the confidence", **_GAP_LOOKS),

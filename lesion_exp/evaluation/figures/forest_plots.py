@@ -1,4 +1,4 @@
-"""Forest plots: a row with a value and its 95% interval for each difference, change, way to split, or choice."""
+"""Forest plots: a row with a value and its 95% interval for each difference, change, split method or choice."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def _by_pair(comparison: Comparison) -> Figure:
 
 
 def _face(place: int) -> str:
-    """The background colour of a row."""
+    """Returns the background colour of a row."""
     return "#F4F6F8" if place % 2 == 0 else "white"
 
 
@@ -144,7 +144,7 @@ def _finish(axes: Axes, num_rows: int) -> None:
 
 
 def _handles(pairs: Sequence[Pair]) -> list[Line2D]:
-    """The handles of the legend: the colours of the pairs, and filled and open points."""
+    """Returns the handles of the legend: the colours of the pairs, and filled and open points."""
     named = [
         Line2D([], [], color=PALETTE[number], marker="o", label=f"{pair.first} - {pair.second}")
         for number, pair in enumerate(pairs)
@@ -205,11 +205,11 @@ def _draw_changes(axes: Axes, rows: Mapping[str, Estimate], line: float) -> None
 def inflation_figure(
     panels: Mapping[str, Mapping[str, Inflation]], title: str = "", references: Mapping[str, float] | None = None
 ) -> Figure:
-    """Draws a panel for each metric, with a row for each way of splitting: both scores with 95% intervals, and their
+    """Draws a panel for each metric, with a row for each split method: both scores with 95% intervals, and their
     difference as text.
 
     Args:
-        panels: the inflation by metric and by the name of the way of splitting, which may have several lines.
+        panels: the inflation by metric and by the name of the split method, which may have several lines.
         title: above all panels.
         references: published values, by metric, drawn as dotted lines.
     """

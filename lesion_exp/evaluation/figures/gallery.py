@@ -29,8 +29,8 @@ def gallery(images: npt.NDArray[np.uint8], titles: Sequence[str], footer: str = 
 
     Args:
         images: uint8 (N, S, S, 3), RGB.
-        titles: of the images, in one or several lines. A line that is too long loses its middle, so that its end, such
-            as a probability, remains visible.
+        titles: the titles of the images, in one or several lines. The middle of a line that is too long is left out,
+            so that its end, such as a probability, remains visible.
         footer: text below all images.
         tile: side of a drawn image in pixels.
     """
@@ -52,7 +52,7 @@ def gallery(images: npt.NDArray[np.uint8], titles: Sequence[str], footer: str = 
 
 
 def _fitting(line: str, font: ImageFont.FreeTypeFont, width: int) -> str:
-    """`line`, without its middle if it is wider than `width` pixels."""
+    """Returns `line`, without its middle if it is wider than `width` pixels."""
     if font.getlength(line) <= width:
         return line
     ways = (shortened(line, length) for length in range(len(line) - 1, 2, -1))

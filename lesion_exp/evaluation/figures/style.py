@@ -133,13 +133,15 @@ def shortened(name: str, length: int, head: float = _HEADS[0]) -> str:
 
 
 def _whole_words(name: str, start: int) -> str:
-    """The rest of `name` from the first word that begins at `start` or later, or from `start` if none does."""
+    """Returns the rest of `name` from the first word that begins at `start` or later, or from `start` if none does."""
     begins = (place for place in range(start, len(name)) if name[place - 1] in _MARKS and name[place] not in _MARKS)
     return name[next(begins, start) :]
 
 
 def _joined(name: str, end: str, length: int) -> str:
-    """The longest beginning of `name` that fits before an ellipsis and `end`, without a rest of one or two letters."""
+    """Returns the longest beginning of `name` that fits before an ellipsis and `end`, without a rest of one or two
+    letters.
+    """
     begin = name[: length - 1 - len(end)]
     last = max(begin.rfind(mark) for mark in _MARKS) + 1
     is_cut = name[len(begin)] not in _MARKS
@@ -149,7 +151,7 @@ def _joined(name: str, end: str, length: int) -> str:
 
 
 def _distinct(names: Sequence[str], length: int) -> list[str]:
-    """Labels of one line, which are different for different names."""
+    """Returns labels of one line, which are different for different names."""
     found: dict[str, str] = {}
     for group in _groups({name: name[: _begin(length)] for name in names}):
         start = _start_of_difference(group) if len(group) > 1 else 0
@@ -163,7 +165,7 @@ def _distinct(names: Sequence[str], length: int) -> list[str]:
 
 
 def _groups(found: dict[str, str]) -> list[list[str]]:
-    """The names, grouped by equal texts."""
+    """Returns the names, grouped by equal texts."""
     groups: dict[str, list[str]] = {}
     for name, text in found.items():
         groups.setdefault(text, []).append(name)
@@ -171,12 +173,14 @@ def _groups(found: dict[str, str]) -> list[list[str]]:
 
 
 def _begin(length: int) -> int:
-    """The number of letters that remain of the beginning if names with the same beginning differ in a later part."""
+    """Returns the number of letters that remain of the beginning if names with the same beginning differ in a later
+    part.
+    """
     return max(2, round(0.35 * length))
 
 
 def _told_apart(group: Sequence[str], length: int, taken: set[str]) -> dict[str, str]:
-    """Labels for names that would have equal ones, none of which is among `taken`."""
+    """Returns labels for names that would have equal ones, none of which is among `taken`."""
     start = _start_of_difference(group)
     ways = [{name: _from(name, start, length) for name in group}]
     ways += [{name: shortened(name, length, head) for name in group} for head in _HEADS[1:]]
@@ -189,13 +193,13 @@ def _told_apart(group: Sequence[str], length: int, taken: set[str]) -> dict[str,
 
 
 def _start_of_difference(group: Sequence[str]) -> int:
-    """The position of the first letter of the word in which the names of `group` begin to differ."""
+    """Returns the position of the first letter of the word in which the names of `group` begin to differ."""
     start = sum(1 for _ in takewhile(lambda letters: len(set(letters)) == 1, zip(*group, strict=False)))
     return max(group[0].rfind(mark, 0, start) for mark in _MARKS) + 1
 
 
 def _from(name: str, start: int, length: int) -> str:
-    """The beginning of `name` and its rest from `start` on, which is shortened in turn if it is too long."""
+    """Returns the beginning of `name` and its rest from `start` on, which is shortened in turn if it is too long."""
     begin = _begin(length)
     if start <= begin or len(name) <= length:
         return shortened(name, length)
@@ -203,7 +207,7 @@ def _from(name: str, start: int, length: int) -> str:
 
 
 def _wrapped(text: str, width: int) -> list[str]:
-    """`text` in lines of up to `width` characters, which break after words, separators and ellipses."""
+    """Returns `text` in lines of up to `width` characters, which break after words, separators and ellipses."""
     rows = [""]
     for piece in _PIECE.findall(re.sub(r"\s", " ", text)):
         if len((rows[-1] + piece).strip()) <= width:

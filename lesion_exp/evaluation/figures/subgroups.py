@@ -66,7 +66,7 @@ def subgroup_figure(found: Subgroups, title: str = "") -> Figure | None:
 
 
 def _notes(cells: Sequence[Cell], shown: Sequence[Cell], columns: Sequence[str]) -> list[str]:
-    """Notes on the subgroups and metrics that are not drawn."""
+    """Returns notes on the subgroups and metrics that are not drawn."""
     left_out = [
         f"{cell.attribute.replace('_', ' ')} {cell.name} ({cell.lesions:,})" for cell in cells if cell not in shown
     ]
@@ -79,7 +79,7 @@ def _notes(cells: Sequence[Cell], shown: Sequence[Cell], columns: Sequence[str])
 
 
 def _fewer_classes(found: Subgroups, shown: Sequence[Cell]) -> list[str]:
-    """The explanation of open circles, with the missing classes of each subgroup that has one."""
+    """Returns the explanation of open circles, with the missing classes of each subgroup that has one."""
     lacking = [
         f"{cell.attribute.replace('_', ' ')} {cell.name} without {missing_classes(cell.classes, found.classes)}"
         for cell in shown

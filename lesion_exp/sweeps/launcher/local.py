@@ -15,6 +15,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any, Final
 
+from lesion_exp.cores import usable_cores
 from lesion_exp.errors import ConfigError
 from lesion_exp.process.distributed_environment import environment_without_rank
 from lesion_exp.sweeps.cell import Cell
@@ -93,7 +94,7 @@ class LocalLauncher(Launcher):
 
     def start(self, cells: Sequence[Cell]) -> None:
         """See the base class."""
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        cores = usable_cores()
         threads = max(1, cores // self.capacity) if self.capacity > 1 else 0
         for cell in cells:
             folder = str(cell.folder)

@@ -11,6 +11,7 @@ from typing import Any, Final
 import psutil
 
 from lesion_exp.byte_size import memory_size
+from lesion_exp.cores import usable_cores
 from lesion_exp.model.precision import resolve_precision
 from lesion_exp.verbs.doctor.check_result import GIB, CheckResult, note, ok, problem
 
@@ -40,7 +41,7 @@ def processors(trainer: Mapping[str, Any]) -> Iterator[CheckResult]:
     import torch
 
     yield from devices(trainer)
-    yield cores(num_cores(), torch.get_num_threads(), cpu_limit(), load())
+    yield cores(usable_cores(), torch.get_num_threads(), cpu_limit(), load())
 
 
 def devices(trainer: Mapping[str, Any]) -> Iterator[CheckResult]:
@@ -143,11 +144,6 @@ def schedulers(environment: Mapping[str, str]) -> Iterator[CheckResult]:
             )
         else:
             yield ok(name, f"{inside}sweeps can use launcher={launcher}")
-
-
-def num_cores() -> int:
-    """Cores that the system lets this process run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def cpu_limit(file: Path = _CPU_LIMIT) -> float | None:

@@ -116,7 +116,8 @@ def store(project: Project) -> Iterator[CheckResult]:
 
 def _facts(database: Path) -> tuple[int, str, bool]:
     """Number of runs, version of the schema, and whether another process holds the database locked."""
-    with closing(sqlite3.connect(f"file:{database}?mode=rw", uri=True, timeout=2, isolation_level=None)) as connection:
+    uri = f"{database.absolute().as_uri()}?mode=rw"
+    with closing(sqlite3.connect(uri, uri=True, timeout=2, isolation_level=None)) as connection:
         is_locked = bool(is_held(database.with_name(f"{database.name}.lock")))
         try:
             connection.execute("BEGIN IMMEDIATE")

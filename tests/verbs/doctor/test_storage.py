@@ -29,6 +29,15 @@ def test_disk_and_store_of_a_new_project_are_in_order(project, monkeypatch):
     assert not list(project.root.glob(".doctor_*")), "the trial file is gone"
 
 
+def test_a_store_in_a_folder_with_any_name_is_read(tmp_path, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    root = tmp_path / "a#b 100%41"
+    root.mkdir()
+    [found] = store(Project(root, *[root / "x"] * 4))
+    assert (found.state, "0 runs" in found.text) == ("ok", True)
+    assert [path.name for path in tmp_path.iterdir()] == [root.name]
+
+
 def test_a_store_that_another_process_writes_to_is_noted(project, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     [found] = store(project)
