@@ -86,7 +86,7 @@ def find_finished(store: Store, job_hash: str) -> Iterator[Run]:
 
 
 def _runs(store: Store, condition: str = "", order: str = "attributes.start_time DESC") -> Iterator[MlflowRun]:
-    """Yields the runs of all experiments that match `condition`, in an order in which equal ones are the newest first."""
+    """Yields the runs of all experiments that match `condition`; among runs equal in `order`, the newest first."""
     experiments = store.experiment_ids()
     token, size = None, _FIRST_PAGE
     while experiments:
