@@ -203,7 +203,7 @@ def test_slurms_number_of_tasks_starts_and_hides_no_process(environment, caplog,
     assert join_group(1, 1) is None
     assert caplog.text == ""
     assert join_group(2, 1) is None
-    assert "this process starts the job's 2 itself" in caplog.text
+    assert "this process starts the job's 2 processes itself" in caplog.text
 
 
 def test_nothing_is_said_where_nothing_was_inherited(environment, caplog):
