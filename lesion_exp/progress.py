@@ -122,7 +122,7 @@ class Stage:
     def progress_line(self) -> str:
         """Returns the line that gives the progress of the stage."""
         if self.total is None:
-            counted = f"{self.name}: {duration(self.seconds())} so far"
+            counted = f"{self.name}: {elapsed(self.seconds())} so far"
             return f"{counted}, {self.note}" if self.note else counted
         words = [f"{self.name} {self.done:,} of {self.total:,} {self.unit}", self.rate()]
         left = self.seconds_left()
@@ -155,6 +155,12 @@ def duration(seconds: float) -> str:
     if seconds < 5400:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.1f} h"
+
+
+def elapsed(seconds: float) -> str:
+    """Returns the time that has passed as a text; each line about it differs from the one before."""
+    whole = int(seconds)
+    return f"{whole // 60} min {whole % 60} s" if 90 <= seconds < 3600 else duration(seconds)
 
 
 def _is_first_process() -> bool:

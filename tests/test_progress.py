@@ -9,7 +9,7 @@ import pytest
 
 from lesion_exp import progress
 from lesion_exp.process.messages import show_messages
-from lesion_exp.progress import Stage, duration
+from lesion_exp.progress import Stage, duration, elapsed
 from lesion_exp.terminal import in_notebook
 from tests.own_process import restored
 from tests.screen import Screen, plain
@@ -181,3 +181,9 @@ def test_a_count_that_starts_anew_has_no_speed_yet():
     stage.reach(1)
     assert stage.rate() == ""
     assert stage.seconds_left() is None
+
+
+def test_lines_about_a_long_wait_differ():
+    assert [elapsed(seconds) for seconds in (25, 89.6, 100, 125, 3599, 7200)] == [
+        "25 s", "90 s", "1 min 40 s", "2 min 5 s", "59 min 59 s", "2.0 h"
+    ]  # fmt: skip

@@ -101,6 +101,25 @@ def too_few_in_all(table: pd.DataFrame) -> str | None:
     return f"every result here rests on {lesions}, {TOO_FEW} to evaluate a network; at least {LEAST_LESIONS} are needed"
 
 
+def images_as_lesions(table: pd.DataFrame, unit: str) -> str | None:
+    """Returns a warning if intervals are over lesions, no lesion is known, and patients have several images.
+
+    Args:
+        table: predictions table.
+        unit: what the intervals are computed over, lesion or patient.
+    """
+    if unit != "lesion" or "patient_id" not in table or ("lesion_id" in table and table["lesion_id"].notna().any()):
+        return None
+    patients = table["patient_id"].dropna()
+    if patients.nunique() == len(patients):
+        return None
+    return (
+        f"no lesion is known, so each image counts as a lesion, although {len(patients):,} images are of "
+        f"{patients.nunique():,} patients: the intervals are too narrow; evaluation.bootstrap_unit=patient computes "
+        f"them over patients"
+    )
+
+
 def is_enough(lesions: int) -> bool:
     """Returns whether this number of lesions is enough for a test or a comparison: at least `LEAST_LESIONS`."""
     return lesions >= LEAST_LESIONS

@@ -8,7 +8,7 @@ import pandas as pd
 
 from lesion_exp.evaluation.calibrator import calibration_effect
 from lesion_exp.evaluation.intervals import lesion_of
-from lesion_exp.evaluation.lesion_counts import too_few_in_all
+from lesion_exp.evaluation.lesion_counts import images_as_lesions, too_few_in_all
 from lesion_exp.evaluation.predictions import classes_of, known_rows, majority_baseline
 from lesion_exp.evaluation.registry import WATCHED, short_of, shown_in
 from lesion_exp.tracking import artifacts
@@ -75,8 +75,10 @@ def warnings_of(facts: RunSummary) -> list[str]:
         found.append(
             f"This run has not finished ({run.status}){error}. Results that are computed at its end are missing."
         )
-    few = None if facts.predictions is None else too_few_in_all(facts.predictions)
-    found += [f"{few[:1].upper()}{few[1:]}."] if few else []
+    if facts.predictions is not None:
+        unit = str(facts.key("evaluation.bootstrap_unit"))
+        for text in (too_few_in_all(facts.predictions), images_as_lesions(facts.predictions, unit)):
+            found += [f"{text[:1].upper()}{text[1:]}."] if text else []
     reads = run.tags.get(READS_TAG, "")
     if reads.isdecimal() and int(reads) > 1:
         found.append(f"Runs of the store had read this test part {reads} times, this run included. The more often a "

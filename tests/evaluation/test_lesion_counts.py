@@ -14,7 +14,7 @@ import lesion_exp
 from lesion_exp.evaluation.classification_report import classification_report
 from lesion_exp.evaluation.evaluation_result import EvaluationOptions, evaluate_table
 from lesion_exp.evaluation.figures.curves import roc_curves
-from lesion_exp.evaluation.lesion_counts import is_enough, lesion_counts, too_few
+from lesion_exp.evaluation.lesion_counts import images_as_lesions, is_enough, lesion_counts, too_few
 from lesion_exp.evaluation.limits import LEAST_LESIONS
 from lesion_exp.evaluation.metrics import metric_names
 from lesion_exp.evaluation.predictions import classes_of, predictions_table
@@ -116,3 +116,15 @@ def test_the_number_stands_in_one_place() -> None:
         code = re.sub(r'""".*?"""', "", path.read_text("utf-8"), flags=re.DOTALL)
         found += [str(path.relative_to(package)) for line in code.splitlines() if written.search(line)]
     assert found == ["evaluation/limits.py"]
+
+
+def test_images_that_count_as_lesions_although_patients_have_several_are_told(make_table):
+    table = make_table(40).drop(columns="lesion_id").assign(patient_id=[f"p{number // 4}" for number in range(40)])
+    text = images_as_lesions(table, "lesion")
+    assert "40 images are of 10 patients" in text
+    assert "evaluation.bootstrap_unit=patient" in text
+    assert images_as_lesions(table.assign(lesion_id=None), "lesion") == text
+    assert images_as_lesions(table, "patient") is None
+    assert images_as_lesions(table.assign(lesion_id=table["patient_id"]), "lesion") is None
+    assert images_as_lesions(table.assign(patient_id=table["image_id"]), "lesion") is None
+    assert images_as_lesions(table.drop(columns="patient_id"), "lesion") is None

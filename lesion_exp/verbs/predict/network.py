@@ -29,7 +29,7 @@ from lesion_exp.verbs.predict.plan import DONE_FILE, PLAN_FILE, PredictionPlan
 from lesion_exp.verbs.predict.request import PredictionRequest
 from lesion_exp.verbs.predict.requested_images import RequestedImages, requested_images, seen_images
 from lesion_exp.verbs.predict.results import HEAD, FloatArray, Results, write_of_head
-from lesion_exp.verbs.predict.thresholds import decision_thresholds
+from lesion_exp.verbs.predict.thresholds import decision_thresholds, few_lesions
 
 log = logging.getLogger(__name__)
 
@@ -119,7 +119,8 @@ def open_network(opened: TrainedRun, request: PredictionRequest) -> NetworkPredi
         features=None if request.features is None else str(request.features.expanduser().absolute()),
         thresholds=decision_thresholds(request, opened.run, restored.classes),
     )  # fmt: skip
-    return NetworkPrediction(plan, images, restored.classes, calibrator, seen_images([opened.run], images))
+    warnings = (*seen_images([opened.run], images), *few_lesions(request, opened.run))
+    return NetworkPrediction(plan, images, restored.classes, calibrator, warnings)
 
 
 def plan_of(

@@ -45,7 +45,7 @@ from lesion_exp.verbs.predict.plan import PLAN_FILE, PredictionPlan
 from lesion_exp.verbs.predict.request import PredictionRequest
 from lesion_exp.verbs.predict.requested_images import RequestedImages, requested_images, seen_images
 from lesion_exp.verbs.predict.results import Results, write_output
-from lesion_exp.verbs.predict.thresholds import decision_thresholds
+from lesion_exp.verbs.predict.thresholds import decision_thresholds, few_lesions
 from lesion_exp.version import __version__
 
 _OF_NETWORKS: Final = "a stacked ensemble reads the probabilities of its networks alone"
@@ -194,8 +194,9 @@ def open_stack(opened: TrainedRun, request: PredictionRequest, project: Project)
         return plan_of(network.run_id, request, config, checkpoint, images.table, own)
 
     plans = tuple(tuple(plan(network) for network in member) for member in members)
-    warnings = (*stacking.features.missing(columns), *seen_images([one.run for one in networks], images))
     thresholds = decision_thresholds(request, run, stacking.features.classes)
+    seen = seen_images([one.run for one in networks], images)
+    warnings = (*stacking.features.missing(columns), *seen, *few_lesions(request, run))
     return StackPrediction(run, stacking, plans, images, columns, calibrator, output, warnings, thresholds)
 
 

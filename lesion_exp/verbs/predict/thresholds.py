@@ -7,7 +7,10 @@ from typing import Final
 
 from lesion_exp.choices import NONE
 from lesion_exp.errors import ConfigError, check_choice
-from lesion_exp.tracking.stored_run import Run
+from lesion_exp.evaluation.lesion_counts import TOO_FEW, is_enough, lesion_counts
+from lesion_exp.evaluation.limits import LEAST_LESIONS
+from lesion_exp.tracking import artifacts
+from lesion_exp.tracking.stored_run import Run, read_predictions
 from lesion_exp.trained_runs.run_summary import RunArtifacts
 from lesion_exp.trained_runs.trained_run import own_tta
 from lesion_exp.verbs.predict.request import PredictionRequest
@@ -33,6 +36,24 @@ def decision_thresholds(request: PredictionRequest, run: Run, classes: Sequence[
         name: _by_rule(request, run, name, given) if isinstance(given, str) else float(given)
         for name, given in request.thresholds.items()
     }
+
+
+def few_lesions(request: PredictionRequest, run: Run) -> tuple[str, ...]:
+    """Returns a warning for each rule whose threshold validation has fitted on too few lesions.
+
+    There is none for a run without stored predictions of validation.
+    """
+    rules = {name: rule for name, rule in request.thresholds.items() if isinstance(rule, str)}
+    if not rules or run.fetch(artifacts.predictions("val")) is None:
+        return ()
+    counts = lesion_counts(read_predictions(run, "val")).classes
+    return tuple(
+        f"the threshold of {name} by {rule} was fitted on {counts[name][0]:,} validation lesions of the class and "
+        f"{counts[name][1]:,} others, {TOO_FEW} for it to hold on new images; at least {LEAST_LESIONS} of both are "
+        f"needed"
+        for name, rule in rules.items()
+        if not all(map(is_enough, counts[name]))
+    )
 
 
 def _by_rule(request: PredictionRequest, run: Run, name: str, rule: str) -> float:

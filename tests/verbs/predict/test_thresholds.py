@@ -6,7 +6,8 @@ import pytest
 from lesion_exp.errors import ConfigError
 from lesion_exp.verbs.predict import thresholds
 from lesion_exp.verbs.predict.request import PredictionRequest
-from lesion_exp.verbs.predict.thresholds import decision_thresholds
+from lesion_exp.verbs.predict.thresholds import decision_thresholds, few_lesions
+from tests.evaluation.conftest import make_table
 
 
 def test_a_rule_whose_threshold_every_image_reaches_is_refused(monkeypatch):
@@ -25,3 +26,18 @@ def test_a_rule_whose_threshold_every_image_reaches_is_refused(monkeypatch):
     assert found("youden") == {"mel": 0.4}
     with pytest.raises(ConfigError, match=r"a threshold above 0 by sensitivity_95 of mel .*, got 0, .* \{mel: 0.3\}"):
         found("sensitivity_95")
+
+
+def test_a_rule_that_was_fitted_on_few_lesions_is_told(monkeypatch):
+    run = SimpleNamespace(fetch=lambda path: Path(path))
+
+    def told(shares, **given):
+        table = make_table(200, shares)
+        monkeypatch.setattr(thresholds, "read_predictions", lambda run, part: {"val": table}[part])
+        return few_lesions(PredictionRequest(output=Path("new.csv"), source="photos", thresholds=given), run)
+
+    (text,) = told({"mel": 0.03, "nv": 0.97}, mel="sensitivity_90")
+    assert text.startswith("the threshold of mel by sensitivity_90 was fitted on ")
+    assert "at least 20 of both are needed" in text
+    assert told({"mel": 0.5, "nv": 0.5}, mel="sensitivity_90") == ()
+    assert told({"mel": 0.03, "nv": 0.97}, mel=0.3) == ()
