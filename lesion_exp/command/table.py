@@ -60,7 +60,6 @@ def table(arguments: Arguments) -> int:
     else:
         wanted.output.write_text(text, encoding="utf-8")
         print(wanted.output)
-    if wanted.format == "csv":
-        for note in made.notes:
-            say(note, sys.stderr)
+    for note in made.notes if wanted.format == "csv" else filter(None, [made.missing]):
+        say(note, sys.stderr)
     return 0

@@ -77,6 +77,13 @@ def drive(sweep: Sweep, launcher: Launcher, store: Store, again: Collection[str]
                 cell.write(status="queued", note=None)
                 cell.record_engine_id(None)
         launcher.open(sweep)
+        if launcher.other_machines and store.database is not None:
+            log.warning(
+                "warning: the cells write their runs to %s from several machines, but SQLite coordinates only the "
+                "processes of one machine: runs may be lost or the file damaged. Start an MLflow server, and name it "
+                "by tracking.uri=http://HOST:5000 or MLFLOW_TRACKING_URI",
+                store.database,
+            )
         parent = stack.enter_context(ParentRun(sweep, store))
         log.info("sweep %s, run %s", sweep.facts.sweep_id, parent.run_id)
         return _Driver(parent, launcher, store, SearchSession.of(parent.sweep)).run()

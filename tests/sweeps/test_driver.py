@@ -43,6 +43,14 @@ def test_a_ledger_of_an_earlier_version_finds_its_launcher(planned):
     assert read_sweep(sweep.folder).facts == sweep.facts
 
 
+@pytest.mark.parametrize("elsewhere", [True, False])
+def test_a_store_in_sqlite_that_several_machines_write_to_is_told(planned, driven, caplog, elsewhere):
+    launcher = ScriptedLauncher(lambda text: 0.5)
+    launcher.here = not elsewhere
+    driven(planned("seed=1,2"), launcher)
+    assert ("SQLite coordinates only the processes of one machine" in caplog.text) == elsewhere
+
+
 def test_every_cell_is_frozen_before_anything_starts(planned):
     sweep = planned("loss=focal,soft_f1", "seed=1,2")
     jobs = [cell.job() for cell in sweep.cells()]

@@ -39,6 +39,11 @@ class Launcher(ABC):
     """Whether the first failed cell ends the sweep."""
 
     @property
+    def other_machines(self) -> bool:
+        """Whether cells may run on other machines, which then write to the same store."""
+        return not self.here
+
+    @property
     @abstractmethod
     def capacity(self) -> int:
         """The number of cells that may run, or be submitted, at a time."""

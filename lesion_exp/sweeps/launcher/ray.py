@@ -63,6 +63,11 @@ class RayLauncher(Launcher):
         """Cells by Ray's reference to the result of their task."""
 
     @property
+    def other_machines(self) -> bool:
+        """See the base class; a cluster that is started for the sweep consists of this machine."""
+        return self.address != LOCAL
+
+    @property
     def capacity(self) -> int:
         """The number of cells that are submitted to Ray at a time."""
         return self.parallel

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -54,6 +55,8 @@ class PaperTable:
     """By row, column and metric; a combination that no finished cell has is missing."""
     notes: tuple[str, ...]
     """How the numbers were made, in sentences for the caption."""
+    missing: str
+    """How many cells have no result, which is the last of the notes; empty if all have one."""
 
 
 _Groups = dict[tuple[tuple[str, ...], tuple[str, ...]], list[SweptCell]]
@@ -96,15 +99,38 @@ def paper_table(
                 cell = groups[key][0]
                 low, high = (_end(swept, cell, f"{name}_{end}", runs) for end in ("low", "high"))
             cells[(*key, name)] = PaperCell(one.mean, low, high, one.deviation, one.runs, is_best and place == best)
+    places = dict.fromkeys(_place(cell, rows, columns) for cell in _matching(swept.cells, where))
+    missing = _on_missing(swept, where)
+    has_interval = any(cell.low is not None for cell in cells.values())
     return PaperTable(
         tuple(rows),
         tuple(columns),
         tuple(metrics),
-        tuple(dict.fromkeys(row for row, _ in groups)),
-        tuple(dict.fromkeys(column for _, column in groups)),
+        tuple(dict.fromkeys(row for row, _ in places)),
+        tuple(dict.fromkeys(column for _, column in places)),
         cells,
-        (_on_numbers(groups), *notes),
+        (_on_numbers(groups, has_interval=has_interval), *notes, *([missing] if missing else [])),
+        missing,
     )
+
+
+def _place(cell: SweptCell, rows: Sequence[str], columns: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The row and the column of a cell."""
+    return tuple(cell.values.get(key, "") for key in rows), tuple(cell.values.get(key, "") for key in columns)
+
+
+def _matching(cells: Iterable[SweptCell], where: Mapping[str, str]) -> list[SweptCell]:
+    return [cell for cell in cells if all(cell.values.get(key) == text for key, text in where.items())]
+
+
+def _on_missing(swept: Swept, where: Mapping[str, str]) -> str:
+    """How many cells of the table have no result, and why; empty if all have one."""
+    wanted, finished = _matching(swept.cells, where), {cell.number for cell in swept.finished}
+    states = Counter(cell.status for cell in wanted if cell.number not in finished)
+    if not states:
+        return ""
+    reasons = ", ".join(f"{count} {status}" for status, count in states.items())
+    return f"{states.total()} of the {len(wanted)} cells of the sweep have no result and do not count ({reasons})"
 
 
 def _grouped(swept: Swept, rows: Sequence[str], columns: Sequence[str], where: Mapping[str, str]) -> _Groups:
@@ -116,7 +142,7 @@ def _grouped(swept: Swept, rows: Sequence[str], columns: Sequence[str], where: M
             )
     if doubled := set(rows) & set(columns):
         raise ConfigError(f"expected each key in rows= or in columns=, got {sorted(doubled)[0]} in both; leave one out")
-    kept = [cell for cell in swept.finished if all(cell.values.get(key) == text for key, text in where.items())]
+    kept = _matching(swept.finished, where)
     if not kept:
         chosen = f" with {dict(where)}" if where else ""
         raise DataError(
@@ -137,8 +163,7 @@ def _grouped(swept: Swept, rows: Sequence[str], columns: Sequence[str], where: M
         )
     groups: _Groups = {}
     for cell in kept:
-        key_of = tuple(tuple(cell.values.get(key, "") for key in keys) for keys in (rows, columns))
-        groups.setdefault((key_of[0], key_of[1]), []).append(cell)
+        groups.setdefault(_place(cell, rows, columns), []).append(cell)
     return groups
 
 
@@ -259,17 +284,19 @@ def _title(metric: str) -> str:
     return f"{words_of(name)} ({PARTS[stage]} part)" if stage in _STAGES else metric
 
 
-def _on_numbers(groups: _Groups) -> str:
+def _on_numbers(groups: _Groups, *, has_interval: bool) -> str:
     """What each number is, with the number of runs."""
     counts = sorted({len(group) for group in groups.values()})
     if counts[-1] == 1:
+        if not has_interval:
+            return "each number is that of one run (n = 1), without an interval"
         return (
             "each number is that of one run (n = 1), with its 95% interval over lesions, which does not contain the "
             "variation of repeated training"
         )
     n = f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]} (in each cell)"
     repeats = sorted({key for group in groups.values() for cell in group for key in cell.values if is_repeat(key)})
-    return (
-        f"each number is the mean of {n} runs that differ in {' and '.join(repeats)}, with its 95% interval over these "
-        f"runs (Student's, deviation pooled over the cells)"
-    )
+    words = f"each number is the mean of {n} runs that differ in {' and '.join(repeats)}"
+    if not has_interval:
+        return f"{words}, without an interval: the runs of each cell have equal results, or a cell has one run alone"
+    return f"{words}, with its 95% interval over these runs (Student's, deviation pooled over the cells)"

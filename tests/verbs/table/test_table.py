@@ -7,7 +7,7 @@ import pytest
 
 from lesion_exp.cli import main
 from lesion_exp.evaluation.metrics import metrics
-from lesion_exp.sweeps.ledger import create_sweep
+from lesion_exp.sweeps.ledger import create_sweep, find_sweep
 from lesion_exp.sweeps.parent_run import ParentRun
 from lesion_exp.sweeps.plan import plan_sweep
 from lesion_exp.sweeps.summary import summarize
@@ -60,6 +60,34 @@ def test_means_and_intervals_over_seeds_and_a_best_that_is_tested(swept, own_pro
         assert float(row["low"]) < float(row["mean"]) < float(row["high"])
         assert row["runs"] == "3"
         assert row["best"] == "false"  # the two rates of focal cannot be told apart
+
+
+def test_cells_without_a_result_are_counted_and_their_rows_are_shown(swept, store, own_process, capsys):
+    sweep = find_sweep(store.root / "sweeps", "latest")
+    values = {cell.number: dict(text.split("=") for text in cell.facts()[0]) for cell in sweep.cells()}
+    for cell in sweep.cells():
+        if values[cell.number]["loss"] == "focal":
+            cell.write(status="cancelled" if values[cell.number]["seed"] == "0" else "queued")
+    words = ["table", "sweep=latest", "rows=loss", "metric=test/accuracy", "evaluation.bootstrap_draws=200"]
+    missing = "3 of the 6 cells of the sweep have no result and do not count (1 cancelled, 2 queued)"
+    assert main([*words, "where={optimizer.lr: 0.001}"]) == 0
+    shown = capsys.readouterr()
+    assert [line for line in shown.out.splitlines() if line.startswith("| focal |")] == ["| focal | - |"]
+    assert missing in shown.out
+    assert missing in shown.err
+    assert main([*words, "columns=optimizer.lr", "format=csv"]) == 0
+    assert "6 of the 12 cells of the sweep have no result" in capsys.readouterr().err
+
+
+def test_equal_runs_have_no_interval_and_the_caption_says_so(swept, store, own_process, capsys):
+    for cell in find_sweep(store.root / "sweeps", "latest").cells():
+        cell.write(metrics={"best/val/balanced_accuracy": 0.5, "test/accuracy": 0.25})
+    words = ["table", "sweep=latest", "rows=loss", "columns=optimizer.lr", "metric=test/accuracy"]
+    assert main([*words, "evaluation.bootstrap_draws=200"]) == 0
+    shown = capsys.readouterr().out
+    assert "| focal | 0.250 | 0.250 |" in shown
+    assert "without an interval: the runs of each cell have equal results" in shown
+    assert "no result" not in shown
 
 
 def test_a_best_is_marked_where_each_other_is_worse(swept, own_process, capsys):
