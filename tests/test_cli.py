@@ -126,7 +126,7 @@ def test_a_sweep_needs_several_values_and_belongs_to_train(capsys, flag):
 
 @pytest.mark.parametrize("override", ["launcher.workers=2", "search=random", "force=true"])
 def test_what_is_about_sweeps_is_refused_for_one_run(capsys, override):
-    assert f"expected -m with {override}" in mistake(capsys, "train", override)
+    assert f"expected -m beside {override}, " in mistake(capsys, "train", override)
 
 
 @pytest.mark.parametrize(

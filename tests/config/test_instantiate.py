@@ -89,7 +89,9 @@ def test_a_class_that_leaves_a_method_open_is_refused_with_its_name(tmp_path, mo
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv(TRUST_VARIABLE, "my_open_loss_of_the_test")
-    with pytest.raises(ConfigError, match="to define compute"):
+    with pytest.raises(
+        ConfigError, match="to define the abstract methods of its base class, but compute is not defined"
+    ):
         instantiate({"_target_": "my_open_loss_of_the_test.Open"}, "loss")
 
 

@@ -171,7 +171,7 @@ def test_hyperband_ends_some_cells_early_and_lets_the_best_train_on(tmp_path):
         ({"pruner": "hyperband", "max_epochs": None}, "max_epochs above"),
         ({"metric": ["val/loss", "val/accuracy"], "direction": ["minimize", "maximize"], "pruner": "median"}, "none"),
         ({"metric": ["val/loss", "val/accuracy"], "direction": ["minimize", "maximize"], "sampler": "cmaes"}, "nsga2"),
-        ({"metric": "test/accuracy"}, "one of validation"),
+        ({"metric": "test/accuracy"}, "a metric of validation"),
     ],
 )
 def test_what_does_not_fit_is_refused(changes, words):

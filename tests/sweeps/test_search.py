@@ -129,7 +129,7 @@ def test_random_stops_where_there_are_no_more_different_cells_and_says_so(caplog
 @pytest.mark.parametrize("metric", ["test/balanced_accuracy", "train/loss", ["val/loss", "test/loss"]])
 def test_only_validation_may_choose(metric):
     direction = ["maximize"] * (1 if isinstance(metric, str) else len(metric))
-    with pytest.raises(ConfigError, match="one of validation"):
+    with pytest.raises(ConfigError, match="a metric of validation"):
         GridSearch(metric=metric, direction=direction)
 
 

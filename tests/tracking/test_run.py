@@ -53,7 +53,7 @@ def test_metrics_are_sent_while_the_run_lives(store: Store) -> None:
         for step in range(10):
             run.log_metrics({"train/loss": 0.5}, step)
         deadline = time.monotonic() + 60
-        while not history(store, run, "train/loss") and time.monotonic() < deadline:
+        while len(history(store, run, "train/loss")) < 10 and time.monotonic() < deadline:
             time.sleep(0.05)
         assert len(history(store, run, "train/loss")) == 10
 

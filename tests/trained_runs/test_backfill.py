@@ -237,7 +237,11 @@ def test_safetensors_of_somebody_else_are_refused(tmp_path):
 
     save_file({"a": torch.zeros(1)}, str(tmp_path / "a.safetensors"))
     (tmp_path / "b.safetensors").write_bytes(b"nothing")
-    for name, said in (("a", "without one"), ("b", "but:"), ("c", "but:")):
+    for name, said in (
+        ("a", "weights without a card"),
+        ("b", "but the file cannot be read"),
+        ("c", "but the file cannot be read"),
+    ):
         with pytest.raises(DataError, match=said):
             restore_file(tmp_path / f"{name}.safetensors")
 

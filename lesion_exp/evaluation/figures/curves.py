@@ -186,8 +186,7 @@ def decision_curve_figure(curve: DecisionCurve, title: str = "") -> Figure:
         axes.fill_between(
             curve.thresholds, [e.low for e in model], [e.high for e in model], color=PALETTE[0], alpha=0.18, linewidth=0
         )
-        label = "the model, with 95% band"
-        axes.plot(curve.thresholds, [e.value for e in model], color=PALETTE[0], linewidth=1.8, label=label)
+        axes.plot(curve.thresholds, [e.value for e in model], color=PALETTE[0], linewidth=1.8, label="the model")
         axes.plot(curve.thresholds, curve.everyone, color=PALETTE[1], linewidth=1.3, linestyle="--", label="everyone")
         axes.axhline(0, color=GREY, linewidth=1.0, linestyle=":", label="no one")
         name = shortened(curve.target, _NAME)

@@ -29,12 +29,13 @@ def test_disk_and_store_of_a_new_project_are_in_order(project, monkeypatch):
     assert not list(project.root.glob(".doctor_*")), "the trial file is gone"
 
 
-def test_a_store_in_a_folder_with_any_name_is_read(tmp_path, monkeypatch):
+def test_a_store_in_a_folder_that_mlflow_cannot_name_is_a_problem(tmp_path, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     root = tmp_path / "a#b 100%41"
     root.mkdir()
     [found] = store(Project(root, *[root / "x"] * 4))
-    assert (found.state, "0 runs" in found.text) == ("ok", True)
+    assert found.state == "problem"
+    assert "without the characters ? # %" in f"{found.text} {found.remedy}"
     assert [path.name for path in tmp_path.iterdir()] == [root.name]
 
 
