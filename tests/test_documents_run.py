@@ -47,7 +47,7 @@ RUN = [command for document in DOCUMENTS for command in commands(document) if is
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A project with two trained runs, the second of which has the alias `champion`, and a folder of photographs."""
+    """A project with two trained runs, the second of which has the alias `champion`, and folders of photographs."""
     root = tmp_path_factory.mktemp("trained")
     before = Path.cwd()
     os.chdir(root)
@@ -56,9 +56,10 @@ def trained(tmp_path_factory):
             assert main(["train", *TINY, f"seed={seed}"]) == 0
         assert main(["register", "run=latest", "alias=champion"]) == 0
     images = sorted((root / "data_cache" / "synthetic").rglob("*.jpg"))[:12]
-    (root / "FOLDER").mkdir()
-    for image in images:
-        shutil.copy(image, root / "FOLDER")
+    for folder in ("FOLDER", "new_images"):  # as the documents name them
+        (root / folder).mkdir()
+        for image in images:
+            shutil.copy(image, root / folder)
     yield root
     os.chdir(before)
 
