@@ -35,7 +35,7 @@ demo: setup  ## train on generated lesions, also a probe of ImageNet weights, an
 test: setup  ## run the tests
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=2 -m "not long" $(PYTEST_ARGS)
 
-test-long: setup  ## run the tests that `make test` leaves out: the benchmarks, and one run on two machines
+test-long: setup  ## run the tests that `make test` leaves out: the benchmarks, one run on two machines, further cases
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m long $(PYTEST_ARGS)
 
 check: setup  ## lint, formatting, types and import rules

@@ -190,7 +190,7 @@ def test_a_run_that_stopped_goes_on_to_the_weights_of_one_that_did_not(taught, m
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("views", ["fixed", "same"])
+@pytest.mark.parametrize("views", ["fixed", pytest.param("same", marks=pytest.mark.long)])
 def test_a_killed_process_leaves_a_student_that_goes_on_to_the_same_weights(taught, views):
     job = taught(
         f"loss.views={views}", "augmentation/mix=mixup", "trainer.max_epochs=15", "loader.batch_size=16",

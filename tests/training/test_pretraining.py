@@ -173,7 +173,9 @@ def test_a_killed_process_leaves_a_pretraining_that_goes_on_to_the_same_weights(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    "method", ["simclr", "mae", *(pytest.param(name, marks=pytest.mark.long) for name in ("byol", "vicreg", "dino"))]
+)
 def test_two_processes_pretrain_one_run_and_probe_every_image_once(method, tmp_path, monkeypatch):
     job = job_of(
         tmp_path, "trainer=ddp_cpu", "trainer.devices=2", "trainer.max_epochs=2", "loader.batch_size=8",
