@@ -68,4 +68,5 @@ def test_a_trained_run_stores_all_that_its_page_asks_for(root, own_process, outl
     page = outline(text)
     assert "Not stored by this run:" not in page.text.partition("Reporting checklists The items")[0]
     assert {alt for _, alt in page.images} >= {"The wrong predictions with the highest probabilities"}
+    assert "The score of ISIC 2024 is at most 0.2." in page.text
     assert str(root) not in text

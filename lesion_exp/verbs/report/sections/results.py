@@ -15,6 +15,7 @@ from lesion_exp.evaluation.lesion_counts import TOO_FEW, lesion_counts
 from lesion_exp.evaluation.limits import LEAST_LESIONS
 from lesion_exp.evaluation.malignant_view import MALIGNANT, malignant_classes, malignant_view, rule_in_words
 from lesion_exp.evaluation.predictions import classes_of, has_labels_only, unknown_in_words
+from lesion_exp.evaluation.ranking import PAUC_2024
 from lesion_exp.evaluation.registry import METRICS, added_among, is_share, short_of, shown_in, words_of
 from lesion_exp.evaluation.unknown import AUROC, FPR
 from lesion_exp.evaluation.unknown import SECTION as UNKNOWN
@@ -140,7 +141,9 @@ def _isic(facts: RunSummary) -> list[Block]:
         if value is not None:
             few = rests.too_few(name) if rests is not None and rests.is_of_class(name) else ""
             rows.append([words, number(value.value), f"{interval(value)}{f', {few}' if few else ''}"])
-    note: list[Block] = [Text(words) for words in [note_on_unk(facts.classes)] if words]
+    bound = f"The score of ISIC 2024 is at most {METRICS[PAUC_2024].highest}."
+    notes = [bound if f"{PAUC_2024}/{MALIGNANT}" in scores else "", note_on_unk(facts.classes)]
+    note: list[Block] = [Text(words) for words in notes if words]
     table = Table("Scores as the challenges define them", ["score", ">value", ">95% interval"], rows)
     return [table, *note] if rows else []
 
