@@ -39,6 +39,14 @@ class Repeated:
         return self.p_against_best is not None and self.p_against_best < LEVEL
 
 
+def means_of(jobs: Sequence[Sequence[tuple[Hashable, float]]]) -> list[float]:
+    """Returns the mean of each job as in `repeated`, without intervals and comparisons, which take much longer.
+
+    `jobs` are for each job the split and the metric of each run.
+    """
+    return [float(values.mean()) for values in _units_of(jobs)]
+
+
 def repeated(
     jobs: Sequence[Sequence[tuple[Hashable, float]]], direction: Direction = "maximize", metric: str = WATCHED_METRIC
 ) -> list[Repeated]:
@@ -65,7 +73,7 @@ def repeated(
         metric: the name of the metric; intervals of a metric between 0 and 1 are cut off at this range.
     """
     splits = list(dict.fromkeys(split for runs in jobs for split, _ in runs))
-    units = [_units(runs, several=len(splits) > 1) for runs in jobs]
+    units = _units_of(jobs)
     means = [float(values.mean()) for values in units]
     residuals = [values - mean for values, mean in zip(units, means, strict=True)]
     overlap = max(_LEAST_OVERLAP, 1 / (len(splits) - 1)) if len(splits) > 1 else 0.0
@@ -88,6 +96,12 @@ def repeated(
         deviation = float(values.std(ddof=1)) if len(values) > 1 else None
         found.append(Repeated(len(runs), mean, deviation, low, high, p_value))
     return found
+
+
+def _units_of(jobs: Sequence[Sequence[tuple[Hashable, float]]]) -> list[FloatArray]:
+    """Returns the values of each job: those of its runs, or if the jobs have several splits the mean of each split."""
+    several = len({split for runs in jobs for split, _ in runs}) > 1
+    return [_units(runs, several=several) for runs in jobs]
 
 
 def _units(runs: Sequence[tuple[Hashable, float]], several: bool) -> FloatArray:

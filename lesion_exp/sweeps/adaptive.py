@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Self
 
 from lesion_exp.config.freeze import Job
 from lesion_exp.errors import ConfigError
-from lesion_exp.sweeps.cell import PRUNED, Cell, will_repeat
+from lesion_exp.sweeps.cell import PRUNED, UNFINISHED, Cell, CellState, will_repeat
 from lesion_exp.sweeps.ledger import Sweep
 from lesion_exp.sweeps.plan import CellMaker, check_cell, make_search
 from lesion_exp.sweeps.search.search import AdaptiveSearch, Dimension, Suggestion
@@ -32,6 +33,12 @@ class SearchSession:
     """Number of epochs that were reported to the search, by cell."""
     unusable: set[Suggestion] = field(default_factory=set)
     """Proposed combinations that cannot be used, or have failed."""
+    num_cells: int = 0
+    """Number of cells in the ledger."""
+    finished: dict[str, list[int]] = field(default_factory=dict)
+    """Numbers of the finished cells in order, by the hash of their job."""
+    failed: dict[str, int] = field(default_factory=dict)
+    """Number of the first cell that would fail again, by the hash of its job."""
 
     @classmethod
     def of(cls, sweep: Sweep) -> Self | None:
@@ -44,7 +51,7 @@ class SearchSession:
         dimensions = [Dimension(**{**body, "values": tuple(body["values"])}) for body in sweep.facts.space]
         cells = sweep.cells()
         search.begin(dimensions, sweep.folder, {number for cell in cells if (number := cell.trial()) is not None})
-        adaptive = cls(sweep, search, maker)
+        adaptive = cls(sweep, search, maker, num_cells=len(cells))
         for cell in cells:
             adaptive.tell(cell)
         return adaptive
@@ -72,7 +79,9 @@ class SearchSession:
                 log.warning("left out a cell: %s", error)
                 job = None
             if job is not None:
-                return self.sweep.add(job, suggestion, trial)
+                cell = self.sweep.add(self.num_cells, job, suggestion, trial)
+                self.num_cells += 1
+                return cell
             self.search.drop(trial)
             repeated += 1
             if repeated == MOST_REPEATED:
@@ -90,7 +99,7 @@ class SearchSession:
         if suggestion in self.unusable:
             return None
         job = self.maker.freeze(suggestion)
-        failed = self._failed_duplicate(job.job_hash)
+        failed = self.failed.get(job.job_hash)
         if failed is None:
             check_cell(job, suggestion, self.sweep.facts.launcher)
             return job
@@ -98,20 +107,14 @@ class SearchSession:
         log.info("a combination is not tried again: %s, which failed as cell %d", " ".join(suggestion), failed)
         return None
 
-    def _failed_duplicate(self, job_hash: str) -> int | None:
-        """The number of a failed cell of the same job that would fail again; None if there is none."""
-        for cell in self.sweep.cells():
-            if cell.facts()[1] == job_hash and will_repeat(cell.state()):
-                return cell.number
-        return None
-
     def tell(self, cell: Cell) -> None:
         """Reports the epochs of a cell to the search, and if it has ended its result."""
         state, trial = cell.state(), cell.trial()
+        self._remember(cell, state)
         if trial is None:
             return
         self._relay(cell, trial)
-        if state.status in {"queued", "running"}:
+        if state.status in UNFINISHED:
             return
         found = [state.metrics.get(f"best/{name}") for name in self.search.metrics]
         values = (
@@ -119,15 +122,29 @@ class SearchSession:
         )
         self.search.tell(trial, values, pruned=state.note == PRUNED)
 
+    def _remember(self, cell: Cell, state: CellState) -> None:
+        """Makes a cell that has ended known by the hash of its job."""
+        _, job_hash = cell.facts()
+        if state.status == "finished":
+            numbers = self.finished.setdefault(job_hash, [])
+            place = bisect_left(numbers, cell.number)
+            if numbers[place : place + 1] != [cell.number]:
+                numbers.insert(place, cell.number)
+        elif will_repeat(state):
+            self.failed[job_hash] = min(cell.number, self.failed.get(job_hash, cell.number))
+
     def reuse_duplicate(self, cell: Cell, fits: Callable[[Cell], bool]) -> bool:
         """Finishes `cell` with the results of an earlier cell of the same job, if there is one; returns whether so.
 
         `fits` says whether the run of the earlier cell was trained on the current data.
         """
         _, job_hash = cell.facts()
-        for earlier in self.sweep.cells()[: cell.number]:
-            is_same = earlier.facts()[1] == job_hash and (state := earlier.state()).status == "finished"
-            if is_same and fits(earlier):
+        for number in self.finished.get(job_hash, ()):
+            if number > cell.number:
+                return False
+            earlier = self.sweep.cell(number)
+            if fits(earlier):
+                state = earlier.state()
                 note = PRUNED if state.note == PRUNED else f"the same job as cell {earlier.number}"
                 cell.write(status="finished", run_id=state.run_id, metrics=dict(state.metrics), note=note)
                 log.info("cell %d is the same job as cell %d", cell.number, earlier.number)

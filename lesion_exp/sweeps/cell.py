@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import hashlib
 import json
 import os
 import tempfile
@@ -19,6 +20,8 @@ from lesion_exp.training.run_context import REPORTS_FILE, STOP_FILE
 
 Status = Literal["queued", "running", "finished", "failed", "cancelled"]
 STATUSES: Final = ("finished", "running", "queued", "failed", "cancelled")
+UNFINISHED: Final = frozenset({"queued", "running"})
+"""The statuses of a cell that has not ended."""
 SILENT_SECONDS: Final = 120.0
 """A running cell on another machine that has not touched its state for so long is considered dead."""
 PASSING_ERRORS: Final = frozenset(
@@ -89,7 +92,13 @@ class Cell:
         """
         self.folder.mkdir(parents=True)
         job.write(self.folder / "job.yaml")
-        write_json(self.folder / "cell.json", {"overrides": list(overrides), "job_hash": job.job_hash, "trial": trial})
+        facts = {
+            "overrides": list(overrides),
+            "job_hash": job.job_hash,
+            "trial": trial,
+            "data": data_digest(job.config),
+        }
+        write_json(self.folder / "cell.json", facts)
 
     def job(self) -> Job:
         """Returns the frozen job."""
@@ -104,6 +113,14 @@ class Cell:
         """Returns the number of the cell in an adaptive search; None in other searches."""
         number: int | None = self._body()["trial"]
         return number
+
+    def data_key(self) -> str:
+        """Returns the `data_digest` of the job, which cells on the same data share.
+
+        A cell of an earlier version does not record it, so that its job is read.
+        """
+        known = self._body().get("data")
+        return data_digest(self.job().config) if known is None else str(known)
 
     def _body(self) -> dict[str, Any]:
         body: dict[str, Any] = json.loads((self.folder / "cell.json").read_text(encoding="utf-8"))
@@ -187,6 +204,12 @@ class Cell:
 
     def _last_touch(self) -> float:
         return (self.folder / "state.json").stat().st_mtime
+
+
+def data_digest(config: Mapping[str, Any]) -> str:
+    """Returns a digest (16 digits) of everything in the `config` of a job that determines which data it reads."""
+    nodes = [config[node] for node in ("dataset", "task", "image_size")] + [config["split"].get("path")]
+    return hashlib.sha256(json.dumps(nodes).encode()).hexdigest()[:16]
 
 
 def will_repeat(state: CellState) -> bool:

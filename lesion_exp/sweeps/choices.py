@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final, Protocol, cast
 
 from lesion_exp.evaluation.registry import Direction, direction_of
-from lesion_exp.evaluation.repeated_runs import LEVEL, Repeated, as_fields, repeated
+from lesion_exp.evaluation.repeated_runs import LEVEL, Repeated, as_fields, means_of, repeated
 from lesion_exp.sweeps.search.search import better
 
 _REPEATING: Final = frozenset({"seed", "fold"})
@@ -199,27 +199,45 @@ def group_cells(
         directions: `maximize` or `minimize` for each of them.
         also: further metrics to summarise, if all of these cells have them.
     """
-    valued = [cell for cell in cells if all(_is_known(cell, name) for name in metrics)]
-    groups: dict[tuple[tuple[str, str], ...], list[MeasuredCell]] = {}
-    for cell in sorted(valued, key=lambda cell: cell.number):
-        groups.setdefault(tuple(sorted(chosen(cell.values).items())), []).append(cell)
+    groups = _by_choice(cells, metrics)
+    valued = [cell for group in groups for cell in group]
     summed: dict[str, list[Repeated]] = {}
     ways = dict(zip(metrics, directions, strict=True))
     for name in (*metrics, *(name for name in also if all(_is_known(cell, name) for cell in valued))):
-        runs = [[(_split(cell), cell.metrics[name]) for cell in group] for group in groups.values()]
-        summed[name] = repeated(runs, cast(Direction, ways.get(name, direction_of(name))), name)
+        summed[name] = repeated(_runs(groups, name), cast(Direction, ways.get(name, direction_of(name))), name)
     choices = [
         Choice(
             chosen(group[0].values),
             tuple(cell.number for cell in group),
             {name: results[place] for name, results in summed.items()},
         )
-        for place, group in enumerate(groups.values())
+        for place, group in enumerate(groups)
     ]
     sign = -1 if directions[0] == "maximize" else 1
     choices.sort(key=lambda choice: sign * choice.results[metrics[0]].mean)
     differing = dict.fromkeys(key for cell in valued for key in cell.values if is_repeat(key))
     return Choices(tuple(choices), tuple(metrics), tuple(directions), tuple(differing))
+
+
+def best_means(cells: Sequence[MeasuredCell], metrics: Sequence[str], directions: Sequence[str]) -> dict[str, float]:
+    """Returns the best mean of each metric over the choices, which are not compared; empty without results."""
+    groups = _by_choice(cells, metrics)
+    ways = zip(metrics, directions, strict=True)
+    return {name: (max if way == "maximize" else min)(means_of(_runs(groups, name))) for name, way in ways if groups}
+
+
+def _by_choice(cells: Sequence[MeasuredCell], metrics: Sequence[str]) -> list[list[MeasuredCell]]:
+    """The cells of each choice that have a value of every metric, in the order of their numbers."""
+    valued = [cell for cell in cells if all(_is_known(cell, name) for name in metrics)]
+    groups: dict[tuple[tuple[str, str], ...], list[MeasuredCell]] = {}
+    for cell in sorted(valued, key=lambda cell: cell.number):
+        groups.setdefault(tuple(sorted(chosen(cell.values).items())), []).append(cell)
+    return list(groups.values())
+
+
+def _runs(groups: Sequence[Sequence[MeasuredCell]], name: str) -> list[list[tuple[Hashable, float]]]:
+    """The split and the value of a metric of each cell, by choice."""
+    return [[(_split(cell), cell.metrics[name]) for cell in group] for group in groups]
 
 
 def _is_known(cell: MeasuredCell, name: str) -> bool:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import heapq
 import logging
+import math
 import time
+from collections import deque
 from collections.abc import Collection
 from contextlib import ExitStack
 from typing import Any, Final
@@ -14,15 +17,14 @@ from lesion_exp.errors import ConfigError
 from lesion_exp.process.distributed_environment import refuse_group
 from lesion_exp.progress import Stage
 from lesion_exp.sweeps.adaptive import SearchSession
-from lesion_exp.sweeps.cell import CELL_TAG, STOPPED, Cell
+from lesion_exp.sweeps.cell import CELL_TAG, STOPPED, UNFINISHED, Cell
 from lesion_exp.sweeps.launcher.launcher import Ended, Launcher
 from lesion_exp.sweeps.ledger import Sweep
 from lesion_exp.sweeps.parent_run import ParentRun, is_concluded
 from lesion_exp.sweeps.same_data import CurrentData, changes_since_start
-from lesion_exp.sweeps.summary import Summary, summarize
+from lesion_exp.sweeps.summary import KnownRows, Summary, summarize
 from lesion_exp.tracking.environment import version_differences
 from lesion_exp.tracking.find import find_finished, find_tagged
-from lesion_exp.tracking.mlflow_values import flat_params
 from lesion_exp.tracking.store import Store
 
 log = logging.getLogger(__name__)
@@ -30,6 +32,8 @@ log = logging.getLogger(__name__)
 POLL_SECONDS: Final = 0.5
 _MOST_SHOWN: Final = 4
 """Number of running cells in a progress line."""
+RUNNING_SECONDS: Final = 5.0
+"""How old the known states of running cells may be, of which a launcher may have a thousand."""
 ENDING_SECONDS: Final = 90.0
 """Time that cells have to close their runs after they are asked to end."""
 
@@ -72,7 +76,7 @@ def drive(sweep: Sweep, launcher: Launcher, store: Store, again: Collection[str]
         stack.callback(release, sweep.lock)
         stack.callback(launcher.close)
         sweep.cancel_file.unlink(missing_ok=True)
-        for cell in sweep.cells():
+        for cell in sweep.cells() if again else ():
             if cell.state().status in again:
                 cell.write(status="queued", note=None)
                 cell.record_engine_id(None)
@@ -121,27 +125,32 @@ class _Driver:
     def __init__(self, parent: ParentRun, launcher: Launcher, store: Store, adaptive: SearchSession | None) -> None:
         self.parent, self.sweep, self.launcher, self.store = parent, parent.sweep, launcher, store
         self.adaptive = adaptive
-        self.queued: list[Cell] = []
+        self.rows = KnownRows(self.sweep)
+        self.queued: deque[Cell] = deque()
         self.started: dict[int, Cell] = {}
         self.orphaned: dict[int, Cell] = {}
         """Cells that are still running, started by an earlier driver."""
         self.current_data = CurrentData(here=launcher.here)
         self.ending = False
+        self._running_read = -math.inf
+        """When the rows of running cells were read last, on the monotonic clock."""
 
     def run(self) -> Summary:
-        if any(cell.recorded().attempts for cell in self.sweep.cells()):
+        if any(row.state.attempts for row in self.rows):
             for sentence in changes_since_start(self.sweep, self.store, self.current_data):
                 log.warning(
                     "%s; lesion-exp train -m with the same overrides starts a new sweep, which reuses the cells that "
                     "fit",
                     sentence,
                 )
-        for cell in self.sweep.cells():
-            status = cell.state().status
-            if status == "running" and not self._adopt(cell):
+        for row in self.rows:
+            cell = self.sweep.cell(row.number)
+            if row.state.status not in UNFINISHED or self._adopt(cell):
+                continue
+            if row.state.status == "running":
                 self.orphaned[cell.number] = cell
-            elif status == "queued":
-                self._enter(cell)
+            else:
+                self.queued.append(cell)
         try:
             self._loop()
         finally:
@@ -153,7 +162,7 @@ class _Driver:
         return summary
 
     def _loop(self) -> None:
-        with Stage("running", summarize(self.sweep).total, "cells", announced=False) as stage:
+        with Stage("running", self.rows.summary().total, "cells", announced=False) as stage:
             self._run_cells(stage)
 
     def _run_cells(self, stage: Stage) -> None:
@@ -171,19 +180,13 @@ class _Driver:
             self.ending = self.ending or self.sweep.cancel_file.exists()
 
     def _show(self, stage: Stage) -> None:
-        """Shows how many cells are done, and the epochs of those that are running."""
-        done = sum(cell.state().status not in {"queued", "running"} for cell in self.sweep.cells())
+        """Shows how many cells are done, and the epochs of the first of those that are running."""
         running = []
-        for number, cell in sorted(self.started.items()):
-            epochs = cell.epochs()
+        for number in heapq.nsmallest(_MOST_SHOWN, self.started):
+            epochs = self.started[number].epochs()
             last = f"at epoch {epochs[-1]['epoch']} of {epochs[-1]['max_epochs']}" if epochs else "begins"
             running.append(f"{number} {last}")
-        stage.reach(done, f"cell {', '.join(running[:_MOST_SHOWN])}" if running else "")
-
-    def _enter(self, cell: Cell) -> None:
-        """Queues a cell, unless the launcher still runs it, or its job was done before."""
-        if not self._adopt(cell) and not self._done_before(cell):
-            self.queued.append(cell)
+        stage.reach(self.rows.num_ended, f"cell {', '.join(running)}" if running else "")
 
     def _adopt(self, cell: Cell) -> bool:
         adopted = self.launcher.adopt(cell)
@@ -192,18 +195,17 @@ class _Driver:
         return adopted
 
     def _done_before(self, cell: Cell) -> bool:
+        """Finishes a cell that was never tried and whose job has a finished run; returns whether there is one."""
         _, job_hash = cell.facts()
-        if cell.recorded().attempts:
+        if self.rows[cell.number].state.attempts:
             return False
         if self.adaptive is not None and self.adaptive.reuse_duplicate(cell, self._fits):
             return True
         if self.sweep.facts.force:
             return False
-        config = cell.job().config
-        wanted = {key: text for key, text in flat_params(config).items() if key.startswith("dataset.")}
         for run in find_finished(self.store, job_hash):
-            if run.tags.get("pruned") != "true" and wanted.items() <= run.params.items():
-                if changed := self.current_data.differences(config, run.tags):
+            if run.tags.get("pruned") != "true" and self.current_data.params(cell).items() <= run.params.items():
+                if changed := self.current_data.differences(cell, run.tags):
                     log.info(
                         "cell %d was done before as run %s, but on data that differ in: %s; it is trained again",
                         cell.number,
@@ -211,7 +213,8 @@ class _Driver:
                         "; ".join(changed),
                     )
                     continue
-                others = [f"made with another {words}" for words in version_differences(run.tags)]
+                versions = version_differences(run.tags, self.current_data.versions)
+                others = [f"made with another {words}" for words in versions]
                 note = "; ".join(["done before; force=true repeats it", *others])
                 cell.write(status="finished", run_id=run.run_id, metrics=run.results(), note=note)
                 log.info("cell %d was done before, as run %s: %s", cell.number, run.run_id, note)
@@ -224,36 +227,44 @@ class _Driver:
         """Whether the run of an earlier cell was trained on the current data."""
         tags = {"sweep_id": self.sweep.facts.sweep_id, CELL_TAG: f"{earlier.number:04d}"}
         run = find_tagged(self.store, tags)
-        return run is None or not self.current_data.differences(earlier.job().config, run.tags)
+        return run is None or not self.current_data.differences(earlier, run.tags)
 
     def _start_cells(self) -> None:
+        """Starts as many cells as are free to run; whether one was done before is looked up when its turn comes."""
         batch: list[Cell] = []
-        free = self.launcher.capacity - len(self.started)
-        while len(batch) < free:
-            if not self.queued:
-                cell = self.adaptive.next_cell() if self.adaptive is not None else None
-                if cell is None:
-                    break
-                self._enter(cell)
-                continue
-            batch.append(self.queued.pop(0))
+        num_ended, free = self.rows.num_ended, self.launcher.capacity - len(self.started)
+        while len(batch) < free and (cell := self._next_cell()) is not None:
+            if self._done_before(cell):
+                self.rows.read(cell)
+            else:
+                batch.append(cell)
+        if self.rows.num_ended > num_ended:
+            self.parent.update(self._summary())
         if batch:
             for cell in batch:
                 log.info("cell %d starts: %s", cell.number, " ".join(cell.facts()[0]))
             self.launcher.start(batch)
             self.started.update({cell.number: cell for cell in batch})
 
+    def _next_cell(self) -> Cell | None:
+        """The next queued cell, or the next one that the search proposes; None if there is none."""
+        if self.queued:
+            return self.queued.popleft()
+        cell = self.adaptive.next_cell() if self.adaptive is not None else None
+        if cell is not None:
+            self.rows.read(cell)
+        return cell
+
     def _note(self, ended: Ended) -> None:
         """Records the end of a cell, which its own process may not have done."""
         cell, state = ended.cell, ended.cell.state()
-        if state.status in {"queued", "running"}:
+        if state.status in UNFINISHED:
             reason = f"{STOPPED}: {ended.reason}" if ended.reason else STOPPED
             state = cell.write(status="queued", note=reason, ended=time.time())
         if self.adaptive is not None:
             self.adaptive.tell(cell)
-        summary = summarize(self.sweep)
+        row, summary = self.rows.read(cell), self._summary()
         self.parent.update(summary)
-        row = next(row for row in summary.rows if row.number == cell.number)
         values = "  ".join(f"{name} {value:.4f}" for name, value in row.metrics.items())
         reason = " ".join((state.error or state.note or "").split())
         left = summary.seconds_left()
@@ -263,11 +274,20 @@ class _Driver:
             log.warning("launcher.fail_fast=true: no further cell starts, and running cells are stopped")
             self.ending = True
 
+    def _summary(self) -> Summary:
+        """The state of the sweep; the rows of running cells may be `RUNNING_SECONDS` old, those of others are new."""
+        if time.monotonic() - self._running_read > RUNNING_SECONDS:
+            for cell in (*self.started.values(), *self.orphaned.values()):
+                self.rows.read(cell)
+            self._running_read = time.monotonic()
+        return self.rows.summary()
+
     def _check_orphaned(self) -> None:
         for number, cell in list(self.orphaned.items()):
             status = cell.state().status
             if status != "running":
                 del self.orphaned[number]
+                self.rows.read(cell)
                 self.queued += [cell] if status == "queued" else []
                 if self.adaptive is not None and status != "queued":
                     self.adaptive.tell(cell)

@@ -12,7 +12,7 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -82,18 +82,25 @@ class Sweep:
         return self.folder / "lock"
 
     def cells(self) -> list[Cell]:
-        """All cells, in order."""
-        return [Cell(folder) for folder in sorted((self.folder / "cells").glob("[0-9]*"))]
+        """All cells, in the order of their numbers."""
+        found = [Cell(folder) for folder in (self.folder / "cells").glob("[0-9]*")]
+        return sorted(found, key=lambda cell: cell.number)
+
+    def cell(self, number: int) -> Cell:
+        """The cell with this number, which need not exist."""
+        return Cell(self.folder / "cells" / f"{number:04d}")
 
     def conf_folders(self) -> list[Path]:
         """Copies of the config folders from the start of the sweep, for cells that are added later."""
         return sorted((self.folder / "conf").glob("[0-9]*"))
 
-    def add(self, job: Job, overrides: Sequence[str], trial: int | None = None) -> Cell:
-        """Adds a cell, which appears in the ledger complete or not at all."""
-        number = len(self.cells())
-        cell = Cell(self.folder / "cells" / f"{number:04d}")
-        waiting = Cell(self.folder / "cells" / f".{number:04d}")
+    def add(self, number: int, job: Job, overrides: Sequence[str], trial: int | None = None) -> Cell:
+        """Adds a cell, which appears in the ledger complete or not at all.
+
+        `number` is the number of cells before.
+        """
+        cell = self.cell(number)
+        waiting = Cell(cell.folder.with_name(f".{cell.folder.name}"))
         shutil.rmtree(waiting.folder, ignore_errors=True)
         waiting.create(job, tuple(overrides), trial)
         waiting.folder.rename(cell.folder)
@@ -133,7 +140,7 @@ def create_sweep(
     sweep = Sweep(hidden, facts)
     (hidden / "cells").mkdir(parents=True)
     for number, (job, overrides) in enumerate(cells):
-        Cell(hidden / "cells" / f"{number:04d}").create(job, tuple(overrides))
+        sweep.cell(number).create(job, tuple(overrides))
     for number, source in enumerate(conf_folders if facts.space else ()):
         shutil.copytree(source, hidden / "conf" / str(number), copy_function=_copy_of_config)
     write_json(hidden / "sweep.json", asdict(facts))
@@ -179,23 +186,34 @@ def _with_current_target(node: Mapping[str, Any]) -> dict[str, Any]:
 
 def sweeps_in(folder: Path) -> list[Sweep]:
     """All sweeps in `folder`, the oldest first."""
-    return [read_sweep(path.parent) for path in sorted(folder.glob("[0-9]*/sweep.json"))]
+    return [read_sweep(path) for path in _folders_in(folder)]
+
+
+def newest_first(folder: Path) -> Iterator[Sweep]:
+    """Yields the sweeps in `folder`, the newest first; each is read when it is asked for."""
+    return (read_sweep(path) for path in reversed(_folders_in(folder)))
+
+
+def _folders_in(folder: Path) -> list[Path]:
+    return [path.parent for path in sorted(folder.glob("[0-9]*/sweep.json"))]
 
 
 def find_sweep(folder: Path, spec: str) -> Sweep:
     """Finds the sweep in `folder` that `spec` names: its id, the id of its MLflow run, a unique prefix, or `latest`.
 
+    For `latest` no other sweep is read.
+
     Raises:
         ConfigError: no sweep, or several sweeps, have that name.
     """
+    if spec == "latest" and (newest := next(newest_first(folder), None)) is not None:
+        return newest
     found = sweeps_in(folder)
     if not found:
         raise ConfigError(
             f"expected a sweep in {folder}, but there is none; sweeps lie in the folder of their project, so give the "
             f"command there, or with paths.root=DIR; lesion-exp train -m seed=1,2 starts a sweep"
         )
-    if spec == "latest":
-        return found[-1]
     matches = [sweep for sweep in found if _is_named(sweep, spec)]
     if len(matches) == 1:
         return matches[0]

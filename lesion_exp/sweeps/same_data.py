@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
 from typing import Any, Final
 
 from lesion_exp.data.data_fingerprint import TOTAL_TAG, DataFingerprint, part_differences, parts_of
 from lesion_exp.errors import UserError
-from lesion_exp.sweeps.cell import CELL_TAG
+from lesion_exp.sweeps.cell import CELL_TAG, Cell
 from lesion_exp.sweeps.ledger import Sweep
-from lesion_exp.tracking.environment import version_differences
+from lesion_exp.tracking.environment import current_versions, version_differences
 from lesion_exp.tracking.find import runs_where
+from lesion_exp.tracking.mlflow_values import flat_params
 from lesion_exp.tracking.store import Store
 from lesion_exp.tracking.stored_run import Run
 from lesion_exp.training.data import load_data, present_fingerprint
@@ -22,24 +23,48 @@ _OF_DATA: Final = ("dataset.", "task.", "split.path")
 
 
 class CurrentData:
-    """The current data of jobs, each read once; images are decoded only if cells run on this machine."""
+    """The current data of the jobs of cells, and the current versions; the job of one cell is read for all on its data.
+
+    Images are decoded only if cells run on this machine.
+    """
 
     def __init__(self, *, here: bool) -> None:
         self._here = here
         self._known: dict[str, DataFingerprint | None] = {}
+        self._params: dict[str, dict[str, str]] = {}
+        self._last: tuple[str, Mapping[str, Any]] = ("", {})
+        """The data that were asked for last, as a `data_key`, and the config of a cell on them."""
 
-    def differences(self, config: Mapping[str, Any], tags: Mapping[str, str]) -> list[str]:
-        """Returns the differences between the data of `config` and those of the run with `tags`, in words.
+    @cached_property
+    def versions(self) -> dict[str, str]:
+        """The tags with the versions of this process."""
+        return current_versions()
+
+    def params(self, cell: Cell) -> dict[str, str]:
+        """Returns the parameters of the data set of a cell, as its run records them."""
+        key = cell.data_key()
+        if key not in self._params:
+            flat = flat_params({"dataset": self._config(key, cell)["dataset"]})
+            self._params[key] = {name: text for name, text in flat.items() if name.startswith("dataset.")}
+        return self._params[key]
+
+    def differences(self, cell: Cell, tags: Mapping[str, str]) -> list[str]:
+        """Returns the differences between the data of `cell` and those of the run with `tags`, in words.
 
         A run without a fingerprint is assumed to have the same data.
         """
         if TOTAL_TAG not in tags:
             return []
-        key = json.dumps([config[node] for node in ("dataset", "task", "image_size")] + [config["split"].get("path")])
+        key = cell.data_key()
         if key not in self._known:
-            self._known[key] = self._read(config)
+            self._known[key] = self._read(self._config(key, cell))
         found = self._known[key]
         return [UNREADABLE] if found is None else found.differences(tags)
+
+    def _config(self, key: str, cell: Cell) -> Mapping[str, Any]:
+        if self._last[0] != key:
+            self._last = (key, cell.job().config)
+        return self._last[1]
 
     def _read(self, config: Mapping[str, Any]) -> DataFingerprint | None:
         try:
@@ -54,10 +79,11 @@ def changes_since_start(sweep: Sweep, store: Store, current: CurrentData) -> lis
     runs = _cell_runs(sweep, store)
     said = _sentences(
         runs,
-        lambda run: current.differences(sweep.cells()[int(run.tags[CELL_TAG])].job().config, run.tags),
+        lambda run: current.differences(sweep.cell(int(run.tags[CELL_TAG])), run.tags),
         "begun on data that differ from the current ones, in",
     )
-    return [*said, *_sentences(runs, lambda run: version_differences(run.tags), "begun with another")]
+    versions = _sentences(runs, lambda run: version_differences(run.tags, current.versions), "begun with another")
+    return [*said, *versions]
 
 
 def differences_between_cells(sweep: Sweep, store: Store) -> list[str]:

@@ -183,12 +183,17 @@ def versions() -> dict[str, str]:
     return found
 
 
+def current_versions() -> dict[str, str]:
+    """Returns the tags with the versions of this process, and with the commit of its checkout."""
+    return {**versions(), **source_state().tags()}
+
+
 def version_differences(tags: Mapping[str, str], now: Mapping[str, str] | None = None) -> list[str]:
     """Returns a text for each version that differs between a run with `tags` and a run with the tags `now`.
 
     An example is `torch: 2.9.0 then, 2.10.0 now`. By default `now` are the versions of this process.
     """
-    now = {**versions(), **source_state().tags()} if now is None else now
+    now = current_versions() if now is None else now
     now = {name: text for name, text in now.items() if name.startswith(_VERSION_TAG) or name == _COMMIT_TAG}
     return [
         f"{name.removeprefix(_VERSION_TAG).replace(_COMMIT_TAG, 'commit of lesion_exp')}: {tags[name]} then, {text} now"

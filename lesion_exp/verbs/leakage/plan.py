@@ -12,7 +12,7 @@ from lesion_exp.config.compose import compose
 from lesion_exp.config.freeze import freeze
 from lesion_exp.config.instantiate import instantiate
 from lesion_exp.errors import ConfigError
-from lesion_exp.sweeps.ledger import Sweep, find_sweep, sweeps_in
+from lesion_exp.sweeps.ledger import Sweep, find_sweep, newest_first
 from lesion_exp.sweeps.plan import SweepPlan, check_cell, plan_sweep
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ BUDGET: Final = "trainer.limit_train_batches"
 def same_meter(folder: Path, plan: SweepPlan) -> Sweep | None:
     """Returns the newest sweep in `folder` with the same cells, kind of launcher and store as `plan`; else None."""
     wanted = [job.job_hash for job, _ in plan.cells]
-    for sweep in reversed(sweeps_in(folder)):
+    for sweep in newest_first(folder):
         facts = sweep.facts
         is_here = facts.store["tracking"]["uri"] == plan.facts.store["tracking"]["uri"]
         is_here &= facts.launcher["_target_"] == plan.facts.launcher["_target_"]
