@@ -17,11 +17,11 @@ from lesion_exp.command.arguments import (
     check_store_keys,
     compose_config,
     compose_job,
-    key_of,
     open_project,
     prepare_process,
 )
 from lesion_exp.command.chosen_run import ChosenRun, MovedData, chosen_run
+from lesion_exp.config.command_words import store_words
 from lesion_exp.errors import ConfigError
 from lesion_exp.option import Kind, option, options_of, whole
 from lesion_exp.process.distributed_environment import is_follower
@@ -147,16 +147,11 @@ def resume(arguments: Arguments) -> int:
     return 0
 
 
-_PLACES: Final = ("paths.root", "tracking.uri")
-"""The keys that say in which store a run is."""
-
-
 def _show_end(run_id: str, arguments: Arguments, *, pretrains: bool = False) -> None:
     """Says where to look at the run, and prints its id. Only the first of several processes has the id."""
     if not run_id:
         return
-    given = [text for text in arguments.overrides if key_of(text) in _PLACES]
-    place = "".join(f" {shlex.quote(text)}" for text in given)
+    place = "".join(f" {shlex.quote(text)}" for text in store_words(arguments.overrides))
     report = f"{_command()} report run={run_id[:8]} output=report.html{place}     (one page)\nor:          "
     page = "" if pretrains else report
     say(f"\nlook at it:  {page}{_command()} ui{place}     (MLflow: open the address that it prints)", sys.stderr)

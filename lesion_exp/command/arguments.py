@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from lesion_exp.command.chosen_run import RUN
+from lesion_exp.config.command_words import STORE_KEYS
 from lesion_exp.config.project import Project
 from lesion_exp.config.shipped_conf import conf_dir, documented_keys, find_root
 from lesion_exp.errors import ConfigError, did_you_mean
@@ -25,7 +26,6 @@ _OWN_FOLDERS: Final = ("jobs", "sweeps", "mlruns")
 """Folders of a project in which its own job files lie."""
 STORE_NODES: Final = ("tracking", "paths")
 """Nodes of the config that say where the store of runs is."""
-_STORE_KEYS: Final = ("tracking.uri", "paths.root")
 
 
 @dataclass
@@ -139,7 +139,7 @@ class Arguments:
         It is empty for a key of the config, which is no typing error.
         """
         known = key_of(text) in documented_keys(conf_dir())
-        return "" if known else did_you_mean(key_of(text), [*self.own_keys, *_STORE_KEYS])
+        return "" if known else did_you_mean(key_of(text), [*self.own_keys, *STORE_KEYS])
 
 
 @dataclass(frozen=True)
@@ -158,6 +158,7 @@ def compose_job(arguments: Arguments, shown: Container[str] | None = None) -> Jo
     frozen = arguments.read(JobFile).job
     from lesion_exp.config.freeze import freeze, read_job
     from lesion_exp.config.places import check_places
+    from lesion_exp.config.registered import check_registered
 
     if frozen is not None:
         if arguments.overrides:
@@ -171,6 +172,7 @@ def compose_job(arguments: Arguments, shown: Container[str] | None = None) -> Jo
     if arguments.print_config:
         print_config(job.config)
         return None
+    check_registered(job.config)
     check_places(job.config)
     if arguments.show_tree and job.config["print_config"] and not arguments.json and not arguments.from_python:
         from lesion_exp.command.config_tree import show_config

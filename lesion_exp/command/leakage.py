@@ -16,9 +16,10 @@ from lesion_exp.command.arguments import (
     print_config,
 )
 from lesion_exp.command.chosen_run import SWEEP, SWEEP_NAMES
+from lesion_exp.config.command_words import place_words
 from lesion_exp.config.shipped_conf import find_root
 from lesion_exp.option import Truth, option
-from lesion_exp.terminal import console, say
+from lesion_exp.terminal import console, say, shell_words
 
 if TYPE_CHECKING:
     from lesion_exp.sweeps.ledger import Sweep
@@ -53,9 +54,10 @@ def leakage(arguments: Arguments) -> int:
 
         summary = drive_to_end(sweep, make_launcher(launcher), store, _UNFINISHED)
     if set(summary.counts()) != {"finished"}:
+        place = place_words(sweep.facts.overrides, sweep.facts.store)
+        again = shell_words(["lesion-exp", "leakage", f"sweep={sweep.facts.sweep_id}", *place])
         say(
-            f"lesion-exp leakage sweep={sweep.facts.sweep_id} continues the leak meter; the logs of its trainings are "
-            f"in {sweep.folder / 'cells'}",
+            f"{again} continues the leak meter; the logs of its trainings are in {sweep.folder / 'cells'}",
             sys.stderr,
         )
         return 1
@@ -74,11 +76,13 @@ def _planned(arguments: Arguments, force: bool) -> tuple[Sweep, dict[str, Any]] 
     """The leak meter that was begun with the same config, else a new one, and its launcher; None after `--cfg job`."""
     from lesion_exp.command.sweep import announce
     from lesion_exp.config.compose import config_folders
+    from lesion_exp.config.registered import check_registered
     from lesion_exp.sweeps.ledger import create_sweep
     from lesion_exp.verbs.leakage.plan import plan_meter, same_meter
 
     dirs, root = arguments.config_dirs, find_root(Path.cwd())
     plan = plan_meter(arguments.overrides, config_dirs=dirs, root=root, force=force)
+    check_registered(plan.first_cell.config)
     plan.check()
     if arguments.print_config:
         print_config(plan.first_cell.config)

@@ -21,12 +21,13 @@ from lesion_exp.command.arguments import (
     value_of,
 )
 from lesion_exp.command.chosen_run import SWEEP, SWEEP_NAMES
+from lesion_exp.config.command_words import place_words
 from lesion_exp.config.project import Project
-from lesion_exp.config.registered import TARGET
+from lesion_exp.config.registered import TARGET, check_registered
 from lesion_exp.config.shipped_conf import find_root
 from lesion_exp.errors import ConfigError, did_you_mean
 from lesion_exp.option import Truth, option
-from lesion_exp.terminal import console, say
+from lesion_exp.terminal import console, say, shell_words
 
 if TYPE_CHECKING:
     from lesion_exp.sweeps.launcher.launcher import Launcher
@@ -86,6 +87,8 @@ def launched(arguments: Arguments) -> Summary | None:
         plan.check()
         print_config(plan.first_cell.config)
         return None
+    for job, _ in plan.tried:
+        check_registered(job.config)
     check_places(plan.first_cell.config)
     announce(plan, arguments)
     from lesion_exp.sweeps.driver import make_launcher
@@ -142,7 +145,7 @@ def _go_on(sweep: Sweep, again: Collection[str], given: Mapping[str, str]) -> in
     counts = summarize(sweep).counts()
     if not {"queued", "running", *again} & set(counts):
         _show(summarize(sweep))
-        retry = f"; lesion-exp sweep retry {sweep.facts.sweep_id} runs the failed cells again"
+        retry = f"; {_command(sweep, 'retry')} runs the failed cells again"
         log.info("no cell is left to run%s", retry if "failed" in counts else "")
         store = sweep.project.store
         summary = conclude(sweep, store)
@@ -176,6 +179,12 @@ def launcher_node(node: Mapping[str, Any], given: Mapping[str, str]) -> dict[str
     return changed
 
 
+def _command(sweep: Sweep, action: str) -> str:
+    """Returns the command with which the user resumes or retries a sweep in its store."""
+    place = place_words(sweep.facts.overrides, sweep.facts.store)
+    return shell_words(["lesion-exp", "sweep", action, sweep.facts.sweep_id, *place])
+
+
 def _kinds(value: object) -> tuple[type, ...]:
     """The types that may replace `value`: its own; for None, a number or a name."""
     if value is None:
@@ -196,7 +205,7 @@ def _cells_are_kept(sweep: Sweep) -> Iterator[None]:
     try:
         yield
     except (KeyboardInterrupt, SystemExit) as error:
-        error.add_note(f"every cell is kept; lesion-exp sweep resume {sweep.facts.sweep_id} continues the sweep")
+        error.add_note(f"every cell is kept; {_command(sweep, 'resume')} continues the sweep")
         raise
 
 
@@ -244,15 +253,11 @@ def _read_meter(summary: Summary, store: Store) -> None:
 
 def _end(sweep: Sweep, summary: Summary) -> int:
     """Logs how to run the cells that are left, prints the id of the sweep's parent run, and returns the exit code."""
-    counts, sweep_id = summary.counts(), sweep.facts.sweep_id
+    counts = summary.counts()
     if "failed" in counts:
-        log.info(
-            "lesion-exp sweep retry %s runs the failed cells again; the logs are in %s",
-            sweep_id,
-            sweep.folder / "cells",
-        )
+        log.info("%s runs the failed cells again; the logs are in %s", _command(sweep, "retry"), sweep.folder / "cells")
     if "queued" in counts:
-        log.info("lesion-exp sweep resume %s runs the cells that are left", sweep_id)
+        log.info("%s runs the cells that are left", _command(sweep, "resume"))
     print(summary.sweep.facts.parent_run_id or sweep.facts.parent_run_id)
     return 0 if set(counts) <= {"finished"} else 1
 
@@ -271,10 +276,7 @@ def _status(sweep: Sweep, arguments: Arguments) -> int:
     if not is_watched:
         shown.print(as_table(summarize(sweep)))
     if not is_driven(sweep) and {"queued", "running"} & set(summarize(sweep).counts()):
-        log.info(
-            "no process on this machine is running the sweep; lesion-exp sweep resume %s continues it",
-            sweep.facts.sweep_id,
-        )
+        log.info("no process on this machine is running the sweep; %s continues it", _command(sweep, "resume"))
     if not is_watched:
         return 0
     with Live(as_table(summarize(sweep)), console=shown, auto_refresh=False) as live:

@@ -16,6 +16,7 @@ from typing import Any, Final
 import yaml
 
 from lesion_exp.backbone.shards import INDEX, shards_of
+from lesion_exp.config.command_words import config_dir_words, trust_words
 from lesion_exp.config.compose import Composed
 from lesion_exp.config.named_run import TEACHER_WEIGHTS
 from lesion_exp.config.project import Project
@@ -100,6 +101,12 @@ class Job:
         """The project whose folders and store the config names."""
         return Project.from_config(self.config)
 
+    @property
+    def command(self) -> str:
+        """The command that makes the job, with the words that the user's own options need."""
+        own = [*config_dir_words(self.overrides, self.replaced), *trust_words(self.config)]
+        return shell_words(["lesion-exp", "train", *self.overrides, *own])
+
     def check_files(self) -> None:
         """Checks that every file that the job names still has the content with which the job was frozen.
 
@@ -119,7 +126,8 @@ class Job:
     def write(self, path: Path) -> None:
         """Writes the job as YAML. The file appears when it is complete."""
         overrides = redacted(list(self.overrides))
-        head = f"# A frozen job of lesion_exp {__version__}; run it again with: lesion-exp train job={path.name}\n"
+        again = shell_words(["lesion-exp", "train", f"job={path.name}", *trust_words(self.config)])
+        head = f"# A frozen job of lesion_exp {__version__}; run it again with: {again}\n"
         body = {
             "format": FORMAT,
             "job_hash": self.job_hash,
@@ -130,7 +138,7 @@ class Job:
             "options": dict(self.options),
             "config": with_places(self.config, self.files, redacted),
         }
-        made = f"# It was made by: lesion-exp train {shell_words(overrides)}\n"
+        made = f"# It was made by: {replace(self, overrides=tuple(overrides)).command}\n"
         text = f"{head}{made}{yaml.safe_dump(body, sort_keys=False, width=120)}"
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")

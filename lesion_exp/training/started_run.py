@@ -92,7 +92,8 @@ def started_run(
     config, split = job.config, findings.split
     pretrains = is_pretraining(config)
     kind = PRETRAINING if pretrains else "train"
-    with start_run(store, job, split, kind=kind, context=context) as run, log_hint(run), preserve_stop_signals():
+    started = start_run(store, job, split, kind=kind, context=context)
+    with started as run, log_hint(run, job), preserve_stop_signals():
         run.write_log(findings.text)
         num_weights = sum(weights.numel() for weights in task.backbone.parameters())
         run.log_params({"resolved": {**describe_resolved(config["trainer"]), "parameters": num_weights}})

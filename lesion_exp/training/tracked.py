@@ -11,11 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from lesion_exp.config.command_words import place_words
 from lesion_exp.config.freeze import Job, read_job
 from lesion_exp.data.data_fingerprint import TOTAL_TAG
 from lesion_exp.dataset.display_name import display_name
 from lesion_exp.errors import DataError, UserError
-from lesion_exp.terminal import shell_line
+from lesion_exp.terminal import shell_line, shell_words
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.environment import source_state, version_differences, versions
 from lesion_exp.tracking.find import find_run
@@ -193,7 +194,7 @@ def _unpacked(run: Run, text: str) -> bytes:
 
 
 @contextmanager
-def log_hint(run: TrackedRun) -> Iterator[None]:
+def log_hint(run: TrackedRun, job: Job) -> Iterator[None]:
     """Logs the id of `run` at its start, and adds notes to an error: where the log is, and how to resume the run."""
     log.info("run %s", run.run_id)
     try:
@@ -203,7 +204,6 @@ def log_hint(run: TrackedRun) -> Iterator[None]:
     except BaseException as error:
         state = "FAILED" if isinstance(error, Exception) else "KILLED"
         error.add_note(f"run {run.run_id}; its log is {run.live_dir / 'log.txt'}")
-        error.add_note(
-            f"the run is marked {state}; lesion-exp resume run={run.run_id} continues from its last checkpoint"
-        )
+        command = shell_words(["lesion-exp", "resume", f"run={run.run_id}", *place_words(job.overrides, job.config)])
+        error.add_note(f"the run is marked {state}; {command} continues from its last checkpoint")
         raise

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import shlex
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -98,7 +97,7 @@ def extend(run: Run, changes: Mapping[str, int], project: Project, data_root: Pa
     if reason is not None:
         raise ConfigError(
             f"expected a run that can continue as if {_text(changes)} had been set from the start, but {reason}; to "
-            f"train from the start: lesion-exp train {shlex.join(new.overrides)}"
+            f"train from the start: {new.command}"
         )
     context = RunContext(
         tags={EXTENDS_TAG: run.run_id},
@@ -117,7 +116,7 @@ def _check_devices(job: Job, run: Run) -> None:
             f"expected the {begun} devices on which run {run.run_id} began with "
             f"trainer.devices={job.config['trainer']['devices']}, since on others each step has other images, got "
             f"{num_devices_and_nodes(job.config['trainer'])[0]} here; extend it where torch sees as many, see "
-            f"CUDA_VISIBLE_DEVICES, or train from the start: lesion-exp train {shlex.join(job.overrides)}"
+            f"CUDA_VISIBLE_DEVICES, or train from the start: {job.command}"
         )
 
 

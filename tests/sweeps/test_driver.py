@@ -1,5 +1,6 @@
 import json
 import os
+import shlex
 import statistics
 import time
 from types import SimpleNamespace
@@ -9,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from lesion_exp.cli import main
+from lesion_exp.command.sweep import _command
 from lesion_exp.data.data_fingerprint import DataFingerprint
 from lesion_exp.errors import ConfigError
 from lesion_exp.sweeps.driver import cancel_waiting, conclude, lacks_conclusion
@@ -467,3 +469,10 @@ def test_a_cell_says_its_choice_for_grouping_in_mlflow(planned):
         "loss=soft_f1"
     ] * 2
     assert {cell_context(cell, sweep).tags["choice"] for cell in planned("seed=1,2").cells()} == {"all cells"}
+
+
+def test_the_command_that_continues_a_sweep_names_the_folders_that_were_typed(planned, tmp_path):
+    sweep = planned("seed=1,2", f"paths.data_cache={tmp_path}/my cache")
+    assert shlex.split(_command(sweep, "resume")) == [
+        "lesion-exp", "sweep", "resume", sweep.facts.sweep_id, f"paths.data_cache={tmp_path}/my cache"
+    ]  # fmt: skip

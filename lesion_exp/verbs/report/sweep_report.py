@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import shlex
 import statistics
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import yaml
 from markupsafe import Markup
 
+from lesion_exp.config.command_words import without_place
 from lesion_exp.evaluation.registry import words_of
 from lesion_exp.sweeps.swept import FACTS, TEST, Swept, SweptCell
 from lesion_exp.tracking.find import READS_TAG, runs_where
@@ -43,11 +44,11 @@ from lesion_exp.verbs.report.blocks import (
     not_stored,
 )
 from lesion_exp.verbs.report.charts import Scale, number_scale, parallel, scale_of
+from lesion_exp.verbs.report.commands import command_on_sweep, swept_by
 from lesion_exp.verbs.report.page import Page
 from lesion_exp.verbs.report.sections.calibration import calibration
 from lesion_exp.verbs.report.sections.curves import curves
 from lesion_exp.verbs.report.sections.galleries import failures
-from lesion_exp.verbs.report.sections.origin import without_place
 from lesion_exp.verbs.report.sections.question import QUESTION_TAG, RESEARCH_ONLY
 from lesion_exp.verbs.report.sections.results import confusion, results
 from lesion_exp.verbs.report.sections.subgroups import subgroups
@@ -164,7 +165,8 @@ def cells(swept: Swept) -> Section:
     table = Table(
         "Every cell, with validation metrics of its best epoch; those of the best choice are bold", columns, rows
     )
-    return Section("cells", "Cells", [table, Text("The command lesion-exp report run=RUN makes the page of a cell.")])
+    command = command_on_sweep(swept.facts, "report", "run=RUN")
+    return Section("cells", "Cells", [table, Text(f"The command {command} makes the page of a cell.")])
 
 
 def failed(swept: Swept) -> Section:
@@ -258,15 +260,14 @@ def config(swept: Swept) -> Section:
 def reproduce(swept: Swept) -> Section:
     """Returns the section on reproduction."""
     sweep_id = swept.parent.tags.get("sweep_id", swept.parent.run_id)
-    words = [shlex.quote(without_place(str(text))) for text in swept.facts.get("overrides", [])]
-    command = " ".join(["lesion-exp train -m", *words])
-    made: Block = Code("The command that made this sweep", command) if words else not_stored(FACTS)
-    blocks = [
-        made,
-        Code("Continue with the missing cells", f"lesion-exp sweep resume {sweep_id}"),
-        Code("Retry the failed cells", f"lesion-exp sweep retry {sweep_id}"),
-        Code("Train one cell again and compare the results", "lesion-exp reproduce run=RUN dataset.root=DIR"),
-        Code("Export everything as one file", f"lesion-exp bundle export run={sweep_id} output=sweep.zip"),
+    made = swept_by(swept.facts)
+    on = partial(command_on_sweep, swept.facts)
+    blocks: list[Block] = [
+        Code("The command that made this sweep", made) if made else not_stored(FACTS),
+        Code("Continue with the missing cells", on("sweep", "resume", sweep_id)),
+        Code("Retry the failed cells", on("sweep", "retry", sweep_id)),
+        Code("Train one cell again and compare the results", on("reproduce", "run=RUN", "dataset.root=DIR")),
+        Code("Export everything as one file", on("bundle", "export", f"run={sweep_id}", "output=sweep.zip")),
     ]
     return Section("reproduce", "How to reproduce", blocks)
 

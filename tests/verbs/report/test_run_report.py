@@ -9,9 +9,11 @@ import yaml
 from PIL import Image
 from sklearn.metrics import balanced_accuracy_score
 
-from lesion_exp.errors import ConfigError
+from lesion_exp.errors import ConfigError, DataError
 from lesion_exp.evaluation.metrics import metrics
 from lesion_exp.tracking.stored_run import IMPORTED, read_predictions
+from lesion_exp.trained_runs import statements
+from lesion_exp.trained_runs.trained_run import stored_calibrators
 from lesion_exp.verbs.report.page import render
 from lesion_exp.verbs.report.run_report import SECTIONS, run_page
 
@@ -159,6 +161,29 @@ def test_no_place_of_a_machine_stands_on_a_page(full_run, page_of):
     assert "/secret/place" not in text
     assert "dataset.root=DIR" in page.text
     assert "1 image left out as unusable (1 cannot be decoded): img7." in page.text
+
+
+def test_commands_name_the_store_and_the_users_own_options(full_run, bare_run, page_of):
+    typed = ["loss=mine", "paths.root=/secret/place", "tracking.uri=sqlite:////secret/place/x.db"]
+
+    def change(folder):
+        path = folder / "config" / "job.yaml"
+        body = yaml.safe_load(path.read_text()) | {"overrides": typed}
+        body["config"]["loss"]["_target_"] = "clinic_losses.margin"
+        path.write_text(yaml.safe_dump(body))
+        (folder / "evaluation" / "test" / "subgroups.json").unlink()
+
+    run = full_run(change)
+    text, page = page_of(run)
+    assert "/secret/place" not in text
+    place, trust = "paths.root=DIR tracking.uri=URI", "--trust clinic_losses"
+    assert f"lesion-exp reproduce run={run.run_id[:8]} dataset.root=DIR {place} {trust}" in page.text
+    assert f"lesion-exp reproduce job=config/job.yaml dataset.root=DIR {trust}" in page.text
+    assert f"lesion-exp train loss=mine {place} --config-dir DIR {trust}" in page.text
+    assert f"lesion-exp evaluate run={run.run_id[:8]} {place} {trust} adds them." in page.text
+    ensemble = bare_run(kind="ensemble", ensemble="mean", members=f"{run.run_id},{'f' * 32}")
+    _, page = page_of(ensemble)
+    assert f"lesion-exp evaluate 'run=[{run.run_id[:8]},ffffffff]' ensemble=mean {place} {trust}" in page.text
 
 
 def test_whatever_is_missing_is_said(bare_run, page_of):
@@ -341,3 +366,27 @@ def test_a_page_says_which_weights_were_trained(full_run, page_of, changes, ques
     words = " ".join(html.unescape(re.sub("<[^>]+>", " ", text)).split())
     assert question in words
     assert training in words
+
+
+def test_damaged_predictions_are_a_message(full_run):
+    def change(folder, write):
+        write(folder / "predictions" / "test.parquet")
+
+    cut = full_run(lambda folder: change(folder, lambda path: path.write_bytes(path.read_bytes()[:100])))
+    said = rf"(?s)expected predictions/test.parquet of run {cut.run_id} .* lesion-exp reproduce run={cut.run_id}"
+    for read in (
+        statements.tested_predictions,
+        lambda run: read_predictions(run, "test"),
+        lambda run: statements.calibration_warning(run, "vector"),
+    ):
+        with pytest.raises(DataError, match=said):
+            read(cut)
+    other = full_run(lambda folder: change(folder, pd.DataFrame({"a": [1]}).to_parquet))
+    with pytest.raises(DataError, match="expected"):
+        statements.tested_predictions(other)
+
+
+def test_a_damaged_calibration_is_a_message(full_run):
+    run = full_run(lambda folder: (folder / "calibration" / "temperature.json").write_text("{"))
+    with pytest.raises(DataError, match=r"expected calibration/temperature.json of run .* cannot be read"):
+        stored_calibrators(run)

@@ -112,6 +112,18 @@ def test_a_cross_validation_is_told_as_one(store, root, outline, full_run):
     assert len(set(outline(text).ids)) == len(outline(text).ids)
 
 
+def test_commands_on_a_sweep_name_its_store(store, root, outline):
+    plan = plan_sweep([*TINY, f"paths.root={root}", "seed=1,2"], root=root)
+    sweep = create_sweep(root / "sweeps", plan.facts, plan.cells, [])
+    with ParentRun(sweep, store) as parent:
+        parent.finish(summarize(parent.sweep))
+    _, words = told(store, root, "latest", outline)
+    for command in (f"sweep resume {sweep.facts.sweep_id}", f"sweep retry {sweep.facts.sweep_id}", "report run=RUN",
+                    "reproduce run=RUN dataset.root=DIR"):  # fmt: skip
+        assert f"lesion-exp {command} paths.root=DIR" in words
+    assert str(root) not in words
+
+
 def test_unknown_sweeps_are_refused(store, root, swept):
     for spec in ("1999", swept.facts.sweep_id[:3], swept.facts.parent_run_id[:1]):
         with pytest.raises(ConfigError, match=r"expected a sweep's id.*\(at least 4 letters\)"):

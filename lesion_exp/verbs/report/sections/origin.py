@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -12,6 +11,7 @@ from lesion_exp.tracking import artifacts
 from lesion_exp.trained_runs.run_summary import JOB, RunSummary
 from lesion_exp.trained_runs.wording import counted, duration, listed
 from lesion_exp.verbs.report.blocks import Block, Cell, Code, Note, Pairs, Section, Text, not_stored
+from lesion_exp.verbs.report.commands import command_on, made_by
 
 _LEFT_OUT: Final = ("paths", "tracking", "launcher", "print_config")
 """Nodes with locations on a machine, which cannot change a result."""
@@ -146,24 +146,25 @@ _HASHES: Final = {
     "weights of the best epoch": "weights_hash",
 }
 _CHECKPOINT: Final = artifacts.checkpoint()
-PLACES: Final = ("dataset.root", "dataset.pseudo_labels", "paths", "tracking.uri")
-"""Keys whose values are locations on a machine."""
 
 
 def reproduce(facts: RunSummary) -> Section:
     """Returns the section on reproduction."""
-    run_id = facts.run.run_id
+    run_id = facts.run.run_id[:8]
     if facts.members:
-        command = f"lesion-exp evaluate 'run=[{','.join(member[:8] for member in facts.members)}]' ensemble="
-        command += facts.run.tags.get("ensemble", "mean")
-        again = Code("Combine the same runs again", " ".join([command, *_stack_keys(facts)]))
+        runs = f"run=[{','.join(member[:8] for member in facts.members)}]"
+        method = f"ensemble={facts.run.tags.get('ensemble', 'mean')}"
+        command = command_on(facts, "evaluate", runs, method, *_stack_keys(facts))
+        again = Code("Combine the same runs again", command)
         return Section("reproduce", "How to reproduce", [again, _fingerprints(facts), *_kept(facts)])
     if not facts.job:
         return Section("reproduce", "How to reproduce", [not_stored(JOB), _fingerprints(facts), *_kept(facts)])
+    with_store = command_on(facts, "reproduce", f"run={run_id}", "dataset.root=DIR")
+    from_file = command_on(facts, "reproduce", f"job={JOB}", "dataset.root=DIR", in_store=False)
     blocks: list[Block] = [
         Text("These commands train the same job again, compare the results and report all differences:"),
-        Code("With the store of this run", f"lesion-exp reproduce run={run_id[:8]} dataset.root=DIR"),
-        Code("From its job file alone, an artifact of the run", f"lesion-exp reproduce job={JOB} dataset.root=DIR"),
+        Code("With the store of this run", with_store),
+        Code("From its job file alone, an artifact of the run", from_file),
     ]
     made = made_by(facts)
     blocks += [Code("The command that made this run", made)] if made else [not_stored(JOB)]
@@ -182,21 +183,7 @@ def _stack_keys(facts: RunSummary) -> list[str]:
         "stack_balanced": str(options["balanced"]).lower(),
         "stack_seed": options["seed"],
     }
-    return [f"'{key}={value}'" if "[" in str(value) else f"{key}={value}" for key, value in values.items()]
-
-
-def made_by(facts: RunSummary) -> str | None:
-    """Returns the command that made the run, without locations on its machine; None if it is not stored."""
-    overrides = facts.job.get("overrides")
-    if not isinstance(overrides, list):
-        return None
-    return " ".join(["lesion-exp train", *(shlex.quote(without_place(str(text))) for text in overrides)])
-
-
-def without_place(override: str) -> str:
-    """Returns `override` with DIR instead of a location on a machine."""
-    key = override.lstrip("+").partition("=")[0]
-    return f"{key}=DIR" if key.startswith(PLACES) else override
+    return [f"{key}={value}" for key, value in values.items()]
 
 
 def _fingerprints(facts: RunSummary) -> Pairs:

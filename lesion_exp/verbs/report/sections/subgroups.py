@@ -14,6 +14,7 @@ from lesion_exp.evaluation.subgroups import missing_classes
 from lesion_exp.trained_runs.run_summary import RunSummary
 from lesion_exp.trained_runs.wording import NONE, as_value, counted, listed, stacked, with_interval
 from lesion_exp.verbs.report.blocks import Block, Cell, Section, Table, Text, not_stored
+from lesion_exp.verbs.report.commands import command_on
 from lesion_exp.verbs.report.sections.results import share_bar
 
 FEWER: Final = "*"
@@ -30,7 +31,8 @@ def subgroups(facts: RunSummary) -> Section:
     """Returns the section on subgroups."""
     found, title = facts.evaluation_file("subgroups"), "Subgroups"
     if not found:
-        remedy = f"lesion-exp evaluate run={facts.run.run_id[:8]} adds them." if facts.predictions is not None else ""
+        command = command_on(facts, "evaluate", f"run={facts.run.run_id[:8]}")
+        remedy = f"{command} adds them." if facts.predictions is not None else ""
         return Section("subgroups", title, [not_stored("metrics of subgroups", remedy)])
     cells = found.get("cells", [])
     if not cells:
