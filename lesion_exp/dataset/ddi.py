@@ -20,6 +20,7 @@ COLUMNS: Final = {"DDI_file": "image_id", "skin_tone": "skin_tone", "malignant":
 INFO: Final = DatasetInfo(
     name="ddi",
     title="DDI (Diverse Dermatology Images)",
+    view="clinical",
     citation=(
         "Daneshjou et al., Disparities in dermatology AI performance on a diverse, curated clinical image set, Science "
         "Advances 8:eabq6147 (2022)"

@@ -63,6 +63,7 @@ COUNTS: Final = {
 INFO: Final = DatasetInfo(
     name="derm7pt",
     title="derm7pt",
+    view="both",
     citation=(
         "Kawahara et al., Seven-point checklist and skin lesion classification using multitask multimodal neural nets, "
         "IEEE Journal of Biomedical and Health Informatics 23:538-546 (2019)"

@@ -26,6 +26,7 @@ PARTS: Final = ("train", "val", "test")
 INFO: Final = DatasetInfo(
     name="dermamnist",
     title="DermaMNIST",
+    view="dermoscopic",
     citation=(
         "Yang et al., MedMNIST v2, Scientific Data 10:41 (2023); Tschandl, Rosendahl and Kittler, Scientific Data "
         "5:180161 (2018)"

@@ -13,6 +13,7 @@ _IDENTIFYING_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "folder": ("root",), "csv": ("root", "table"), "combined": ("sets",),
 }  # fmt: skip
 """Readers of the user's own data -> the config keys that identify the data set."""
+_READERS: Final = tuple(f"lesion_exp.dataset.{name}." for name in _IDENTIFYING_KEYS)
 _DIGITS: Final = 4
 """Hexadecimal digits of the digest in a name."""
 
@@ -37,3 +38,11 @@ def display_name(dataset: Mapping[str, Any]) -> str:
         name = re.sub(r"[^\w.-]+", "_", path.stem).strip("._") or name
     text = json.dumps(given, sort_keys=True, default=str)
     return f"{name}-{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:_DIGITS]}"
+
+
+def is_own(dataset: Mapping[str, Any]) -> bool:
+    """Returns whether the node `dataset` of a job's config reads a table, a folder or several sets of the user.
+
+    What such data are, and where they come from, is known to the user alone.
+    """
+    return str(dataset.get("_target_", "")).startswith(_READERS)

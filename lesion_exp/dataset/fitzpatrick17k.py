@@ -54,6 +54,7 @@ COUNTS: Final = {
 INFO: Final = DatasetInfo(
     name="fitzpatrick17k",
     title="Fitzpatrick17k",
+    view="clinical",
     citation=(
         "Groh et al., Evaluating deep neural networks trained on clinical images in dermatology with the Fitzpatrick "
         "17k dataset, CVPR Workshops 2021"

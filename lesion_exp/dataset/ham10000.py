@@ -29,6 +29,7 @@ PARTS: Final = ("train", "test")
 INFO: Final = DatasetInfo(
     name="ham10000",
     title="HAM10000",
+    view="dermoscopic",
     citation="Tschandl, Rosendahl and Kittler, The HAM10000 dataset, Scientific Data 5:180161 (2018)",
     licence="CC BY-NC 4.0",
     archive="isic",

@@ -33,6 +33,7 @@ PARTS: Final = tuple(PART_COUNTS)
 INFO: Final = DatasetInfo(
     name="isic2018",
     title="ISIC 2018 challenge, Task 3: lesion diagnosis",
+    view="dermoscopic",
     citation=(
         "Codella et al., Skin Lesion Analysis Toward Melanoma Detection 2018, arXiv:1902.03368; "
         "Tschandl et al., The HAM10000 dataset, Scientific Data 5:180161 (2018)"

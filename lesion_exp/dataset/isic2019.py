@@ -31,6 +31,7 @@ PARTS: Final = tuple(PART_COUNTS)
 INFO: Final = DatasetInfo(
     name="isic2019",
     title="ISIC 2019 challenge",
+    view="dermoscopic",
     citation=(
         "Tschandl et al., Scientific Data 5:180161 (2018); Codella et al., arXiv:1710.05006; "
         "Hernandez-Perez et al., BCN20000, Scientific Data 11:641 (2024)"

@@ -57,6 +57,7 @@ COUNTS: Final = {
 INFO: Final = DatasetInfo(
     name="isic2020",
     title="ISIC 2020 challenge (SIIM-ISIC melanoma classification)",
+    view="dermoscopic",
     citation=(
         "Rotemberg et al., A patient-centric dataset of images and metadata for identifying melanomas using clinical "
         "context, Scientific Data 8:34 (2021)"

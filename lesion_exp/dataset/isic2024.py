@@ -26,6 +26,7 @@ LEAKING: Final = ("iddx_*", "mel_*")
 INFO: Final = DatasetInfo(
     name="isic2024",
     title="ISIC 2024 challenge (SLICE-3D)",
+    view="tiles of total-body photographs",
     citation=(
         "Kurtansky et al., The SLICE-3D dataset: 400,000 skin lesion image crops extracted from 3D TBP for skin cancer "
         "detection, Scientific Data 11:884 (2024)"

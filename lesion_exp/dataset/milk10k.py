@@ -30,6 +30,7 @@ COLUMNS: Final = {
 INFO: Final = DatasetInfo(
     name="milk10k",
     title="MILK10k",
+    view="both",
     citation="MILK study team, MILK10k, ISIC Archive (2025), doi:10.34970/648456",
     licence="CC BY-NC 4.0",
     archive="isic",

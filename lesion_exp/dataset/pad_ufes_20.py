@@ -29,6 +29,7 @@ COLUMNS: Final = {
 INFO: Final = DatasetInfo(
     name="pad_ufes_20",
     title="PAD-UFES-20",
+    view="clinical",
     citation="Pacheco et al., PAD-UFES-20: a skin lesion dataset, Data in Brief 32:106221 (2020)",
     licence="CC BY 4.0",
     where="doi:10.17632/zr7vgbcyr2.1: metadata.csv and imgs_part_1.zip to imgs_part_3.zip",

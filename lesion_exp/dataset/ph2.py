@@ -33,6 +33,7 @@ NOT_ONE_MARK: Final = "not exactly one mark"
 INFO: Final = DatasetInfo(
     name="ph2",
     title="PH2",
+    view="dermoscopic",
     citation=(
         "Mendonca, Ferreira, Marques, Marcal and Rozeira, PH2: a dermoscopic image database for research and "
         "benchmarking, EMBC 2013"

@@ -14,6 +14,7 @@ import yaml
 
 from lesion_exp import taxonomy
 from lesion_exp.config.freeze import chosen_options
+from lesion_exp.dataset.display_name import is_own
 from lesion_exp.errors import DataError
 from lesion_exp.evaluation.predictions import check, classes_of, known_rows
 from lesion_exp.evaluation.registry import OF_A_CLASS
@@ -184,10 +185,21 @@ class RunSummary:
         return {name: Value(float(value), *intervals.get(name, ())) for name, value in plain.items()}
 
     @property
+    def has_own_data(self) -> bool:
+        """Whether the data are the user's own, or several sets, whose origin and kind of photograph are not known."""
+        node = self.config.get("dataset")
+        return isinstance(node, dict) and is_own(node)
+
+    @property
+    def identity(self) -> Mapping[str, str]:
+        """Title, citation, licence and address of a published data set; empty for others, of which none is known."""
+        known = self.flow.get("identity")
+        return known if isinstance(known, dict) and not self.has_own_data else {}
+
+    @property
     def data_name(self) -> str | None:
         """The title of the data set, or its option."""
-        known = self.flow.get("identity")
-        return str(known["title"]) if isinstance(known, dict) else self.option("dataset")
+        return self.identity.get("title") or self.option("dataset")
 
     @property
     def is_leaky(self) -> bool:

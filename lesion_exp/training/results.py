@@ -87,8 +87,9 @@ def log_inputs(run: TrackedRun, config: Mapping[str, Any], split: SplitData, dat
 
 
 def identity(info: DatasetInfo) -> dict[str, str]:
-    """Title, citation, licence and address of a data set."""
-    return {"title": info.title, "citation": info.citation, "licence": info.licence, "where": info.where}
+    """Title, citation, licence and address of a data set, and what its photographs are, if that is known."""
+    known = {"title": info.title, "citation": info.citation, "licence": info.licence, "where": info.where}
+    return known if info.view is None else known | {"view": info.view}
 
 
 def log_gallery(run: TrackedRun, part: Part, table: pd.DataFrame, datamodule: LesionDataModule) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -95,8 +94,6 @@ def _metadata(model: ServedModel) -> Plain | None:
 
 
 def _data(facts: RunSummary) -> Plain:
-    known = facts.flow.get("identity")
-    identity = known if isinstance(known, Mapping) else {}
     parts = {
         words: {unit: facts.parts[part].get(unit) for unit in ("images", "lesions", "patients", "counts")}
         for part, words in PARTS.items()
@@ -104,7 +101,7 @@ def _data(facts: RunSummary) -> Plain:
     }
     return {
         "name": facts.data_name,
-        **{key: identity.get(key) for key in ("citation", "licence", "where")},
+        **{key: facts.identity.get(key) for key in ("citation", "licence", "where")},
         "parts": parts,
         "split": split_in_words(facts),
         "audit_passed": facts.audit.get("passed"),

@@ -1,11 +1,18 @@
+import importlib
+import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
+import yaml
 
 from lesion_exp.config.compose import compose
 from lesion_exp.config.freeze import freeze
+from lesion_exp.tracking.stored_run import IMPORTED
 from lesion_exp.trained_runs.run_summary import RunArtifacts, RunSummary
-from lesion_exp.verbs.report.run_report import SECTIONS
+from lesion_exp.training.results import identity
+from lesion_exp.verbs.report.page import render
+from lesion_exp.verbs.report.run_report import SECTIONS, run_page
 from lesion_exp.verbs.report.sections.checklists import ANSWERS, NAMES, fill, read_checklist
 
 
@@ -93,3 +100,76 @@ def test_subgroups_that_are_too_small_to_be_compared_are_still_reported(full_run
         "so none are compared."
     )
     assert ANSWERS["skin_tone"](facts) == "Images of the test part by skin tone: x: 4."
+
+
+def with_dataset(**changes):
+    """Edits the kept files as if the run had read another data set: keys of its config, and `identity` of its card."""
+
+    def change(folder):
+        job, flow = folder / "config" / "job.yaml", folder / "dataset" / "flow.json"
+        body = yaml.safe_load(job.read_text())
+        body["config"]["dataset"] |= {key: value for key, value in changes.items() if key != "identity"}
+        job.write_text(yaml.safe_dump(body))
+        flow.write_text(json.dumps(json.loads(flow.read_text()) | {"identity": changes["identity"]}))
+
+    return change
+
+
+@pytest.mark.parametrize("name", ["csv", "folder", "combined"])
+def test_nothing_is_claimed_of_data_of_the_users_own(full_run, name):
+    module = importlib.import_module(f"lesion_exp.dataset.{name}")
+    change = with_dataset(name=name, _target_=f"{module.__name__}.read_{name}", identity=identity(module.INFO))
+    run = full_run(change, dataset=f"{name}-3f2a")
+    facts = RunSummary(run, RunArtifacts(run))
+    for unknown in ("images", "source", "generated"):
+        assert ANSWERS[unknown](facts) is None, unknown
+    for checklist in NAMES:
+        left = {entry.item.answer: entry.left for entry in fill(read_checklist(checklist), facts)}
+        assert all(left[key] for key in ("images", "source", "generated") if key in left)
+    assert ANSWERS["title"](facts) == f"Development and evaluation of a deep network (small_cnn) on {name}-3f2a."
+    page = render(run_page(run))
+    assert "view:" not in page.partition('id="checklists"')[2]
+    for claim in ("table of images", "one sub-folder", "several data sets as one", "No image was generated",
+                  module.INFO.citation, module.INFO.where):  # fmt: skip
+        assert claim not in page, claim
+    assert "of these data are not known here: the author has to add them" in page
+
+
+def test_a_view_that_the_user_chose_is_said_of_any_data(full_run):
+    run = full_run(with_dataset(_target_="lesion_exp.dataset.csv.read_csv", view="clinical", identity=None))
+    assert ANSWERS["images"](RunSummary(run, RunArtifacts(run))) == "view: clinical"
+
+
+@pytest.mark.parametrize(
+    ("name", "view", "said"),
+    [
+        ("ham10000", "dermoscopic", "HAM10000; view: dermoscopic"),
+        ("ddi", "dermoscopic", "DDI (Diverse Dermatology Images); view: clinical"),
+        ("derm7pt", "both", "derm7pt; view: both"),
+        ("derm7pt", "dermoscopic", "derm7pt; view: dermoscopic"),
+        ("synthetic", "dermoscopic", "generated lesions"),
+    ],
+)
+def test_the_view_of_a_published_set_is_that_of_its_photographs(full_run, name, view, said):
+    info = importlib.import_module(f"lesion_exp.dataset.{name}").INFO
+    target = f"lesion_exp.dataset.{name}.read_{name}"
+    run = full_run(with_dataset(_target_=target, view=view, identity=identity(info)), dataset=name)
+    facts = RunSummary(run, RunArtifacts(run))
+    assert ANSWERS["images"](facts) == said
+    assert (ANSWERS["generated"](facts) == "No image was generated.") == (name != "synthetic")
+
+
+def test_images_whose_lesions_are_not_known_are_not_said_to_be_of_lesions(full_run):
+    def change(folder):
+        path = folder / "predictions" / "test.parquet"
+        pd.read_parquet(path).assign(lesion_id=None).to_parquet(path)
+
+    run = full_run(change)
+    said = ANSWERS["sizes"](RunSummary(run, RunArtifacts(run)))
+    assert said.startswith("training: 180 images; ")
+    assert said.endswith("Which images show the same lesion is not known.")
+
+
+def test_nobody_knows_how_many_models_made_imported_predictions(full_run):
+    run = full_run(kind=IMPORTED)
+    assert ANSWERS["ensemble"](RunSummary(run, RunArtifacts(run))) is None

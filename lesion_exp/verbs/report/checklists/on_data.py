@@ -14,23 +14,24 @@ GENERATED = "synthetic"
 
 def images(facts: RunSummary) -> str | None:
     """The kind of images."""
-    view = facts.key("dataset.view")
-    title = _identity(facts).get("title")
+    title, view, chosen = facts.identity.get("title"), facts.identity.get("view"), facts.key("dataset.view")
+    if view == "both" or chosen in ("clinical", "both"):  # else it is a default, which says nothing of the photographs
+        view = chosen
     return "; ".join([*([title] if title else []), *([f"view: {view}"] if view else [])]) or None
 
 
 def source(facts: RunSummary) -> str | None:
     """Citation, licence and address of the data set."""
-    known = _identity(facts)
+    known = facts.identity
     return f"{known['citation']}; licence {known['licence']}; {known['where']}" if known else None
 
 
 def generated(facts: RunSummary) -> str | None:
     """Whether images were generated."""
     name = facts.option("dataset")
-    if name is None or name == "combined" or (facts.is_imported and name != GENERATED):
-        return None
-    return f"All images are generated ({name})." if name == GENERATED else "No image was generated."
+    if name == GENERATED:
+        return f"All images are generated ({name})."
+    return "No image was generated." if facts.identity and not facts.is_imported else None
 
 
 def artefacts(facts: RunSummary) -> str | None:
@@ -91,17 +92,18 @@ def disjoint(facts: RunSummary) -> str | None:
         return None
     if not facts.audit["passed"]:
         return "The audit failed: parts share lesions or images."
-    return "The audit found no patient (where known), lesion, byte-identical or near-duplicate image in two parts."
+    return "The audit found no patient or lesion (where known), byte-identical or near-duplicate image in two parts."
 
 
 def sizes(facts: RunSummary) -> str | None:
     """The numbers of images, lesions and patients of each part."""
-    words = []
+    words, any_lesion = [], _knows_lesions(facts)
     for name, part in facts.parts.items():
         patients = f", {counted(part['patients'], 'patient')}" if part.get("patients") else ""
-        lesions = f"of {counted(part['lesions'], 'lesion')}"
-        words.append(f"{PARTS.get(name, name)}: {counted(part['images'], 'image')} {lesions}{patients}")
-    return f"{'; '.join(words)}." if words else None
+        lesions = f" of {counted(part['lesions'], 'lesion')}" if any_lesion else ""
+        words.append(f"{PARTS.get(name, name)}: {counted(part['images'], 'image')}{lesions}{patients}")
+    unknown = "" if any_lesion else " Which images show the same lesion is not known."
+    return f"{'; '.join(words)}.{unknown}" if words else None
 
 
 def class_counts(facts: RunSummary) -> str | None:
@@ -156,12 +158,15 @@ def shift(facts: RunSummary) -> str | None:
     if not shares:
         return None
     name = max(shares, key=lambda label: abs(shares[label]))
+    given = facts.option("split") in ("file", "official")
+    start = "The parts were given with the data" if given else "The parts are one split of the same data"
     return (
-        f"The parts are one split of the same data; the class share that differs most between test part and data "
+        f"{start}; the class share that differs most between test part and data "
         f"set is that of {name}, by {100 * shares[name]:+.1f} percentage points."
     )
 
 
-def _identity(facts: RunSummary) -> dict[str, str]:
-    known = facts.flow.get("identity")
-    return known if isinstance(known, dict) else {}
+def _knows_lesions(facts: RunSummary) -> bool:
+    """Whether the predictions name a lesion; without predictions the numbers of lesions are taken as they are."""
+    table = facts.predictions
+    return table is None or ("lesion_id" in table and bool(table["lesion_id"].notna().any()))

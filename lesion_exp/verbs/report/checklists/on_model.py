@@ -122,7 +122,7 @@ def ensemble(facts: RunSummary) -> str | None:
     """The number of models and the way in which they were combined."""
     if facts.members:
         return f"{len(facts.members)} models, combined by: {facts.run.tags.get('ensemble', 'an unknown method')}."
-    return "None: a single model."
+    return None if facts.is_imported else "None: a single model."
 
 
 def imbalance(facts: RunSummary) -> str | None:

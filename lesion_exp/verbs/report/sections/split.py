@@ -122,8 +122,11 @@ def data_flow(facts: RunSummary) -> Section:
 
 
 def _identity(facts: RunSummary) -> list[Block]:
-    known = facts.flow.get("identity")
-    if not isinstance(known, dict):
+    known = facts.identity
+    if facts.has_own_data:
+        words = "Citation, licence and address of these data are not known here: the author has to add them."
+        return [Pairs({"data set": facts.data_name or NONE}, wide=True), Text(words)]
+    if not known:
         return [not_stored("citation and licence of the data set")]
     names = {"data set": "title", "citation": "citation", "licence": "licence", "address": "where"}
     return [Pairs({words: str(known.get(name, NONE)) for words, name in names.items()}, wide=True)]
