@@ -64,6 +64,8 @@ _NUMBER: Final = r"[+-]?(?:(?:0|[1-9]\d{0,14})(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,
 
 _DECIMAL_COMMA: Final = r"[+-]?\d*,\d+(?:[eE][+-]?\d+)?"
 """A number as spreadsheet programs write it in much of Europe."""
+_THOUSANDS: Final = r"[+-]?[1-9]\d{0,2},\d{3}"
+"""A decimal number with a comma, or a whole one with a comma between groups of three digits."""
 
 
 def escaped(text: str) -> str:
@@ -190,17 +192,27 @@ def normal_text(text: str) -> str:
 def typed(column: pd.Series) -> pd.Series:
     """Converts a column of texts to numbers or truth values, if every cell that is not empty is one.
 
-    `EMPTY_WORDS` count as missing. A number with leading zeros, or of more than 15 digits, is a text.
+    `EMPTY_WORDS` count as missing. A number with leading zeros, or of more than 15 digits, is a text. The decimal mark
+    is a comma if no cell has a point; a column in which each comma may group thousands (1,024) stays text.
     """
     words = column.where(~column.isin(EMPTY_WORDS))
     known = words.dropna()
     if known.empty or known.str.fullmatch(_NUMBER).all():
         return _numbers(words)
+    if _has_decimal_commas(known):
+        return _numbers(words.str.replace(",", ".", regex=False))
     lowered = known.str.lower()
     if lowered.isin(("true", "false")).all():
         truth = (lowered == "true").astype(bool)
         return truth if len(truth) == len(words) else truth.astype(object).reindex(words.index, fill_value=None)
     return words
+
+
+def _has_decimal_commas(known: pd.Series) -> bool:
+    with_comma = known[known.str.contains(",", regex=False)]
+    if known.str.contains(".", regex=False).any() or with_comma.str.fullmatch(_THOUSANDS).all():
+        return False
+    return bool(known.str.replace(",", ".", regex=False).str.fullmatch(_NUMBER).all())
 
 
 def as_numbers(values: pd.Series) -> pd.Series:

@@ -124,6 +124,10 @@ def test_prepare_gives_the_table_and_its_audit():
     assert data.audit.passed
     assert len(data.store.fingerprints(data.table["image_id"])) == len(data.table) == data.summary["images"]
     assert "images of each class" in repr(data)
+    assert "not understood" in repr(data)
+    columns = data.summary["understood"]["columns"]
+    assert columns["lesion_id"]["values"] == data.table["lesion_id"].nunique()
+    assert {each["class"] for each in data.summary["understood"]["labels"]} == set(data.table["label"])
     assert "<table" in data._repr_html_()
 
 

@@ -148,6 +148,10 @@ def test_letters_lost_before_are_said(tmp_path: Path, caplog: pytest.LogCaptureF
         (["12345678901234567890"], "str", ["12345678901234567890"]),
         (["inf", "1"], "str", ["inf", "1"]),
         (["x", "null"], "str", ["x", None]),
+        (["0,5", "12,500", None], "float64", [0.5, 12.5, None]),
+        (["0,5", "1.5"], "str", ["0,5", "1.5"]),
+        (["1,024", "12"], "str", ["1,024", "12"]),
+        (["1,2,3"], "str", ["1,2,3"]),
     ],
 )
 def test_columns_become_numbers_only_where_nothing_is_lost(

@@ -34,6 +34,10 @@ class Finding:
     """A sentence about the files, with their number."""
     cases: tuple[str, ...] = ()
     """The first files, rows or names that the sentence is about."""
+    column: str | None = None
+    """The column whose values were not understood, if the finding is about such values."""
+    values: int = 0
+    """The number of these values."""
 
     def in_words(self) -> str:
         """Returns the text with its cases, one per line."""
@@ -44,15 +48,24 @@ class Finding:
         return f"{self.text}, for example {'; '.join(self.cases)}" if self.cases else self.text
 
 
-def record_finding(text: str, cases: Iterable[object] = (), level: Level = "info") -> None:
+def record_finding(
+    text: str,
+    cases: Iterable[object] = (),
+    level: Level = "info",
+    *,
+    column: str | None = None,
+    values: int = 0,
+) -> None:
     """Logs a finding, and adds it to the list of the surrounding `collected_findings`, if there is one.
 
     Args:
         text: a sentence about the files, with their number.
         cases: what the sentence is about; the first `MOST_CASES` are listed.
         level: `warning` if a person should look at it.
+        column: the column whose values were not understood, if the finding is about such values.
+        values: the number of these values.
     """
-    found = Finding(level, text, tuple(map(str, islice(cases, MOST_CASES))))
+    found = Finding(level, text, tuple(map(str, islice(cases, MOST_CASES))), column, values)
     log.log(logging.WARNING if level == "warning" else logging.INFO, "%s", found.in_words())
     collected = _current.get()
     if collected is not None:

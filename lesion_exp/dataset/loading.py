@@ -29,6 +29,10 @@ _Describe = Callable[[pd.DataFrame], tuple[Sequence[str], str]]
 _MAPPED: Final = frozenset({"csv", "folder"})
 """Sources whose labels `dataset.labels` maps to classes."""
 SKIP_HINT: Final = "set dataset.on_bad_image=skip to go on without them (what is left out is logged)"
+_SEVERAL_LABELS: Final = "image_id with several labels"
+_DOUBLED: Final = "doubled image_id"
+_NO_FILE: Final = "no image file"
+_NO_LABEL: Final = "unknown label"
 
 
 @dataclass(frozen=True)
@@ -122,15 +126,16 @@ def load_table(
         table = table.assign(label=table["label"].where(table["label"].notna(), UNLABELLED))
     flow.read_counts.update({str(label): int(count) for label, count in table["label"].value_counts().items()})
     whole = table
-    table = _leave_out_doubled(table, options, flow)
     missing = table["image_path"].isna() & needs_images
     if missing.all():
         raise DataError(
             f"expected image files for the {len(table):,} rows of the data set, but none was found; set "
             f"dataset.root=DIR to the folder that holds the images too, zipped or unpacked"
         )
-    table = _leave_out(table, missing, "no image file", options, flow, _ids)
-    table = _leave_out(table, table["label"].isna(), "unknown label", options, flow, _unknown_labels(table))
+    if options.on_bad_image == "error":
+        _check_usable(table, missing)
+    else:
+        table = _usable(table, missing, flow)
     flow.note("with a readable row, an image file and a known label", table)
     if table.empty:
         raise DataError(_nothing_left(options, flow))
@@ -307,26 +312,62 @@ def _warn_of_synonyms(table: pd.DataFrame) -> None:
         )
 
 
-def _leave_out_doubled(table: pd.DataFrame, options: TableOptions, flow: Flow) -> pd.DataFrame:
-    """Returns `table` with every image id once: the first row if all rows agree on the label, otherwise none."""
-    labels = table["label"].where(table["label"].notna(), table.get("raw_label"))
-    several = labels.groupby(table["image_id"]).transform("nunique") > 1
-    table = _leave_out(table, several, "image_id with several labels", options, flow, _labels_of_ids(labels))
-    return _leave_out(table, table["image_id"].duplicated(), "doubled image_id", options, flow, _ids)
+def _have_several_labels(table: pd.DataFrame) -> pd.Series:
+    """Returns which rows have an image id whose rows do not agree on the label."""
+    return _labels_or_texts(table).groupby(table["image_id"]).transform("nunique") > 1
 
 
-def _leave_out(
-    table: pd.DataFrame, bad: pd.Series, what: str, options: TableOptions, flow: Flow, describe: _Describe
-) -> pd.DataFrame:
+def _labels_or_texts(table: pd.DataFrame) -> pd.Series:
+    """Returns the label of each row; where it is unknown, the text of the files if there is one."""
+    return table["label"].where(table["label"].notna(), table.get("raw_label"))
+
+
+def _check_usable(table: pd.DataFrame, missing: pd.Series) -> None:
+    """Checks that no row has a fault. The error names all kinds of faults with the first cases of each.
+
+    Args:
+        table: the whole table.
+        missing: which rows have no image file.
+
+    Raises:
+        DataError: rows have a fault.
+    """
+    several = _have_several_labels(table)
+    kinds: tuple[tuple[str, pd.Series, _Describe], ...] = (
+        (_SEVERAL_LABELS, several, _labels_of_ids(_labels_or_texts(table))),
+        (_DOUBLED, table["image_id"].duplicated() & ~several, _ids),
+        (_NO_FILE, missing, _ids),
+        (_NO_LABEL, table["label"].isna(), _unknown_labels(table)),  # the last: its remedy continues in the common one
+    )
+    faults = []
+    for what, bad, describe in kinds:
+        if bad.any():
+            cases, explanation = describe(table[bad])
+            faults.append(f"{bad.sum()} have a fault ({what}):\n{first_cases(cases)}\n{explanation}")
+    if faults:
+        raise DataError(
+            f"expected every row of the data set to be usable, but {''.join(faults)}correct the data set's table or "
+            f"files, or {SKIP_HINT}"
+        )
+
+
+def _usable(table: pd.DataFrame, missing: pd.Series, flow: Flow) -> pd.DataFrame:
+    """Returns `table` without the rows that have a fault, and each image id once.
+
+    Of rows with the same id the first is kept if all agree on the label, otherwise none.
+    """
+    labels = _labels_of_ids(_labels_or_texts(table))
+    table = _leave_out(table, _have_several_labels(table), _SEVERAL_LABELS, flow, labels)
+    table = _leave_out(table, table["image_id"].duplicated(), _DOUBLED, flow, _ids)
+    table = _leave_out(table, missing[table.index], _NO_FILE, flow, _ids)
+    return _leave_out(table, table["label"].isna(), _NO_LABEL, flow, _unknown_labels(table))
+
+
+def _leave_out(table: pd.DataFrame, bad: pd.Series, what: str, flow: Flow, describe: _Describe) -> pd.DataFrame:
     if not bad.any():
         return table
     rows = table[bad]
-    cases, explanation = describe(rows)
-    if options.on_bad_image == "error":
-        raise DataError(
-            f"expected every row of the data set to be usable, but {len(rows)} have a fault ({what}):\n"
-            f"{first_cases(cases)}\n{explanation}correct the data set's table or files, or {SKIP_HINT}"
-        )
+    cases, _ = describe(rows)
     flow.left_out.extend((str(key), what) for key in rows["image_id"])
     with collected_findings() as found:
         record_finding(f"left out: {len(rows):,} rows ({what})", cases, level="warning")

@@ -132,12 +132,13 @@ def known_ages(values: pd.Series, where: str) -> pd.Series:
     unread = texts[ages.isna() & texts.notna()]
     if len(unread):
         listed = _listed(unread.value_counts().items())
-        record_finding(f"{where}: {len(unread)} are not numbers and count as missing: {listed}", level="warning")
+        text = f"{where}: {len(unread)} are not numbers and count as missing: {listed}"
+        record_finding(text, level="warning", column="age", values=len(unread))
     impossible = ages.notna() & ~ages.between(0, OLDEST)
     if impossible.any():
         listed = _listed(texts[impossible].value_counts().items())
         text = f"{where}: {impossible.sum()} are outside 0 to {OLDEST:g} years and count as missing: {listed}"
-        record_finding(text, level="warning")
+        record_finding(text, level="warning", column="age", values=int(impossible.sum()))
     return ages.where(~impossible)
 
 
@@ -153,7 +154,8 @@ def known_sexes(values: pd.Series, where: str, unknown: str) -> pd.Series:
     if strange.any():
         listed = _listed(texts[strange].value_counts().items())
         text = f"{where}: values of unknown meaning are kept as they are: {listed}"
-        record_finding(f"{text}; write male and female in the table to have subgroups of these names", level="warning")
+        text += "; write male and female in the table to have subgroups of these names"
+        record_finding(text, level="warning", column="sex", values=int(strange.sum()))
     return sexes.where(~strange, words)
 
 

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from lesion_exp.errors import ConfigError, nearest
-from lesion_exp.text_table import normal_text
+from lesion_exp.text_table import as_numbers, normal_text
 
 METHODS: Final = ("isna", "notna", "isin")
 TEXT_METHODS: Final = ("startswith", "endswith", "contains", "lower", "upper")
@@ -40,6 +40,8 @@ ARITHMETIC: Final[Mapping[type[ast.operator], Callable[[Any, Any], Any]]] = {
     ast.Mod: operator.mod,
 }
 _CONNECTIVES: Final = {"&": "and", "|": "or"}
+_SHOWN: Final = 3
+"""Cells that a message lists."""
 
 
 def filter_rows(table: pd.DataFrame, expression: str) -> pd.DataFrame:
@@ -154,6 +156,10 @@ class _Evaluator:
                 raise _OutsideGrammarError(f"cannot compare {text}; use .isna(), .notna() or in")
         if not isinstance(values, pd.Series) and not isinstance(other, pd.Series):
             raise _OutsideGrammarError(f"the comparison of {text} involves no column; compare a column with a value")
+        if not isinstance(comparison, (ast.Eq, ast.NotEq)):
+            for side, column, value in ((left, values, other), (right, other, values)):
+                if _is_number(value) and (words := _not_numbers(column)):
+                    raise _OutsideGrammarError(f"{ast.unparse(side)!r} {words}; check the types of its parts")
         compared: pd.Series = COMPARISONS[type(comparison)](values, other)
         return compared.fillna(False).astype(bool)
 
@@ -211,11 +217,30 @@ def _literal(node: ast.expr) -> Any:
 
 
 def _number(value: Any, node: ast.expr) -> Any:
-    if isinstance(value, (int, float)) or (isinstance(value, pd.Series) and pd.api.types.is_numeric_dtype(value)):
+    if _is_number(value):
         return value
+    words = _not_numbers(value)
     raise _OutsideGrammarError(
         f"{ast.unparse(node)!r} calculates with something that is not a number; use columns of numbers"
+        f"{f' (a column here {words})' if words else ''}"
     )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) or (isinstance(value, pd.Series) and pd.api.types.is_numeric_dtype(value))
+
+
+def _not_numbers(value: Any) -> str:
+    """Returns which cells make `value` a column of text and not of numbers; empty if it is no column of text."""
+    if not isinstance(value, pd.Series):
+        return ""
+    texts = value[value.map(lambda cell: isinstance(cell, str))]
+    if texts.empty:
+        return ""
+    strange = texts[as_numbers(texts).isna()]
+    shown = (strange if len(strange) else texts).drop_duplicates().head(_SHOWN)
+    why = "are no numbers" if len(strange) else "may be ids, decimal numbers or thousands"
+    return f"is text, because cells such as {', '.join(map(repr, shown))} {why}"
 
 
 def _method_names() -> str:

@@ -165,7 +165,17 @@ def named_columns(
         )
     names = [str(name) for name in frame.columns]
     columns = {renamed.get(name, name): frame[name] if name in used else typed(frame[name]) for name in names}
+    others = {name: columns[renamed.get(name, name)] for name in names if name not in used}
+    commas = [name for name, read in others.items() if _had_commas(frame[name], read)]
+    if commas:
+        record_finding(f"{where} has decimal commas in these columns, which are read as numbers: {', '.join(commas)}")
     return pd.DataFrame(columns, index=frame.index)
+
+
+def _had_commas(texts: pd.Series, read: pd.Series) -> bool:
+    """Whether `read` has the numbers of `texts` with commas."""
+    were_texts = read.dtype.kind in "if" and texts.dtype.kind not in "if"
+    return were_texts and bool(texts.str.contains(",", regex=False, na=False).any())
 
 
 def _free_name(name: str, taken: Collection[str]) -> str:
@@ -332,6 +342,8 @@ class DatasetInfo:
     licence: str
     where: str
     """The web page or DOI, and the names of the files to download."""
+    view: str | None = None
+    """What its photographs are: dermoscopic, clinical, both, or other words; None if that is not known."""
     archive: str | None = None
     """The archive that issued the ids of images, lesions and patients; data sets of one archive share ids."""
     published_counts: Mapping[str, int] = field(default_factory=dict)

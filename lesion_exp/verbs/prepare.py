@@ -9,6 +9,7 @@ from rich.console import Console
 
 from lesion_exp import taxonomy
 from lesion_exp.config.freeze import Job
+from lesion_exp.dataset.understood import column_rows, labels_in_words, understood
 from lesion_exp.fitted_table import FittedTable
 from lesion_exp.terminal import say
 from lesion_exp.training.data import LoadedData, SplitData, load_data, published_differences, split_data
@@ -47,6 +48,7 @@ def summarize(config: dict[str, Any], loaded: LoadedData, split: SplitData) -> d
         "classes": {
             str(label): {str(part): int(row[part]) for part in counts.columns} for label, row in counts.iterrows()
         },
+        "understood": understood(loaded.table, loaded.flow.findings),
         "flow": [{"step": step.step, "images": step.images, "lesions": step.lesions} for step in loaded.flow.steps],
         "left_out": [{"image_id": image_id, "reason": reason} for image_id, reason in loaded.flow.left_out],
         "findings": [asdict(each) for each in loaded.flow.findings],
@@ -73,6 +75,7 @@ def show(summary: dict[str, Any], shown: Console) -> None:
     sums = [sum(row.get(part, 0) for row in summary["classes"].values()) for part in parts]
     table.add_row("all", "", *(f"{number:,}" for number in [*sums, sum(sums)]))
     shown.print(table)
+    _show_understood(summary["understood"], shown)
     for step in summary["flow"]:
         shown.print(f"{step['images']:>9,} images of {step['lesions']:,} lesions: {step['step']}")
     if summary["left_out"]:
@@ -86,3 +89,12 @@ def show(summary: dict[str, Any], shown: Console) -> None:
         shown.print(f"[yellow]{label}: {row['found']:,} images, published {row['published']:,}[/]")
     shown.print(summary["audit_in_words"], markup=False)
     say(f"image store: {summary['store']}", shown.file)
+
+
+def _show_understood(found: dict[str, Any], shown: Console) -> None:
+    table = FittedTable("column", "understood", ">known", ">missing", ">not understood", title="the images' columns")
+    for name, words, *counts in column_rows(found["columns"]):
+        table.add_row(name, words, *(f"{count:,}" for count in counts))
+    shown.print(table)
+    for words in labels_in_words(found["labels"]):
+        shown.print(f"class {words}", markup=False)

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from lesion_exp.dataset.csv import read_csv
+from lesion_exp.dataset.findings import collected_findings
 from lesion_exp.dataset.table import named_labels
 from lesion_exp.errors import ConfigError, DataError
 
@@ -202,3 +203,18 @@ def test_a_name_that_no_disk_holds_or_that_is_no_file_is_a_missing_image(tmp_pat
     _pictures(tmp_path, "a.png")
     (tmp_path / "t.csv").write_text(f"image_path,label\na.png,nv\n{name},nv\n")
     assert read_csv(str(tmp_path), "t.csv")["image_path"].isna().tolist() == [False, True]
+
+
+def test_numbers_with_a_decimal_comma_are_numbers_in_every_column(tmp_path: Path) -> None:
+    _pictures(tmp_path, "001.jpg", "002.jpg")
+    (tmp_path / "t.csv").write_text(
+        "image_id;label;age;thickness;width;pixels\n001;mel;50,5;0,5;1;1,024\n002;nv;40;1,25;2;2,048\n"
+    )
+    with collected_findings() as found:
+        table = read_csv(str(tmp_path), "t.csv")
+    assert table["age"].tolist() == [50.5, 40]
+    assert table["thickness"].tolist() == [0.5, 1.25]
+    assert table["width"].tolist() == [1, 2]
+    assert table["pixels"].tolist() == ["1,024", "2,048"], "decimal numbers or thousands: nobody knows"
+    said = [each.text for each in found if "decimal commas" in each.text]
+    assert said == ["t.csv has decimal commas in these columns, which are read as numbers: thickness"]

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from lesion_exp.dataset.loading import (
+    SKIP_HINT,
     Flow,
     TableOptions,
     leave_out_unreadable,
@@ -302,3 +303,19 @@ def test_all_classes_without_a_malignancy_are_told_at_once_with_their_counts(tab
 def test_a_reader_that_returns_no_table_is_told_how_to_end() -> None:
     with pytest.raises(DataError, match=r"a table, got NoneType; end it with return .*standardize\(table, name\)"):
         load_table(lambda: None, TableOptions(), Flow())  # type: ignore[arg-type, return-value]
+
+
+def test_faults_of_all_kinds_are_told_at_once_with_cases_of_each(table: pd.DataFrame) -> None:
+    faulty = pd.concat([table, table.iloc[[5]]], ignore_index=True)
+    faulty.loc[[0, 1], "image_path"] = None
+    faulty.loc[[1, 2], "label"] = None
+    faulty["raw_label"] = faulty["label"].fillna("naevvus")
+    with pytest.raises(DataError) as caught:
+        _load(faulty)
+    told = str(caught.value)
+    ids = faulty["image_id"]
+    assert f"1 have a fault (doubled image_id):\n  - {ids[5]}\n" in told
+    assert f"2 have a fault (no image file):\n  - {ids[0]}\n  - {ids[1]}\n" in told
+    assert "2 have a fault (unknown label):\n  - 'naevvus' (2 rows)" in told
+    assert told.count(SKIP_HINT) == 1
+    assert told.endswith(SKIP_HINT)

@@ -126,3 +126,18 @@ def test_nothing_else_is_evaluated(expression: str) -> None:
 def test_texts_are_compared_in_one_normal_form() -> None:
     table = pd.DataFrame({"label": ["n\u00e4vus", "mel"]})
     assert len(filter_rows(table, "label == 'na\u0308vus'")) == 1
+
+
+@pytest.mark.parametrize(
+    ("cells", "expression", "why"),
+    [
+        (["0,5", "1.5"], "thickness > 1", "'thickness' is text, because cells such as '0,5' are no numbers"),
+        (["0.5", "thin"], "1 < thickness", "'thickness' is text, because cells such as 'thin' are no numbers"),
+        (["1,024"], "thickness > 1", "cells such as '1,024' may be ids, decimal numbers or thousands"),
+        (["0.5", "thin"], "thickness * 2 > 1", "is text, because cells such as 'thin' are no numbers"),
+    ],
+)
+def test_a_column_of_text_that_should_be_numbers_names_the_cells(cells: list[str], expression: str, why: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        filter_rows(pd.DataFrame({"thickness": cells}), expression)
+    assert why in str(caught.value)

@@ -18,8 +18,8 @@ from lesion_exp.evaluation.challenge_format import BENIGN, MALIGNANT, TARGET, fo
 from lesion_exp.evaluation.predictions import ENERGY, PREFIX, classes_of
 from lesion_exp.image_ids import plain_ids
 from lesion_exp.taxonomy import DIAGNOSES
+from lesion_exp.text_table import as_numbers, typed
 from lesion_exp.text_table import read_table as read_file
-from lesion_exp.text_table import typed
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.stored_run import Run, check_classifies, read_predictions
 from lesion_exp.training.data import read_table
@@ -146,7 +146,7 @@ def _unscored(frame: pd.DataFrame, ids: pd.Series, challenge: str | None) -> fro
     """The images to which the scorer of the challenge gives weight zero."""
     zero = ids.isin(UNSCORED) & (challenge == "isic2018")
     if "score_weight" in frame:
-        zero |= pd.to_numeric(frame["score_weight"], errors="coerce") == 0
+        zero |= as_numbers(frame["score_weight"]) == 0
     return frozenset(ids[zero])
 
 
