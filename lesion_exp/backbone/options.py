@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from pathlib import PurePath
 from typing import Any, Final
 
 from lesion_exp.choices import ATTENTIONS, HEADS, LAST_GROUPS, METADATA_MODES, NONE, TUNES
-from lesion_exp.errors import ConfigError, check_choice
+from lesion_exp.errors import ConfigError, check_choice, did_you_mean
+
+_NAMES_OF_WEIGHTS: Final = (NONE, "imagenet", "imagenet:", "hub:", "run:")
+"""Values of `backbone.weights` that are no file, and beginnings of such values."""
+_ALIKE: Final = 0.7
+"""Least similarity of a misspelt name of weights, from 0 to 1."""
 
 
 @dataclass(frozen=True)
@@ -212,3 +218,15 @@ class InputsAndOutputs:
     metadata_width: int = 0
     two_views: bool = False
     classes: tuple[str, ...] = ()
+
+
+def meant_weights(value: str) -> str:
+    """Returns what may have been meant by a value of `backbone.weights` that is no file, as the end of a message.
+
+    For example, `; did you mean 'imagenet'?` for `imagnet`; an empty text if it is like no name of weights.
+    """
+    path = PurePath(value)
+    if path.suffix:
+        return ""
+    name, colon, _ = path.name.partition(":")
+    return did_you_mean(f"{name}{colon}".lower(), _NAMES_OF_WEIGHTS, count=1, alike=_ALIKE)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from lesion_exp.backbone.foreign_weights import Found, stands_beside
 from lesion_exp.backbone.lora import merged_state
-from lesion_exp.backbone.options import shared_options
+from lesion_exp.backbone.options import meant_weights, shared_options
 from lesion_exp.backbone.preprocessing import Preprocessing, said_by_card
 from lesion_exp.backbone.shards import INDEX, shards_of
 from lesion_exp.errors import ConfigError, first_cases
@@ -77,8 +77,8 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
     file = Path(path).expanduser()
     if not file.is_file():
         raise ConfigError(
-            f"expected backbone.weights to be none, imagenet or a file, but there is no file at {path}; correct the "
-            f"path"
+            f"expected backbone.weights to be none, imagenet or a file, but there is no file at "
+            f"{path}{meant_weights(str(path)) or '; correct the path'}"
         )
     if file.name.endswith(INDEX):
         return {name: tensor for part in shards_of(file) for name, tensor in read_state(part).items()}

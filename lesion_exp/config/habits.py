@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
@@ -81,6 +83,10 @@ _SENTENCES: Final[Mapping[str, tuple[str, ...]]] = {
 }  # fmt: skip
 _OFF: Final = frozenset({"false", "0", "none", "null"})
 """Values with which users switch something off."""
+_SIMILAR: Final = re.compile(r"did you mean '(?P<group>\w+\.)?(\w+\.)*(?P<leaf>\w+)'")
+"""The beginning of a text that names similar keys, with the first of them."""
+_ALIKE: Final = 0.8
+"""Similarity of two names that differ in a few letters, from 0 to 1."""
 HABITS: Final[Mapping[str, str]] = {
     name: meaning for table in (_NAMES, _SENTENCES) for meaning, names in table.items() for name in names
 }
@@ -124,11 +130,27 @@ def usual_name(key: str, value: str, conf: Path) -> str:
 def better_hint(key: str, value: str, near: str, conf: Path) -> str:
     """Returns the better end of a message about the unknown `key`: `near`, which names similar keys, or `usual_name`.
 
-    The similar keys are better if they include the key of `usual_name`, because then the user mistyped it.
+    The similar keys are better if they include the key of `usual_name`, because then the user mistyped it. They also
+    come first if they are in the group that was typed and the usual key is not; if the first is nearly the name that
+    was typed (`loss.eps`: `loss.epsilon`), they are the whole answer.
     """
     meant = usual_name(key, value, conf)
     full = meant.removeprefix("write ").partition("=")[0]
-    return near if not meant or f"{full!r}" in near else meant
+    if not meant or f"{full!r}" in near:
+        return near
+    group, dot, _ = key.partition(".")
+    similar = _SIMILAR.match(near)
+    if not dot or similar is None or re.match(rf"{re.escape(group)}([./]|$)", full):
+        return meant
+    if similar["group"] not in (None, f"{group}."):
+        return meant
+    return near if _is_nearly(key.rpartition(".")[2], similar["leaf"]) else f"{near} Otherwise, {meant}"
+
+
+def _is_nearly(typed: str, name: str) -> bool:
+    """Returns whether one of two names begins with the other, or they differ in a few letters."""
+    begins = min(len(typed), len(name)) > 1 and (typed.startswith(name) or name.startswith(typed))
+    return begins or difflib.SequenceMatcher(None, typed, name).ratio() >= _ALIKE
 
 
 def keys_that_end_in(leaf: str, conf: Path) -> dict[str, str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from lesion_exp.backbone.hub import HUB
+from lesion_exp.backbone.options import meant_weights
 from lesion_exp.choices import DRAWN
 from lesion_exp.config.named_run import RUN, WEIGHTS
 from lesion_exp.errors import DataError
@@ -58,7 +59,9 @@ def check_places(config: Mapping[str, Any]) -> None:
 
 def _check_file(key: str, path: Path) -> None:
     if not path.is_file():
-        raise DataError(f"expected {_FILES[key]} at {key}, but there is no file at {path}; correct the path")
+        meant = meant_weights(path.name) if key == WEIGHTS else ""
+        remedy = meant or "; correct the path"
+        raise DataError(f"expected {_FILES[key]} at {key}, but there is no file at {path}{remedy}")
 
 
 def _roots(dataset: Mapping[str, Any]) -> Iterator[tuple[str, str, Path]]:

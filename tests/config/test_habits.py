@@ -4,7 +4,7 @@ import shlex
 import pytest
 
 from lesion_exp.cli import main
-from lesion_exp.config.habits import HABITS, usual_name
+from lesion_exp.config.habits import HABITS, better_hint, usual_name
 from lesion_exp.config.overrides import parse_overrides
 from lesion_exp.config.schema import TRAINER_ARGUMENTS
 from lesion_exp.config.shipped_conf import conf_dir, documented_keys, group_names, option_names
@@ -49,6 +49,34 @@ def test_a_habit_is_answered_with_the_key_that_is_meant(tmp_path, monkeypatch, c
     with restored():
         assert main(["train", argument]) == 2
     assert meant in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(
+    ("key", "near", "answer"),
+    [
+        ("loss.eps", "did you mean 'loss.epsilon'?", "did you mean 'loss.epsilon'?"),
+        ("loss.lr", "did you mean 'loss.lrr'?", "did you mean 'loss.lrr'?"),
+        ("loss.lr", "known: gamma, scale", "write optimizer.lr=VALUE"),
+        ("trainer.weight_decay", "did you mean 'trainer.ema_decay'?",
+         "did you mean 'trainer.ema_decay'? Otherwise, write optimizer.weight_decay=VALUE"),
+        ("loss.eps", "did you mean 'optimizer.eps'?", "did you mean 'optimizer.eps'?"),
+        ("trainer.epochs", "did you mean 'trainer.max_epochs'?", "did you mean 'trainer.max_epochs'?"),
+        ("eps", "did you mean 'seed'?", "write optimizer.eps=VALUE"),
+    ],
+)  # fmt: skip
+def test_a_suggestion_of_the_group_that_was_typed_comes_first(key, near, answer):
+    assert better_hint(key, "", near, CONF).startswith(answer)
+
+
+def test_a_key_of_an_option_of_ones_own_is_suggested_before_that_of_another_group(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "conf" / "loss").mkdir(parents=True)
+    (tmp_path / "conf" / "loss" / "poly.yaml").write_text("_target_: my_losses.poly\nepsilon: 1.0  # weight\n")
+    with restored():
+        assert main(["train", "--config-dir", "conf", "loss=poly", "loss.eps=2"]) == 2
+    said = capsys.readouterr().err
+    assert "did you mean 'loss.epsilon'?" in said
+    assert "optimizer.eps" not in said
 
 
 def test_a_flag_with_its_value_apart_is_answered_too(tmp_path, monkeypatch, capsys):

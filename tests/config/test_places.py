@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from lesion_exp.backbone.weights import read_state
 from lesion_exp.config.compose import compose
 from lesion_exp.config.places import check_given_weights, check_places
-from lesion_exp.errors import DataError
+from lesion_exp.errors import DataError, UserError
 
 LARGE = ("torch", "mlflow", "pytorch_lightning", "albumentations", "sklearn", "cv2")
 MISSING = {
@@ -79,3 +80,29 @@ def test_given_weights_that_are_not_there_are_refused(tmp_path: Path, monkeypatc
     check_given_weights(["backbone.weights=nowhere.pt", "backbone.weights=none", "backbone.weights=imagenet:V2"])
     check_given_weights([r"backbone.weights=my\ file.pt"])  # Hydra reads a blank
     check_given_weights(["backbone.weights=run:latest", "backbone.weights=a.pt,b.pt", "backbone.weights=${oc.env:W}"])
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("imagnet", "imagenet"),
+        ("Image_Net", "imagenet"),
+        ("imagnet:IMAGENET1K_V2", "imagenet:"),
+        ("non", "none"),
+        ("rum:latest", "run:"),
+    ],
+)
+def test_a_misspelt_name_of_weights_is_answered_with_the_name(tmp_path: Path, typed: str, meant: str) -> None:
+    config = compose([], root=tmp_path).config
+    for check in (
+        lambda: check_given_weights([f"backbone.weights={typed}"]),
+        lambda: check_places({**config, "backbone": {**config["backbone"], "weights": str(tmp_path / typed)}}),
+        lambda: read_state(typed),
+    ):
+        with pytest.raises(UserError, match=f"; did you mean '{meant}'"):
+            check()
+
+
+def test_a_file_that_is_not_there_is_no_misspelt_name(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="; correct the path"):
+        check_given_weights([f"backbone.weights={tmp_path}/imagenet.pth"])
