@@ -81,6 +81,9 @@ EXPLANATION: Final = "explanation"
 _KEY: Final = re.compile(r"^(?P<key>\w+):(?P<rest>.*\S.*)$")
 """A key of the top level with its value; keys below another are described by their own targets."""
 _NOT_DESCRIBED: Final = frozenset({"defaults", "name", TARGET})
+_KINDS: Final = (
+    "; write both as the same kind of number, 1 or 1.0, since an override of a whole number must be whole, too"
+)
 
 
 def check_option(
@@ -93,7 +96,8 @@ def check_option(
 ) -> None:
     """Checks an option of a config group.
 
-    1. The keys of its YAML are the parameters of its target, each with the same default and with a comment. A class of
+    1. The keys of its YAML are the parameters of its target, each with the same default (1 is not 1.0, since a whole
+       number refuses fractions) and with a comment. A class of
        a library may have more parameters.
     2. It can be built with its defaults. An unknown key and a value of the wrong type are refused.
     3. A job with the option is the same after it was written to a file and read again.
@@ -170,8 +174,9 @@ def _signature(group: str, key: str, node: Mapping[str, Any], written: Mapping[s
     for name in sorted(own & set(written) & set(parameters)):
         default, value = parameters[name].default, written[name]
         has_default = default is not inspect.Parameter.empty and not is_librarys
-        if has_default and not _follows(value) and _plain(default) != value:
-            yield f"{name} is {value!r} in the YAML and {default!r} in the signature"
+        if has_default and not _follows(value) and not _is_same(_plain(default), value):
+            both = f"{name} is {value!r} in the YAML and {default!r} in the signature"
+            yield f"{both}{_KINDS if _plain(default) == value else ''}"
 
 
 def _follows(value: object) -> bool:
@@ -180,7 +185,16 @@ def _follows(value: object) -> bool:
 
 
 def _plain(value: object) -> object:
-    return list(value) if isinstance(value, tuple) else value
+    return [_plain(each) for each in value] if isinstance(value, (list, tuple)) else value
+
+
+def _is_same(default: object, value: object) -> bool:
+    """Whether two defaults are equal and the same kind of number, which decides which values an override may have."""
+    if isinstance(default, list) and isinstance(value, list):
+        return len(default) == len(value) and all(map(_is_same, default, value))
+    numbers = (bool, int, float)
+    same_kind = type(default) is type(value) or not (isinstance(default, numbers) and isinstance(value, numbers))
+    return default == value and same_kind
 
 
 def _comments(file: Path) -> Iterator[str]:

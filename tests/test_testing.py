@@ -124,6 +124,21 @@ def flat(logits, labels, scale=2.0):
     return scale * 0.0 * logits.sum()
 
 
+def whole(logits, labels, scale=2):
+    """A loss whose factor is a whole number."""
+    return scaled(logits, labels, scale)
+
+
+def listed(logits, labels, scale=2.0, sizes=(1.0, 2)):
+    """A loss with a list of numbers."""
+    return scaled(logits, labels, scale)
+
+
+def switched(logits, labels, scale=2.0, flag=True):
+    """A loss with a truth value."""
+    return scaled(logits, labels, scale)
+
+
 def takes_anything(logits, labels, scale=2.0, **more):
     """A loss that swallows what it does not know."""
     return scaled(logits, labels, scale)
@@ -140,6 +155,15 @@ def per_image(logits, labels, scale=2.0):
         (scaled, "_target_: TARGET\n", AssertionError, "scale of .* are not in the YAML"),
         (scaled, f"{LOSS}more: 1  # unknown\n", AssertionError, "more are not parameters"),
         (scaled, LOSS.replace("2.0", "3.0"), AssertionError, "3.0 in the YAML and 2.0 in the signature"),
+        (
+            scaled,
+            LOSS.replace("2.0", "2"),
+            AssertionError,
+            "2 in the YAML and 2.0 in the signature; write both",
+        ),
+        (whole, LOSS, AssertionError, "2.0 in the YAML and 2 in the signature; write both as the same"),
+        (listed, f"{LOSS}sizes: [1, 2]  # in pixels\n", AssertionError, r"\[1, 2\] in the YAML and \(1.0, 2\) in the"),
+        (switched, f"{LOSS}flag: 1  # whether\n", AssertionError, "flag is 1 in the YAML and True in the signature"),
         (scaled, LOSS.replace("# factor of the loss", ""), AssertionError, "has no comment"),
         (takes_anything, LOSS, AssertionError, r"takes \*\*kwargs"),
         (flat, LOSS, AssertionError, "expected weights that change, but none changed"),
