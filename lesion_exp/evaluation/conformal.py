@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from lesion_exp.choices import CONFORMAL
-from lesion_exp.errors import ConfigError, check_choice
+from lesion_exp.errors import ConfigError, DataError, check_choice
 from lesion_exp.evaluation.intervals import lesion_of
 from lesion_exp.evaluation.limits import proportion_limits
 from lesion_exp.evaluation.predictions import BoolArray, FloatArray, IntArray, classes_of, probabilities, true_classes
@@ -58,15 +58,26 @@ class ConformalSets:
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> ConformalSets:
-        """Restores the values of `to_dict`."""
-        threshold = np.inf if content["threshold"] is None else float(content["threshold"])
-        return cls(
-            content["method"],
-            float(content["alpha"]),
-            threshold,
-            tuple(content["classes"]),
-            int(content["fitted_on"]["lesions"]),
-        )
+        """Restores the values of `to_dict`.
+
+        Raises:
+            DataError: a value is missing or of another kind.
+        """
+        try:
+            check_choice("the method of conformal sets", content["method"], cls.METHODS)
+            threshold = np.inf if content["threshold"] is None else float(content["threshold"])
+            return cls(
+                content["method"],
+                float(content["alpha"]),
+                threshold,
+                tuple(content["classes"]),
+                int(content["fitted_on"]["lesions"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(
+                f"expected conformal sets with the values that a run stores (such as conformal/lac.json), got other "
+                f"values ({error!r}); use a run of this version, or train again: lesion-exp reproduce run=RUN"
+            ) from error
 
 
 _ROUNDING: Final = 1e-9

@@ -19,7 +19,7 @@ from lesion_exp.evaluation.figures.curves import decision_curve_figure, reliabil
 from lesion_exp.evaluation.figures.subgroups import subgroup_figure
 from lesion_exp.evaluation.intervals import Estimate, Unit, bootstrap, intervals_in_words, units_of
 from lesion_exp.evaluation.isic import weighted_isic_metrics
-from lesion_exp.evaluation.lesion_counts import images_as_lesions, lesion_counts, too_few_in_all
+from lesion_exp.evaluation.lesion_counts import lesion_counts, warnings_of_lesions
 from lesion_exp.evaluation.malignant_view import MALIGNANT, targets
 from lesion_exp.evaluation.metrics import metrics, weighted_metrics
 from lesion_exp.evaluation.posthoc import PosthocModels, operating_point_metrics
@@ -106,13 +106,11 @@ class EvaluationResult:
 
     @property
     def warnings(self) -> list[str]:
-        """Warnings about too few lesions and about a calibration that makes the probabilities worse."""
-        found = (
-            too_few_in_all(self.table),
-            images_as_lesions(self.table, self.options.unit),
-            None if self.effect is None else self.effect.warning,
-        )
-        return [text for text in found if text is not None]
+        """Warnings about too few lesions, images that count as lesions, and a calibration that makes the probabilities
+        worse.
+        """
+        effect = None if self.effect is None else self.effect.warning
+        return [*warnings_of_lesions(self.table, self.options.unit), *([] if effect is None else [effect])]
 
     def section_results(self) -> dict[str, float]:
         """Returns the results of `SECTIONS`, such as `isic/balanced_accuracy`, with their intervals (see

@@ -120,6 +120,16 @@ def images_as_lesions(table: pd.DataFrame, unit: str) -> str | None:
     )
 
 
+def warnings_of_lesions(table: pd.DataFrame, unit: str) -> list[str]:
+    """Returns the warnings about the lesions of a predictions table: `too_few_in_all` and `images_as_lesions`.
+
+    Args:
+        table: predictions table.
+        unit: what the intervals are computed over, lesion or patient.
+    """
+    return [text for text in (too_few_in_all(table), images_as_lesions(table, unit)) if text is not None]
+
+
 def is_enough(lesions: int) -> bool:
     """Returns whether this number of lesions is enough for a test or a comparison: at least `LEAST_LESIONS`."""
     return lesions >= LEAST_LESIONS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -156,6 +156,41 @@ def fetch_artifact(store: Store, run_id: str, artifact_uri: str, path: str) -> P
     return Path(store.client.download_artifacts(run_id, path, str(fetched)))
 
 
+def read_stored_table(run: Run, name: str, columns: Sequence[str] | None = None) -> pd.DataFrame | None:
+    """Returns the table in the parquet artifact `name` of `run`; None if the run has no such artifact.
+
+    Raises:
+        DataError: the file is damaged, or lacks one of `columns`.
+    """
+    path = run.fetch(name)
+    if path is None:
+        return None
+    try:
+        return pd.read_parquet(path, columns=None if columns is None else list(columns))
+    except (OSError, ValueError) as error:  # pyarrow's errors are both
+        raise _damaged(run, name, error) from error
+
+
+def read_stored_json(run: Run, name: str) -> Any:
+    """Returns the content of the JSON artifact `name` of `run`; None if the run has no such artifact.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    path = run.fetch(name)
+    try:
+        return None if path is None else json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:  # JSON that cannot be parsed, or bytes that are no UTF-8
+        raise _damaged(run, name, error) from error
+
+
+def _damaged(run: Run, name: str, error: Exception) -> DataError:
+    return DataError(
+        f"expected {name} of run {run.run_id} as the run stored it, but it cannot be read: {error}; put the file of a "
+        f"copy of the run in its place, or train again: lesion-exp reproduce run={run.run_id}"
+    )
+
+
 def artifact_names(run: Run) -> set[str]:
     """Returns the paths of all artifacts of `run`, without partial files that are being written."""
     folder = run.store.artifact_dir(run.artifact_uri)
@@ -179,11 +214,13 @@ def read_predictions(run: Run, part: str, *, with_unknown: bool = False) -> pd.D
     Images of classes that the network does not know are left out unless `with_unknown` is set.
 
     Raises:
-        DataError: the run has no predictions of that part.
+        DataError: the run has no predictions of that part, or they are damaged.
         ConfigError: the run has not trained a classifier.
     """
     check_classifies(run, "predictions")
-    table = pd.read_parquet(download_artifact(run, artifacts.predictions(part)))
+    download_artifact(run, artifacts.predictions(part))
+    table = read_stored_table(run, artifacts.predictions(part))
+    assert table is not None, "it was fetched just now"
     return table if with_unknown else known_rows(table).reset_index(drop=True)
 
 

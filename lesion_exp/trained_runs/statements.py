@@ -8,12 +8,12 @@ import pandas as pd
 
 from lesion_exp.evaluation.calibrator import calibration_effect
 from lesion_exp.evaluation.intervals import lesion_of
-from lesion_exp.evaluation.lesion_counts import images_as_lesions, too_few_in_all
-from lesion_exp.evaluation.predictions import classes_of, known_rows, majority_baseline
+from lesion_exp.evaluation.lesion_counts import warnings_of_lesions
+from lesion_exp.evaluation.predictions import check, classes_of, known_rows, majority_baseline
 from lesion_exp.evaluation.registry import WATCHED, short_of, shown_in
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.find import READS_TAG
-from lesion_exp.tracking.stored_run import SEEN_TAG, Run
+from lesion_exp.tracking.stored_run import SEEN_TAG, Run, read_stored_table
 from lesion_exp.trained_runs.run_summary import RunSummary
 from lesion_exp.trained_runs.trained_run import stored_calibrators
 from lesion_exp.trained_runs.wording import as_value, counted, listed, number, percent, with_interval
@@ -57,7 +57,7 @@ def baseline_sentence(facts: RunSummary) -> str | None:
 
 
 def warnings_of(facts: RunSummary) -> list[str]:
-    """Warnings: leakage, an unfinished run, few lesions, repeated reads of the test part, uncommitted code."""
+    """Warnings: leakage, an unfinished run, few or unknown lesions, repeated reads of the test part, changed code."""
     run = facts.run
     found = []
     if facts.is_leaky:
@@ -77,8 +77,7 @@ def warnings_of(facts: RunSummary) -> list[str]:
         )
     if facts.predictions is not None:
         unit = str(facts.key("evaluation.bootstrap_unit"))
-        for text in (too_few_in_all(facts.predictions), images_as_lesions(facts.predictions, unit)):
-            found += [f"{text[:1].upper()}{text[1:]}."] if text else []
+        found += [f"{text[:1].upper()}{text[1:]}." for text in warnings_of_lesions(facts.predictions, unit)]
     reads = run.tags.get(READS_TAG, "")
     if reads.isdecimal() and int(reads) > 1:
         found.append(f"Runs of the store had read this test part {reads} times, this run included. The more often a "
@@ -136,10 +135,17 @@ def largest_gap(facts: RunSummary) -> str | None:
 
 
 def tested_predictions(run: Run) -> pd.DataFrame | None:
-    """Returns the uncalibrated predictions of `run` on its test part; None if there are none, or none with labels."""
-    path = run.fetch(artifacts.predictions("test"))
-    table = None if path is None else known_rows(pd.read_parquet(path)).reset_index(drop=True)
-    return None if table is None or table.empty else table
+    """Returns the uncalibrated predictions of `run` on its test part; None if there are none, or none with labels.
+
+    Raises:
+        DataError: the file is damaged, or is no predictions table.
+    """
+    table = read_stored_table(run, artifacts.predictions("test"))
+    if table is None:
+        return None
+    check(table)
+    known = known_rows(table).reset_index(drop=True)
+    return None if known.empty else known
 
 
 def calibration_warning(run: Run, method: str) -> str | None:

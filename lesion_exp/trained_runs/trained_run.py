@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,6 +29,7 @@ from lesion_exp.tracking.stored_run import (
     check_classifies,
     download_artifact,
     read_predictions,
+    read_stored_json,
 )
 from lesion_exp.training.data import SplitData, load_data, split_data
 from lesion_exp.training.tracked import check_same_data, job_of, names_of_job_tags
@@ -331,12 +331,8 @@ def check_finished(run: Run) -> None:
 
 def stored_calibrators(run: Run) -> dict[str, Calibrator]:
     """Returns the calibrators of `run` by method."""
-    kept = {method: run.fetch(calibrator_path(method)) for method in METHODS}
-    return {
-        method: read_calibrator(json.loads(path.read_text(encoding="utf-8")))
-        for method, path in kept.items()
-        if path is not None
-    }
+    kept = {method: read_stored_json(run, calibrator_path(method)) for method in METHODS}
+    return {method: read_calibrator(content) for method, content in kept.items() if content is not None}
 
 
 def listing(store: Store, condition: str = "") -> pd.DataFrame:

@@ -22,7 +22,7 @@ from lesion_exp.taxonomy import PSEUDO_RUN
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.find import find_run
 from lesion_exp.tracking.store import Store
-from lesion_exp.tracking.stored_run import SEEN_TAG, Run
+from lesion_exp.tracking.stored_run import SEEN_TAG, Run, read_stored_table
 from lesion_exp.training.data import SplitData
 from lesion_exp.training.seen_before import TRANSDUCTIVE, UNKNOWN_TEXT, rows_of, seen_by
 from lesion_exp.training.tracked import job_of
@@ -137,16 +137,14 @@ def _found(store: Store, name: str) -> Run | None:
 
 def _behind(run: Run) -> list[str]:
     """The ids of the runs on whose labels the initial weights of `run` were trained."""
-    path = run.fetch(artifacts.SEEN_BEFORE)
-    if path is None:
+    seen = read_stored_table(run, artifacts.SEEN_BEFORE, ["run_id", "use"])
+    if seen is None:
         return []
-    seen = pd.read_parquet(path, columns=["run_id", "use"])
     return sorted(set(seen.loc[seen["use"] == LABELS, "run_id"].astype(str)) - {run.run_id})
 
 
 def _manifest(run: Run) -> pd.DataFrame | None:
-    path = run.fetch(artifacts.MANIFEST)
-    return None if path is None else pd.read_parquet(path)
+    return read_stored_table(run, artifacts.MANIFEST)
 
 
 def _crossing(

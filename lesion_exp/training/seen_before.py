@@ -20,7 +20,7 @@ from lesion_exp.split.seen_before import CHOSEN, IMAGES, LABELS, PROBED, SeenBef
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.find import find_run
 from lesion_exp.tracking.run import TrackedRun
-from lesion_exp.tracking.stored_run import SEEN_TAG, Run
+from lesion_exp.tracking.stored_run import SEEN_TAG, Run, read_stored_table
 from lesion_exp.training.data import SplitData
 from lesion_exp.training.tracked import job_of
 
@@ -79,9 +79,9 @@ def seen_by(run: Run) -> pd.DataFrame:
     if pretraining is not None:
         uses = {IMAGES: chosen_parts(pretraining["parts"])}
         uses |= {PROBED: ("val",)} if f"best/{PROBE_METRIC}" in run.metrics else {}
-    before = run.fetch(artifacts.SEEN_BEFORE)
+    before = read_stored_table(run, artifacts.SEEN_BEFORE)
     own = [rows_of(run, parts, use) for use, parts in uses.items()]
-    return pd.concat([*own, *([] if before is None else [pd.read_parquet(before)])], ignore_index=True)
+    return pd.concat([*own, *([] if before is None else [before])], ignore_index=True)
 
 
 def rows_of(run: Run, parts: Sequence[str], use: str = LABELS) -> pd.DataFrame:
@@ -90,10 +90,9 @@ def rows_of(run: Run, parts: Sequence[str], use: str = LABELS) -> pd.DataFrame:
     Raises:
         DataError: the run keeps no split.
     """
-    path = run.fetch(artifacts.MANIFEST)
-    if path is None:
+    manifest = read_stored_table(run, artifacts.MANIFEST)
+    if manifest is None:
         raise DataError(f"expected {artifacts.MANIFEST} among the artifacts of run {run.run_id}, but it is not there")
-    manifest = pd.read_parquet(path)
     if use == PROBED:
         manifest = manifest[manifest["label"] != UNLABELLED]
     return seen_rows(manifest, parts, run.tags.get("split_hash", ""), run.run_id, use)

@@ -44,7 +44,7 @@ from lesion_exp.progress import Stage
 from lesion_exp.task import LesionClassifier
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.find import find_run
-from lesion_exp.tracking.stored_run import Run, download_artifact
+from lesion_exp.tracking.stored_run import Run, download_artifact, read_stored_table
 from lesion_exp.training.build import Built
 from lesion_exp.training.data import SplitData
 from lesion_exp.training.tracked import job_of
@@ -169,7 +169,9 @@ def _member(run: Run, config: Mapping[str, Any], *, with_parts: bool) -> Member:
     restored.classifier.eval().requires_grad_(False)
     tested: frozenset[str] = frozenset()
     if with_parts:
-        parts = pd.read_parquet(download_artifact(run, artifacts.MANIFEST), columns=["image_id", "split"])
+        download_artifact(run, artifacts.MANIFEST)
+        parts = read_stored_table(run, artifacts.MANIFEST, ["image_id", "split"])
+        assert parts is not None, "it was fetched just now"
         tested = frozenset(parts.loc[parts["split"] == "test", "image_id"].astype(str))
     return Member(run, restored, weights, tested)
 

@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from lesion_exp.errors import ConfigError
+from lesion_exp.errors import ConfigError, DataError
 from lesion_exp.evaluation.conformal import ConformalSets, conformal_metrics, fit_conformal
 from lesion_exp.evaluation.predictions import predictions_table, probabilities
 
@@ -109,3 +110,12 @@ def test_mistakes_are_named(table: pd.DataFrame) -> None:
         fit_conformal(table, "asp")
     with pytest.raises(ConfigError, match=r"conformal_alpha between 0 and 1, got 10"):
         fit_conformal(table, "lac", 10)
+
+
+def test_values_of_another_kind_are_no_conformal_sets(table: pd.DataFrame) -> None:
+    whole = fit_conformal(table, "lac", 0.1).to_dict()
+    changed: list[Any] = [{**whole, "method": "asp"}, {**whole, "alpha": "x"}, {**whole, "classes": None}, []]
+    changed += [{key: value for key, value in whole.items() if key != left_out} for left_out in whole]
+    for content in changed:
+        with pytest.raises(DataError, match=r"expected conformal sets with the values .* use a run of this version"):
+            ConformalSets.from_dict(content)

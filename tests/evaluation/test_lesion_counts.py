@@ -14,7 +14,14 @@ import lesion_exp
 from lesion_exp.evaluation.classification_report import classification_report
 from lesion_exp.evaluation.evaluation_result import EvaluationOptions, evaluate_table
 from lesion_exp.evaluation.figures.curves import roc_curves
-from lesion_exp.evaluation.lesion_counts import images_as_lesions, is_enough, lesion_counts, too_few
+from lesion_exp.evaluation.lesion_counts import (
+    images_as_lesions,
+    is_enough,
+    lesion_counts,
+    too_few,
+    too_few_in_all,
+    warnings_of_lesions,
+)
 from lesion_exp.evaluation.limits import LEAST_LESIONS
 from lesion_exp.evaluation.metrics import metric_names
 from lesion_exp.evaluation.predictions import classes_of, predictions_table
@@ -128,3 +135,13 @@ def test_images_that_count_as_lesions_although_patients_have_several_are_told(ma
     assert images_as_lesions(table.assign(lesion_id=table["patient_id"]), "lesion") is None
     assert images_as_lesions(table.assign(patient_id=table["image_id"]), "lesion") is None
     assert images_as_lesions(table.drop(columns="patient_id"), "lesion") is None
+
+
+def test_the_warnings_of_a_table_are_the_same_in_an_evaluation(make_table):
+    table = make_table(12).drop(columns="lesion_id").assign(patient_id=[f"p{number // 4}" for number in range(12)])
+    found = warnings_of_lesions(table, "lesion")
+    assert found == [too_few_in_all(table), images_as_lesions(table, "lesion")]
+    assert None not in found
+    assert warnings_of_lesions(table, "patient") == found[:1]
+    assert evaluate_table(table, None, EvaluationOptions(10)).warnings[:2] == found
+    assert warnings_of_lesions(make_table(400), "lesion") == []

@@ -21,7 +21,7 @@ from lesion_exp.tracking.find import find_run, runs_where
 from lesion_exp.tracking.run import TrackedRun
 from lesion_exp.tracking.run_description import score_tags
 from lesion_exp.tracking.run_writer import RunWriter
-from lesion_exp.tracking.stored_run import MEMBERS_TAG, PARENT_TAG, SEEN_TAG, Run, download_artifact
+from lesion_exp.tracking.stored_run import MEMBERS_TAG, PARENT_TAG, SEEN_TAG, Run, download_artifact, read_stored_table
 from lesion_exp.trained_runs.trained_run import TrainedRun
 from lesion_exp.training.added_metrics import added_scores
 from lesion_exp.training.part_evaluation import (
@@ -211,9 +211,10 @@ def _log(
         run.store.client.set_tag(run.run_id, "weights_hash", state_hash(content["state_dict"]))
         for path in (artifacts.JOB, artifacts.MANIFEST, artifacts.AUDIT):
             run.log_file(download_artifact(members[0].run, path), path)
-        before = [kept for member in members if (kept := member.run.fetch(artifacts.SEEN_BEFORE)) is not None]
+        tables = (read_stored_table(member.run, artifacts.SEEN_BEFORE) for member in members)
+        before = [table for table in tables if table is not None]
         if before:
-            seen = pd.concat(map(pd.read_parquet, before), ignore_index=True).drop_duplicates(ignore_index=True)
+            seen = pd.concat(before, ignore_index=True).drop_duplicates(ignore_index=True)
             run.log_table(seen, artifacts.SEEN_BEFORE)
     if "val" in results:
         log_evaluation(run, "val", results["val"])

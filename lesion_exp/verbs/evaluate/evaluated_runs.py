@@ -18,7 +18,7 @@ from lesion_exp.evaluation.class_mapping import map_classes
 from lesion_exp.split.seen_before import CHOSEN, IMAGES, LABELS, PROBED, find_seen, seen_again
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.find import runs_where
-from lesion_exp.tracking.stored_run import Run, check_classifies
+from lesion_exp.tracking.stored_run import Run, check_classifies, read_stored_table
 from lesion_exp.trained_runs.trained_run import TrainedRun, trained_run
 from lesion_exp.training.data import load_data, present_fingerprint
 from lesion_exp.training.seen_before import TRANSDUCTIVE, rows_of
@@ -139,9 +139,8 @@ def _seen(run: Run, table: pd.DataFrame) -> list[str]:
 
     Images that were seen without their labels are warned of.
     """
-    path = run.fetch(artifacts.SEEN_BEFORE)
-    before = [] if path is None else [pd.read_parquet(path)]
-    rows = pd.concat([rows_of(run, ("train", "val")), *before], ignore_index=True)
+    before = read_stored_table(run, artifacts.SEEN_BEFORE)
+    rows = pd.concat([rows_of(run, ("train", "val")), *([] if before is None else [before])], ignore_index=True)
     images, _ = seen_again(table, rows[rows["use"].isin([LABELS, CHOSEN])])
     others = find_seen(table.assign(split="test"), rows[rows["use"].isin([IMAGES, PROBED])]).in_words()
     if others:

@@ -33,7 +33,7 @@ from lesion_exp.model.restore import Restored
 from lesion_exp.progress import Stage
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.find import READS_TAG, count_test_set_reads
-from lesion_exp.tracking.stored_run import Run
+from lesion_exp.tracking.stored_run import Run, read_stored_table
 from lesion_exp.trained_runs.trained_run import trained_run
 from lesion_exp.training.data import SplitData
 from lesion_exp.verbs.explain.request import ExplanationRequest
@@ -84,8 +84,8 @@ def open_part(run: Run, request: ExplanationRequest, project: Project) -> Explai
     rows = known_rows(split.table[split.table["split"] == part]).reset_index(drop=True)
     kept = None
     if request.checkpoint == "best":
-        kept = run.fetch(artifacts.predictions(part))
-    table = network.predict(rows, split.loaded.store) if kept is None else known_rows(pd.read_parquet(kept))
+        kept = read_stored_table(run, artifacts.predictions(part))
+    table = network.predict(rows, split.loaded.store) if kept is None else known_rows(kept)
     if set(table["row_id"]) != set(rows["row_id"]):
         raise DataError(
             f"expected predictions of the {part} part of run {run.run_id}, but those that it stores are of other "

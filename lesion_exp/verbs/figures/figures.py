@@ -19,7 +19,7 @@ from lesion_exp.progress import Stage
 from lesion_exp.split import PARTS
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.run_writer import RunWriter, save_figure
-from lesion_exp.tracking.stored_run import artifact_names, check_classifies, download_artifact
+from lesion_exp.tracking.stored_run import artifact_names, check_classifies, read_stored_table
 from lesion_exp.trained_runs.trained_run import TrainedRun
 from lesion_exp.training.part_evaluation import evaluation_options
 
@@ -72,9 +72,8 @@ def _tables(trained: TrainedRun) -> dict[str, pd.DataFrame]:
     start, end = f"{artifacts.evaluation('')}", "/predictions.parquet"
     found |= {name.removeprefix(start).removesuffix(end): name for name in sorted(names)
               if name.startswith(start) and name.endswith(end)}  # fmt: skip
-    return {
-        name: pd.read_parquet(download_artifact(trained.run, path)) for name, path in found.items() if path in names
-    }
+    tables = {name: read_stored_table(trained.run, path) for name, path in found.items() if path in names}
+    return {name: table for name, table in tables.items() if table is not None}
 
 
 def _fitted(validation: pd.DataFrame | None, alpha: float) -> PosthocModels | None:

@@ -28,7 +28,7 @@ from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.find import find_run
 from lesion_exp.tracking.run_writer import RunWriter
 from lesion_exp.tracking.store import Store
-from lesion_exp.tracking.stored_run import Run, download_artifact, read_predictions
+from lesion_exp.tracking.stored_run import Run, download_artifact, read_predictions, read_stored_table
 from lesion_exp.training.data import LoadedData, load_data, make_splitter, split_data, with_groups
 from lesion_exp.training.tracked import check_same_data, job_choices
 from lesion_exp.verbs.leakage.leakage_report import METRICS, Arm, LeakageReport
@@ -98,13 +98,13 @@ def _on_clean_part(cells: Sequence[Cell], store: Store) -> list[_Trained]:
         assert run_id is not None, "a finished cell has a run"
         run = find_run(store, run_id)
         way = str(job.config["split"]["way"])
-        kept = run.fetch(CLEAN)
+        kept = read_stored_table(run, CLEAN)
         if kept is None:
             loaded = loaded or load_data(job.config)
             log.info("%s: the network of run %s on the clean part", way, run.run_id)
             tables[way] = _predict_clean(run, job.config, loaded)
         else:
-            tables[way] = pd.read_parquet(kept)
+            tables[way] = kept
         found.append((way, run, job))
     same = aligned(tables)
     return [_Trained(way, run, job, same[way]) for way, run, job in found]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ from lesion_exp.evaluation.predictions import FloatArray, probabilities
 from lesion_exp.image_file import UInt8Array
 from lesion_exp.model.heat_maps import SaliencyMaps, square_of
 from lesion_exp.model.predictor import NOT_FINITE, Predictor, collate
-from lesion_exp.tracking.stored_run import Run, download_artifact
+from lesion_exp.tracking.stored_run import Run, download_artifact, read_stored_json
 from lesion_exp.trained_runs.statements import calibration_warning, tested_predictions
 from lesion_exp.trained_runs.trained_run import check_calibration, trained_run
 from lesion_exp.verbs.serve.settings import ModelOptions
@@ -280,5 +279,6 @@ def failure_of(predicted: ServedPrediction) -> str | None:
 
 
 def _kept(run: Run, name: str) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(download_artifact(run, name).read_text(encoding="utf-8"))
-    return content
+    download_artifact(run, name)
+    content = read_stored_json(run, name)
+    return content if isinstance(content, dict) else {}
