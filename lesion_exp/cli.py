@@ -14,10 +14,10 @@ from lesion_exp.command.completion import LINE, candidates
 from lesion_exp.command.help import general_help, verb_help
 from lesion_exp.command.verbs import FLAGS, VERB_FLAGS, VERBS
 from lesion_exp.config.shipped_conf import conf_dir
-from lesion_exp.errors import ConfigError, UserError, is_full, is_no_path, nearest
+from lesion_exp.errors import ConfigError, UntrustedError, UserError, is_full, is_no_path, nearest
 from lesion_exp.privacy import without_secrets
 from lesion_exp.progress import Stage
-from lesion_exp.terminal import say
+from lesion_exp.terminal import say, shell_words
 from lesion_exp.version import __version__
 
 DONE, FAILED, MISTAKE, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
@@ -38,6 +38,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _call(arguments)
     except UserError as error:
         say(f"lesion-exp: {without_secrets(str(error))}", sys.stderr)
+        if isinstance(error, UntrustedError):
+            trust = [word for package in error.packages for word in ("--trust", package)]
+            say(f"type: {without_secrets(shell_words(['lesion-exp', *arguments, *trust]))}", sys.stderr)
         return MISTAKE
     except KeyboardInterrupt as error:
         say(f"\nlesion-exp: stopped by Ctrl-C; {_state_left(error, arguments)}", sys.stderr)

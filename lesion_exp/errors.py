@@ -8,10 +8,12 @@ from __future__ import annotations
 import difflib
 import errno
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Final
 
@@ -27,6 +29,13 @@ class UserError(ValueError):
 
 class ConfigError(UserError):
     """A config key, value or group that cannot be used."""
+
+
+class UntrustedError(ConfigError):
+    """A config that names code of packages that the user does not trust."""
+
+    packages: tuple[str, ...] = ()
+    """The names of the packages."""
 
 
 class DataError(UserError):
@@ -112,8 +121,22 @@ def not_installed(package: str, wanted_for: str) -> ConfigError:
     """Returns the error for an optional package that is missing; `wanted_for` says what needs it."""
     return ConfigError(
         f"expected the package {package} for {wanted_for}, but it is not installed; install it with: "
-        f"{sys.executable} -m pip install {package}"
+        f"{install_command(package)}"
     )
+
+
+def install_command(*words: str) -> str:
+    """Returns the command that installs packages into the environment of this Python.
+
+    It is that of pip if the environment has it, else that of uv, which makes environments without pip.
+
+    Args:
+        words: packages, and options that both programs have.
+    """
+    python, wanted = shlex.quote(sys.executable), shlex.join(words)
+    if PathFinder.find_spec("pip") is not None:
+        return f"{python} -m pip install {wanted}"
+    return f"uv pip install {wanted} --python {python}"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -123,9 +146,12 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return near or ("known: " + ", ".join(options) if options else "none are known")
 
 
-def did_you_mean(name: str, known: Iterable[str], count: int = 3) -> str:
-    """Returns the end of a message that already lists the known names: `; did you mean 'x'?`, or an empty text."""
-    matches = difflib.get_close_matches(name, sorted(known), n=count, cutoff=0.5)
+def did_you_mean(name: str, known: Iterable[str], count: int = 3, alike: float = 0.5) -> str:
+    """Returns the end of a message that already lists the known names: `; did you mean 'x'?`, or an empty text.
+
+    `alike` is the least similarity of the names, from 0 to 1.
+    """
+    matches = difflib.get_close_matches(name, sorted(known), n=count, cutoff=alike)
     return "; did you mean " + " or ".join(repr(match) for match in matches) + "?" if matches else ""
 
 

@@ -1,3 +1,5 @@
+import shlex
+
 import pytest
 
 from lesion_exp import errors
@@ -60,3 +62,15 @@ def test_verbs_tell_it_before_they_read_a_store_or_data(words, tmp_path, monkeyp
     assert main([*words, f"output=none/result.{suffix}"]) == MISTAKE
     assert "make the folder first" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("has_pip", [True, False])
+def test_the_command_that_installs_works_with_and_without_pip(monkeypatch, has_pip):
+    monkeypatch.setattr(errors.PathFinder, "find_spec", lambda name: object() if has_pip and name == "pip" else None)
+    monkeypatch.setattr(errors.sys, "executable", "/my env/bin/python")
+    command = shlex.split(errors.install_command("--no-deps", "lesion-exp[lora]"))
+    if has_pip:
+        assert command == ["/my env/bin/python", "-m", "pip", "install", "--no-deps", "lesion-exp[lora]"]
+    else:
+        assert command == ["uv", "pip", "install", "--no-deps", "lesion-exp[lora]", "--python", "/my env/bin/python"]
+    assert str(errors.not_installed("peft", "backbone.tune=lora")).endswith(errors.install_command("peft"))

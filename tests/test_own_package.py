@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import sys
 import textwrap
 from pathlib import Path
@@ -160,3 +161,38 @@ def test_a_reader_that_gives_no_standard_table_is_told_what_makes_one(clinic, ca
     with restored():
         assert main([*CHOSEN, "--trust", "clinic_rooms"]) == 2
     assert "lesion_exp.dataset.table.standardize" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize("words", [("prepare",), ("train", "-m", "seed=1,2"), ("leakage",)])
+def test_an_untrusted_package_is_refused_at_once_with_the_command_to_type(clinic, capsys, words):
+    own = ["dataset=rooms", "dataset.root=nowhere", "backbone=tiny", "loss=smooth", "--config-dir", "conf"]
+    with restored():
+        assert main([*words, *own]) == 2
+    message, command = capsys.readouterr().err.splitlines()
+    assert "clinic_rooms.read_rooms" in message
+    assert "did you mean" not in message
+    assert "such as dataset=" not in message
+    assert shlex.split(command) == ["type:", "lesion-exp", *words, *own, "--trust", "clinic_rooms"]
+
+
+def test_the_command_to_type_names_every_package_and_works(clinic, capsys):
+    (clinic / "clinic_splits.py").write_text(
+        "from clinic_rooms import ByName as Imported\n\n\nclass ByName(Imported):\n    pass\n"
+    )
+    path = clinic / "conf" / "split" / "by_name.yaml"
+    path.write_text(path.read_text().replace("clinic_rooms", "clinic_splits"))
+    with restored():
+        assert main(["prepare", "dataset=rooms", "dataset.root=images", "split=by_name", "--config-dir", "conf"]) == 2
+        command = shlex.split(capsys.readouterr().err.splitlines()[-1])
+        assert command[-4:] == ["--trust", "clinic_rooms", "--trust", "clinic_splits"]
+        assert main(command[2:]) == 0
+    sys.modules.pop("clinic_splits", None)
+
+
+def test_libraries_are_never_proposed_for_trust(clinic, capsys):
+    (clinic / "conf" / "loss" / "smooth.yaml").write_text("_target_: torch.hub.load\n")
+    with restored():
+        assert main(["prepare", "loss=smooth", "--config-dir", "conf"]) == 2
+    said = capsys.readouterr().err
+    assert "--trust torch" not in said
+    assert "type: " not in said

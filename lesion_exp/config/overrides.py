@@ -276,7 +276,8 @@ def check_names(override: Override, folders: Sequence[Path]) -> None:
         if isinstance(value, str) and value not in options:
             raise ConfigError(
                 f"expected one of the options of {key}, got {key}={value}{did_you_mean(value, options)}\n"
-                f"options: {', '.join(options)}"
+                f"options: {', '.join(options)}\n"
+                f"{_own_option(key, value, folders[1:])}"
             )
         return
     first = key.split(".")[0].split("/")[0]
@@ -285,6 +286,13 @@ def check_names(override: Override, folders: Sequence[Path]) -> None:
         if "." not in key:
             near = better_hint(key, (override.input_line or "").partition("=")[2], near, folders[0])
         raise ConfigError(f"expected a config group or key, got {key}; {near}")
+
+
+def _own_option(group: str, name: str, own: Sequence[Path]) -> str:
+    """Returns a sentence on where an option of the user would be read; `own` are the folders of --config-dir."""
+    if own:
+        return f"no {group}/{name}.yaml is in {', '.join(map(str, own))}, which --config-dir names"
+    return f"for an option of your own, in DIR/{group}/{name}.yaml, add --config-dir DIR"
 
 
 def check_added(override: Override, base: DictConfig) -> None:

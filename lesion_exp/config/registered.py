@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from lesion_exp.config.shipped_conf import conf_dir, option_names, shipped_targets
-from lesion_exp.errors import ConfigError, did_you_mean
+from lesion_exp.errors import ConfigError, UntrustedError, did_you_mean
 
 TARGET: Final = "_target_"
 TRUST_VARIABLE: Final = "LESION_EXP_TRUST"
@@ -87,6 +87,26 @@ _STEP: Final = re.compile(r"augmentation\.(preprocess|transforms)\.[^.]+(\.trans
 """Keys of transforms; transforms such as OneOf contain further ones."""
 _METRIC: Final = re.compile(r"metrics\.[^.]+")
 """Keys of metrics."""
+_NOT_OWN: Final = frozenset(
+    {
+        *sys.stdlib_module_names,
+        *(
+            "lesion_exp",
+            "albumentations",
+            "cv2",
+            "hydra",
+            "lightly",
+            "lightning",
+            "lightning_fabric",
+            "mlflow",
+            "numpy",
+        ),
+        *("omegaconf", "optuna", "pandas", "peft", "PIL", "pyarrow", "pytorch_lightning", "pytorch_optimizer", "ray"),
+        *("requests", "safetensors", "scipy", "sklearn", "sqlalchemy", "timm", "torch", "torchmetrics", "torchvision"),
+        *("transformers", "urllib3", "yaml"),
+    }
+)
+"""Python itself, this package and the libraries on which it builds: nobody is advised to trust all of their code."""
 _EXAMPLES: Final = {
     TRANSFORM: "albumentations.Rotate",
     METRICS: "torchmetrics.classification.MulticlassCohenKappa",
@@ -132,17 +152,28 @@ def check_target(target: object, place: str, group: str | None) -> None:
         ConfigError: the target is neither; `place` is the key of its node, for the message.
     """
     if not is_registered(target, group) and not is_trusted(target):
-        raise ConfigError(_refusal(target, place, group))
+        raise _refusal(target, place, group)
 
 
 def check_registered(config: Mapping[str, Any]) -> None:
     """Checks that every `_target_` in `config` is a registered option of the group of its key, or is trusted.
 
     Raises:
-        ConfigError: a target is neither.
+        UntrustedError: a target is of a package that is not trusted. The error names all such packages.
+        ConfigError: a target is neither registered nor trusted.
     """
-    for place, node, group in nodes_with_targets(config):
-        check_target(node[TARGET], place, group)
+    refused = [
+        _refusal(node[TARGET], place, group)
+        for place, node, group in nodes_with_targets(config)
+        if not is_registered(node[TARGET], group) and not is_trusted(node[TARGET])
+    ]
+    if not refused:
+        return
+    error = refused[0]
+    if isinstance(error, UntrustedError):
+        found = (package for each in refused if isinstance(each, UntrustedError) for package in each.packages)
+        error.packages = tuple(dict.fromkeys(found))
+    raise error
 
 
 def nodes_with_targets(
@@ -193,7 +224,21 @@ def trusted_packages() -> tuple[str, ...]:
     return tuple(filter(None, names))
 
 
-def _refusal(target: object, place: str, group: str | None) -> str:
+def _refusal(target: object, place: str, group: str | None) -> ConfigError:
+    package = str(target).partition(".")[0]
+    if "." in str(target) and package.isidentifier() and package not in _NOT_OWN:
+        where = f"a registered option of {group}" if group in registered_options() else "code that you trust"
+        error = UntrustedError(
+            f"expected {where}, got {target!r} in {place}.{TARGET}, which is code of the package {package}; code of "
+            f"your own package runs with --trust PACKAGE, or {TRUST_VARIABLE}=PACKAGE in the environment, and never "
+            f"because a config names it: if you trust this code, add --trust {package} to the command"
+        )
+        error.packages = (package,)
+        return error
+    return ConfigError(_not_registered(target, place, group))
+
+
+def _not_registered(target: object, place: str, group: str | None) -> str:
     own_code = (
         f"code of your own package is allowed with --trust PACKAGE or {TRUST_VARIABLE}=PACKAGE on the command line, "
         f"never by a config"

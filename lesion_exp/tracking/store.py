@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final
 
-from lesion_exp.errors import ConfigError
+from lesion_exp.errors import ConfigError, install_command
 from lesion_exp.privacy import URI_VARIABLE, with_credentials, without_secrets
 from lesion_exp.tracking.embedded import local_path, open_embedded, store_lock
 from lesion_exp.tracking.view import view_tags
@@ -292,7 +292,7 @@ def check_database(uri: str, key: str) -> MlflowClient:
     except ModuleNotFoundError as error:
         raise ConfigError(
             f"expected the driver of {without_secrets(uri)} ({key}) to be installed; the module {error.name!r} is "
-            'missing. For PostgreSQL: pip install "psycopg[binary]".'
+            f"missing. For PostgreSQL: {install_command('psycopg[binary]')}"
         ) from error
     except OSError as error:
         raise ConfigError(_unreachable(uri, key, str(error))) from error

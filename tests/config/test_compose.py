@@ -185,6 +185,10 @@ def test_an_option_of_the_users_own_folder_is_chosen_like_a_shipped_one(tmp_path
     assert composed("loss=sharp", "loss.gamma=1", config_dirs=[tmp_path])["loss"]["gamma"] == 1
     assert "'sharp'" in refusal("loss=sharpp", config_dirs=[tmp_path])
     assert "expected one of the options of loss" in refusal("loss=sharp")
+    assert "for an option of your own, in DIR/loss/sharp.yaml, add --config-dir DIR" in refusal("loss=sharp")
+    assert f"no loss/sharpp.yaml is in {tmp_path}, which --config-dir names" in refusal(
+        "loss=sharpp", config_dirs=[tmp_path]
+    )
 
 
 def test_a_folder_of_configs_that_is_absent_is_refused(tmp_path):

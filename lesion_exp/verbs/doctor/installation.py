@@ -13,6 +13,7 @@ from packaging.requirements import Requirement
 from packaging.version import InvalidVersion, Version
 
 from lesion_exp.config.shipped_conf import conf_dir
+from lesion_exp.errors import install_command
 from lesion_exp.verbs.doctor.check_result import CheckResult, note, ok, problem
 
 PACKAGE: Final = "lesion-exp"
@@ -49,8 +50,8 @@ def packages(requirements: list[Requirement], tested: Mapping[str, str]) -> Iter
     needed = [each for each in requirements if each.marker is None or each.marker.evaluate({"extra": ""})]
     wrong = list(filter(None, map(_fault, needed)))
     if wrong:
-        quoted = " ".join(f"'{each.name}{each.specifier}'" for each in needed if _fault(each))
-        yield problem("packages", "; ".join(wrong), f"python -m pip install {quoted}")
+        named = (f"{each.name}{each.specifier}" for each in needed if _fault(each))
+        yield problem("packages", "; ".join(wrong), install_command(*named))
         return
     other = [
         f"{each.name} {version(each.name)} (tested: {tested[_plain(each.name)]})"
@@ -83,7 +84,7 @@ def extras(requirements: list[Requirement]) -> Iterator[CheckResult]:
         if not faults:
             complete.append(name)
         elif any("expected" in fault for fault in faults):
-            yield problem(f"extra {name}", "; ".join(faults), f"python -m pip install '{PACKAGE}[{name}]'")
+            yield problem(f"extra {name}", "; ".join(faults), install_command(f"{PACKAGE}[{name}]"))
         else:
             absent.append(f"{name} (in part)" if present else name)
     yield ok("extras", f"installed: {', '.join(complete) or 'none'}; not installed: {', '.join(absent) or 'none'}")

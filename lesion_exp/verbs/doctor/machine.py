@@ -12,6 +12,7 @@ import psutil
 
 from lesion_exp.byte_size import memory_size
 from lesion_exp.cores import usable_cores
+from lesion_exp.errors import install_command
 from lesion_exp.model.precision import resolve_precision
 from lesion_exp.verbs.doctor.check_result import GIB, CheckResult, note, ok, problem
 
@@ -65,7 +66,8 @@ def devices(trainer: Mapping[str, Any]) -> Iterator[CheckResult]:
         yield problem(
             "GPU",
             f"torch {torch.__version__} finds none, but trainer.accelerator={accelerator}",
-            "look at nvidia-smi; pip install --force-reinstall torch replaces one without CUDA; or set trainer=cpu",
+            f"look at nvidia-smi; {install_command('--force-reinstall', 'torch')} replaces one without CUDA; or set "
+            f"trainer=cpu",
         )
         return
     words = "natively" if precision == "bf16-mixed" else "not natively, so float32 is faster"
@@ -140,7 +142,7 @@ def schedulers(environment: Mapping[str, str]) -> Iterator[CheckResult]:
             yield note(
                 name,
                 f"{inside}its package {package} is not installed",
-                f"pip install 'lesion-exp[{launcher}]' for launcher={launcher}",
+                f"{install_command(f'lesion-exp[{launcher}]')} for launcher={launcher}",
             )
         else:
             yield ok(name, f"{inside}sweeps can use launcher={launcher}")

@@ -3,6 +3,7 @@ import sys
 import pytest
 from packaging.requirements import Requirement
 
+from lesion_exp.errors import install_command
 from lesion_exp.verbs.doctor.installation import extras, installation, packages, python_version, versions_tested
 
 
@@ -32,7 +33,7 @@ def test_a_missing_package_and_a_wrong_version_are_named_with_the_command_that_m
     assert "no-such-package-here is not installed" in found.text
     assert "numpy" in found.text
     assert "pandas" not in found.text
-    assert found.remedy == "python -m pip install 'numpy>=99' 'no-such-package-here>=1'"
+    assert found.remedy == install_command("numpy>=99", "no-such-package-here>=1")
 
 
 def test_another_version_than_the_tested_one_is_a_note():
