@@ -76,13 +76,11 @@ def _planned(arguments: Arguments, force: bool) -> tuple[Sweep, dict[str, Any]] 
     """The leak meter that was begun with the same config, else a new one, and its launcher; None after `--cfg job`."""
     from lesion_exp.command.sweep import announce
     from lesion_exp.config.compose import config_folders
-    from lesion_exp.config.registered import check_registered
     from lesion_exp.sweeps.ledger import create_sweep
     from lesion_exp.verbs.leakage.plan import plan_meter, same_meter
 
     dirs, root = arguments.config_dirs, find_root(Path.cwd())
     plan = plan_meter(arguments.overrides, config_dirs=dirs, root=root, force=force)
-    check_registered(plan.first_cell.config)
     plan.check()
     if arguments.print_config:
         print_config(plan.first_cell.config)

@@ -11,11 +11,13 @@ from typing import Any, Final
 import torch
 from pytorch_lightning.callbacks import Callback
 
+from lesion_exp.config.command_words import place_words
 from lesion_exp.config.freeze import Job
 from lesion_exp.evaluation.registry import PROBED, only_metrics, short_of
 from lesion_exp.model.checkpoint_file import CARD_KEY, portable, read_checkpoint, state_hash, write_weights
 from lesion_exp.process.peers import Peers
 from lesion_exp.progress import Stage
+from lesion_exp.terminal import shell_words
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.lightning_logger import TrackingLogger
 from lesion_exp.tracking.run import TrackedRun
@@ -134,7 +136,9 @@ def _finish(job: Job, split: SplitData, run: TrackedRun, fitted: _Fitted, built:
         f"{short_of(name)} {results[f'best/val/{name}']:.3f}" for name in PROBED if f"best/val/{name}" in results
     )
     log.info("%s", f"val: {words}" if words else "the weights of the last epoch are kept")
-    log.info("lesion-exp train backbone.weights=run:%s trains a classifier from these weights", run.run_id)
+    place = place_words(job.overrides, job.config)
+    command = shell_words(["lesion-exp", "train", f"backbone.weights=run:{run.run_id}", *place])
+    log.info("%s trains a classifier from these weights", command)
     run.finish("FINISHED")
     run.clear_live_dir()
     return JobResult(run.run_id, results, str(run.live_dir), fitted.pruned)

@@ -11,6 +11,7 @@ from lesion_exp.config import places
 from lesion_exp.config.compose import compose
 from lesion_exp.config.freeze import freeze
 from lesion_exp.config.instantiate import instantiate
+from lesion_exp.config.registered import check_registered
 from lesion_exp.errors import ConfigError
 from lesion_exp.sweeps.ledger import Sweep, find_sweep, newest_first
 from lesion_exp.sweeps.plan import SweepPlan, check_cell, plan_sweep
@@ -98,6 +99,7 @@ def plan_meter(
     composed = compose(fixed, config_dirs=config_dirs, root=root, in_sweep=True)
     config = composed.config
     _check_budget(config["trainer"])
+    check_registered(config)
     places.check_places(config)
     check_cell(freeze(composed), (), composed.launcher)  # finds mistakes before data are read
     batches = _batches_of_all(config)
