@@ -68,6 +68,11 @@ class Difference:
     """`p` corrected for the number of pairs and of families; for metrics other than accuracy also for their number."""
 
     @property
+    def excludes_zero(self) -> bool:
+        """Whether the interval excludes 0."""
+        return self.low > 0 or self.high < 0
+
+    @property
     def significant(self) -> bool:
         """Whether the corrected p-value is below `SIGNIFICANT`."""
         return self.p_corrected is not None and self.p_corrected < SIGNIFICANT
@@ -111,10 +116,17 @@ class Comparison:
     pairs: tuple[Pair, ...]
     added: Mapping[str, bool | None] = field(default_factory=dict)
     """The metrics that configs add, and whether higher values of each are better; None if that is not known."""
+    lesions: Mapping[str, int] = field(default_factory=dict)
+    """The number of lesions on which each metric rests."""
 
     def overall(self) -> list[str]:
         """Returns the names of the metrics of all classes together that were compared, those that configs add last."""
         return [name for name in (*OVERALL, *self.added) if all(name in pair.differences for pair in self.pairs)]
+
+    def too_few(self, name: str) -> str:
+        """Returns `too few (n=3)` if the metric rests on too few lesions (see `is_enough`), else an empty text."""
+        lesions = self.lesions.get(name)
+        return "" if lesions is None or is_enough(lesions) else f"{TOO_FEW} (n={lesions})"
 
     def is_lower_better(self, name: str) -> bool:
         """Returns whether lower values of the metric `name` are better."""
@@ -177,6 +189,7 @@ def compared(
             for number in range(len(pairs))
         ),
         {name: metric.higher_is_better for name, metric in added.items()},
+        {name: tests.counts.of(name) for name in names},
     )
 
 

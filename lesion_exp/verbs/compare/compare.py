@@ -22,6 +22,7 @@ from lesion_exp.evaluation.comparison import (
     compared,
 )
 from lesion_exp.evaluation.figures.forest_plots import differences_figure
+from lesion_exp.evaluation.lesion_counts import too_few_in_all
 from lesion_exp.evaluation.pairing import aligned
 from lesion_exp.evaluation.predictions import classes_of, has_labels_only, unknown_counts, unknown_in_words
 from lesion_exp.progress import Stage
@@ -129,6 +130,7 @@ def _report(runs: Sequence[Run], base: Run | None, part: str | None, draws: int,
     labels_only = [label for label, table in tables.items() if has_labels_only(table)]
     notes += [
         *left_out,
+        *filter(None, [too_few_in_all(next(iter(tables.values())))]),
         *([_without_probabilities(labels_only)] if labels_only else []),
         *_notes_on_unknown(jobs[0].runs[0], chosen),
         *_notes_on_runs(jobs),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from lesion_exp.evaluation.comparison import SIGNIFICANT, Comparison, Difference, Group, Pair
 from lesion_exp.evaluation.lesion_counts import TOO_FEW, too_few
 from lesion_exp.evaluation.limits import LEAST_LESIONS
+from lesion_exp.trained_runs.wording import listed
 from lesion_exp.verbs.compare.jobs import ComparedJob
 
 
@@ -61,6 +62,8 @@ def _listed(pair: Pair, found: Mapping[str, Difference], heading: str, lower: Co
     return [f"{heading}: {'; '.join(texts)}"] if texts else []
 
 
+_MOST_NAMED: Final = 3
+"""Number of differences that a sentence names."""
 METHODS: Final = {
     "interval": "95%, paired over lesions: Wilson's with an effective number of images, combined for means and "
     "differences (Newcombe); of brier, nll, differences of ece and metrics that configs add a paired bootstrap",
@@ -75,9 +78,29 @@ METHODS: Final = {
     "p_corrected": "accuracy: Holm's correction for the pairs; all other metrics: for their number (Westfall and "
     "Young) and the pairs; both times 2, because accuracy and the others share the level of 5%",
     "interval_and_p": "an interval is that of one difference alone, but p is corrected for all differences that are "
-    "tested, and both are computed in different ways. So an interval may exclude 0 where p is above "
-    f"{SIGNIFICANT:g}, and rarely contain 0 where p is below; whether a difference is significant depends on p",
+    "tested, and both are computed in different ways; whether a difference is significant depends on p",
 }
+
+
+def disagreement(pairs: Sequence[Pair]) -> str | None:
+    """Returns a sentence on the differences whose interval and p-value say different things; None if there are none."""
+    above: list[str] = []
+    below: list[str] = []
+    for pair in pairs:
+        for name, found in pair.differences.items():
+            if found.p_corrected is not None and found.excludes_zero != found.significant:
+                (above if found.excludes_zero else below).append(f"{name} ({pair.first} - {pair.second})")
+    if not above and not below:
+        return None
+    told = [f"the interval of {_some(above)} excludes 0 although p is not below {SIGNIFICANT:g}"] if above else []
+    told += [f"the interval of {_some(below)} contains 0 although p is below {SIGNIFICANT:g}"] if below else []
+    return f"{', and '.join(told)}: {METHODS['interval_and_p']}"
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first names, and the number of the others."""
+    more = len(names) - _MOST_NAMED
+    return listed([*names[:_MOST_NAMED], *([f"{more} more"] if more > 0 else [])])
 
 
 @dataclass(frozen=True)
@@ -107,7 +130,7 @@ class ComparisonReport:
             "classes": found.class_images,
             "added_metrics": {name: {"higher_is_better": higher} for name, higher in found.added.items()},
             "jobs": [self._job(job) for job in self.jobs],
-            "pooled": [_values(group) for group in found.groups if group.letter not in self._letters()],
+            "pooled": [_values(group, found) for group in found.groups if group.letter not in self._letters()],
             "pairs": [self._pair(pair) for pair in found.pairs],
             "config_differences": self.config_differences,
             "notes": list(self.notes),
@@ -129,7 +152,7 @@ class ComparisonReport:
     def _job(self, job: ComparedJob) -> dict[str, Any]:
         group = next(group for group in self.comparison.groups if group.letter == job.letter)
         return {
-            **_values(group),
+            **_values(group, self.comparison),
             "name": job.name,
             "runs": [run.run_id for run in job.runs],
             "seeds": list(job.seeds),
@@ -147,7 +170,7 @@ class ComparisonReport:
         }
 
 
-def _values(group: Group) -> dict[str, Any]:
+def _values(group: Group, comparison: Comparison) -> dict[str, Any]:
     metrics: Mapping[str, Any] = {
         name: {
             "mean": value.value,
@@ -155,6 +178,7 @@ def _values(group: Group) -> dict[str, Any]:
             "low": value.low,
             "high": value.high,
             "by_run": group.by_run[name],
+            **({"too_few": few} if (few := comparison.too_few(name)) else {}),
         }
         for name, value in group.values.items()
     }

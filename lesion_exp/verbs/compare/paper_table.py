@@ -6,7 +6,7 @@ from lesion_exp.evaluation.comparison import SIGNIFICANT
 from lesion_exp.evaluation.registry import words_of
 from lesion_exp.split import PARTS
 from lesion_exp.trained_runs.printed_table import Entry, PrintedTable
-from lesion_exp.verbs.compare.comparison_report import METHODS, ComparisonReport, p_text
+from lesion_exp.verbs.compare.comparison_report import METHODS, ComparisonReport, disagreement, p_text
 
 
 def paper_table(report: ComparisonReport) -> PrintedTable:
@@ -46,7 +46,7 @@ def paper_table(report: ComparisonReport) -> PrintedTable:
         f"{PARTS[report.part]} part",
         f"intervals: {METHODS['interval']}; {report.draws:,} draws",
         f"bold: p < {SIGNIFICANT:g} after the correction ({METHODS['p_corrected']})",
-        METHODS["interval_and_p"],
+        *filter(None, [disagreement(found.pairs)]),
         *report.notes,
     ]
     return PrintedTable(["", *map(words_of, names)], [jobs, pairs], 1, caption)

@@ -20,7 +20,7 @@ from lesion_exp.evaluation.registry import LOWER, shown_in
 from lesion_exp.fitted_table import FittedTable
 from lesion_exp.split import PARTS
 from lesion_exp.trained_runs.wording import listed
-from lesion_exp.verbs.compare.comparison_report import METHODS, ComparisonReport, p_text
+from lesion_exp.verbs.compare.comparison_report import METHODS, ComparisonReport, disagreement, p_text
 
 _WIDE: Final = 100
 """The number of columns from which tables show more."""
@@ -77,7 +77,8 @@ def _jobs_table(found: Comparison) -> FittedTable:
         for number, group in enumerate(group for group in found.groups if name in group.values):
             value, deviation = group.values[name], group.deviation(name)
             spread = ["" if deviation is None else f"{deviation:.3f}"] if repeated else []
-            interval = f"{value.low:.3f} to {value.high:.3f}"
+            ends = f"{value.low:.3f} to {value.high:.3f}"
+            interval = ", ".join(filter(None, [ends, found.too_few(name)]))
             table.add_row("" if number else name, group.letter, f"{value.value:.3f}", *spread, interval)
     return table
 
@@ -156,7 +157,7 @@ def _show_methods(report: ComparisonReport, console: Console, with_tables: bool)
         f"p: {METHODS['p_corrected']}; * below {SIGNIFICANT}",
         *(["p alone: of this metric, if it were the only one"] if with_tables and console.width >= _WIDE else []),
         f"intervals: {METHODS['interval']}; {report.draws:,} draws",
-        f"intervals and p: {METHODS['interval_and_p']}",
+        *([f"intervals and p: {differing}"] if (differing := disagreement(found.pairs)) else []),
         *([f"{', '.join(lower)}: {LOWER}"] if lower else []),
     ]
     if not with_tables:

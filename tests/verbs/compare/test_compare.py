@@ -12,12 +12,15 @@ import pytest
 from rich.console import Console
 
 from lesion_exp.errors import ConfigError, DataError
+from lesion_exp.evaluation.comparison import Difference, Pair
 from lesion_exp.evaluation.metrics import metrics
 from lesion_exp.tracking.find import find_run
 from lesion_exp.tracking.store import Store
 from lesion_exp.tracking.stored_run import download_artifact
 from lesion_exp.verbs.compare.compare import compare
+from lesion_exp.verbs.compare.comparison_report import ComparisonReport, disagreement
 from lesion_exp.verbs.compare.jobs import ComparedJob
+from lesion_exp.verbs.compare.paper_table import paper_table
 from lesion_exp.verbs.compare.tables import show_report
 
 Plant = Callable[..., str]
@@ -221,3 +224,68 @@ def test_an_unknown_part_is_refused(store: Store, plant: Plant, predicted: Predi
     ids = [plant("loss=focal", test=predicted(1.0)), plant(test=predicted(1.0))]
     with pytest.raises(ConfigError, match=r"split\.part to be one of test, val, got 'train'"):
         compare(store, ids, part="train")
+
+
+def shown_at(report: ComparisonReport, width: int) -> str:
+    text = io.StringIO()
+    show_report(report, Console(file=text, width=width))
+    return text.getvalue()
+
+
+def test_the_interval_of_a_mean_over_seeds_says_that_it_rests_on_few_lesions(
+    store: Store, plant: Plant, predicted: Predicted
+) -> None:
+    few = [plant(f"seed={seed}", test=predicted(2.0, seed, size=30)) for seed in (1, 2)]
+    report = compare(store, few, draws=50).report
+    assert (
+        "every result here rests on 15 lesions, too few to evaluate a network; at least 20 are needed" in report.notes
+    )
+    for width in (80, 120):
+        table = shown_at(report, width).partition("Metrics of each job")[2].partition("A - B: ")[0]
+        rows = [line for line in table.splitlines() if " to " in line]
+        assert sum(line.split()[0] == "ALL" or line.split()[1] == "ALL" for line in rows) > 2
+        assert all(line.rstrip().endswith(", too few (n=15)") for line in rows)
+        assert max(map(len, table.splitlines())) <= width
+    (pooled,) = report.to_dict()["pooled"]
+    assert pooled["metrics"]["accuracy"]["too_few"] == "too few (n=15)"
+    enough = [plant(f"seed={seed}", "loss=focal", test=predicted(2.0, seed)) for seed in (1, 2)]
+    report = compare(store, enough, draws=50).report
+    assert "too few" not in shown_at(report, 120).partition("Metrics of each job")[2].partition("A - B: ")[0]
+    (pooled,) = report.to_dict()["pooled"]
+    assert "too_few" not in pooled["metrics"]["accuracy"]
+
+
+def test_intervals_and_p_values_that_disagree_are_explained_and_only_these(
+    store: Store, plant: Plant, predicted: Predicted
+) -> None:
+    ids = [plant("loss=focal", test=predicted(3.0)), plant(test=predicted(0.5, seed=1))]
+    report = compare(store, ids, draws=1000).report
+    found = report.comparison.pairs[0]
+    agreeing = {name: one for name, one in found.differences.items() if one.excludes_zero == one.significant}
+    report = with_differences(report, agreeing)
+    assert disagreement(report.comparison.pairs) is None
+    assert "intervals and p: " not in shown_at(report, 100)
+    apart = {**agreeing, "accuracy": replace(agreeing["accuracy"], low=0.01, high=0.2, p_corrected=0.07)}
+    report = with_differences(report, apart)
+    said = " ".join(shown_at(report, 100).split())
+    assert (
+        "intervals and p: the interval of accuracy (A - B) excludes 0 although p is not below 0.05: an interval" in said
+    )
+    assert disagreement(report.comparison.pairs) in " ".join(paper_table(report).caption)
+
+
+def with_differences(report: ComparisonReport, differences: dict[str, Difference]) -> ComparisonReport:
+    pair = replace(report.comparison.pairs[0], differences=differences)
+    return replace(report, comparison=replace(report.comparison, pairs=(pair,)))
+
+
+def test_few_of_many_differences_are_named_and_the_others_counted() -> None:
+    open_question = Difference(0.5, 0.4, 0.1, 0.01, 0.2, 0.02, "McNemar", 700, 0.3)
+    pair = Pair("A", "B", dict.fromkeys(("a", "b", "c", "d", "e"), open_question), 1, 1, 1)
+    said = disagreement([pair])
+    assert said is not None
+    assert said.startswith("the interval of a (A - B), b (A - B), c (A - B) and 2 more excludes 0 although p is not")
+    certain = replace(open_question, low=-0.1, p_corrected=0.01)
+    said = disagreement([replace(pair, differences={"a": certain})])
+    assert said is not None
+    assert said.startswith("the interval of a (A - B) contains 0 although p is below 0.05: ")
