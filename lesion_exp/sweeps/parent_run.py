@@ -22,13 +22,15 @@ from lesion_exp.tracking.find import READS_TAG, find_tagged
 from lesion_exp.tracking.run import Status, TrackedRun
 from lesion_exp.tracking.run_description import OVER_SEEDS_TAG, artifact_picture, score_tags
 from lesion_exp.tracking.store import Store
-from lesion_exp.tracking.view import VIEW_KEY, VIEWS, sweep_view, view_link
+from lesion_exp.tracking.view import VIEWS, cells_link, surplus_sweeps, sweep_view, sweep_view_key, view_link
 
 log = logging.getLogger(__name__)
 
 KIND: Final = {"kind": "sweep"}
 FACTS_FILE: Final = artifacts.SWEEP_FACTS
 PICTURE: Final = artifacts.SWEEP_FIGURE
+NOTE_TAG: Final = "mlflow.note.content"
+"""The tag with the description of a run."""
 
 
 def is_concluded(summary: Summary) -> bool:
@@ -85,7 +87,7 @@ class ParentRun:
         for remark in remarks:
             log.warning("%s; their results are not comparable", remark)
         means = _mean_results(summary)
-        tags: dict[str, object] = {"mlflow.note.content": "\n\n".join([*self._described(summary), *remarks])}
+        tags: dict[str, object] = {NOTE_TAG: "\n\n".join([*self._described(summary), *remarks])}
         tags["mixed"] = bool(remarks)
         tags |= score_tags(means, leaky=False)
         tags[READS_TAG] = sum(any(name.startswith("test/") for name in row.state.metrics) for row in summary.rows)
@@ -105,10 +107,11 @@ class ParentRun:
         if rows:
             self._run.log_figure(choices_figure(rows, summary.metrics[0]), PICTURE, f"a sweep of {summary.total} cells")
             blocks.append(artifact_picture("The choices", self._run.run_id, PICTURE))
-            key = f"{VIEW_KEY}-{summary.sweep.facts.sweep_id}"
+            key = sweep_view_key(summary.sweep.facts.sweep_id)
             keys = [name for name in summary.sweep.facts.keys if not is_repeat(name)]
             view = sweep_view(self._run.name, summary.sweep.facts.sweep_id, keys)
             self._run.store.client.set_experiment_tag(self._run.experiment_id, f"{VIEWS}{key}", view)
+            _remove_surplus_views(self._run.store, self._run.experiment_id, summary.sweep.facts.sweep_id)
             link = f"[Its cells as a table, and in parallel coordinates]({view_link(self._run.experiment_id, key)})"
             blocks.insert(0, link)  # first, since the page takes the clicks further down: see run_description
         return blocks
@@ -131,6 +134,25 @@ class ParentRun:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._run.__exit__(kind, error, trace)
+
+
+def _remove_surplus_views(store: Store, experiment_id: str, kept: str) -> None:
+    """Removes the oldest views of sweeps, except that of `kept`, if the experiment has too many.
+
+    The runs of these sweeps then link to their cells without a view.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        tags = store.client.get_experiment(experiment_id).tags
+        for sweep_id in (found for found in surplus_sweeps(tags) if found != kept):
+            key, run = sweep_view_key(sweep_id), find_tagged(store, {"sweep_id": sweep_id, **KIND})
+            if run is not None:
+                links = view_link(experiment_id, key), cells_link(experiment_id, sweep_id)
+                store.client.set_tag(run.run_id, NOTE_TAG, run.tags.get(NOTE_TAG, "").replace(*links))
+            store.client.delete_experiment_tag(experiment_id, f"{VIEWS}{key}")
+    except MlflowException as error:  # another process removes it, too, or the server is older
+        log.debug("a view of an earlier sweep was not removed: %s", error)
 
 
 def _tag(store: Store, run_id: str | None, text: str) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
+from urllib.parse import quote
 
 from lesion_exp.evaluation.registry import WATCHED, WATCHED_METRIC, is_lower_better, shown_in
 from lesion_exp.tracking.run_description import CHOICE_TAG, LEAKS_TAG, OVER_SEEDS_TAG, SCORE_TAGS
@@ -50,6 +52,9 @@ CHOICES_COLUMNS: Final = {
     f"tags.`{OVER_SEEDS_TAG}`": 270,
     "params.`seed`": 54,
 }
+MOST_SWEEP_VIEWS: Final = 20
+"""Number of views of sweeps that an experiment keeps: the page lists all of its views in one menu."""
+_SWEEP_VIEW: Final = re.compile(rf"{re.escape(VIEWS)}{VIEW_KEY}-(?P<sweep_id>\d{{8}}-\d{{6}}-[0-9a-f]{{4}})")
 RUN_NAME: Final = "attributes.`Run Name`"
 """MLflow's key of the first column. The second one, the date, only has room for the sign of the run's status."""
 _OF_A_CELL: Final = {name: width for name, width in COLUMNS.items() if name == "params.`seed`" or "tags" in name}
@@ -102,6 +107,21 @@ def sweep_view(name: str, sweep_id: str, keys: Sequence[str]) -> str:
         **chart_state(keys),
     }
     return _saved(f"{name} ({sweep_id})", state)
+
+
+def sweep_view_key(sweep_id: str) -> str:
+    """Returns the name of the view of the cells of a sweep in the page's address."""
+    return f"{VIEW_KEY}-{sweep_id}"
+
+
+def surplus_sweeps(known: Mapping[str, str]) -> list[str]:
+    """Returns the ids of the sweeps whose views are too many among the tags `known` of an experiment, the oldest first.
+
+    A view that a user has saved again in the page is kept, and not counted.
+    """
+    own = {tag: match["sweep_id"] for tag in known if (match := _SWEEP_VIEW.fullmatch(tag))}
+    untouched = sorted(sweep_id for tag, sweep_id in own.items() if _is_outdated(known[tag], _saved("", {})))
+    return untouched[:-MOST_SWEEP_VIEWS]
 
 
 def table_state() -> dict[str, Any]:
@@ -213,6 +233,12 @@ def runs_address(server: str, experiment_id: str) -> str:
 def view_link(experiment_id: str, key: str) -> str:
     """Returns the address of a saved view within MLflow's page."""
     return view_address("", experiment_id, key).removeprefix("/")
+
+
+def cells_link(experiment_id: str, sweep_id: str) -> str:
+    """Returns the address of the cells of a sweep within MLflow's page, where no view of them is saved."""
+    condition = quote(f"tags.sweep_id = '{sweep_id}' AND tags.kind = 'train'")
+    return f"{runs_address('', experiment_id)}&searchFilter={condition}".removeprefix("/")
 
 
 def view_address(server: str, experiment_id: str, key: str = VIEW_KEY) -> str:

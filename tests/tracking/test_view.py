@@ -7,10 +7,13 @@ from lesion_exp.tracking.store import Store
 from lesion_exp.tracking.view import (
     CHOICES_KEY,
     COLUMNS,
+    MOST_SWEEP_VIEWS,
     VIEW_KEY,
     VIEWS,
     runs_address,
+    surplus_sweeps,
     sweep_view,
+    sweep_view_key,
     view_address,
     view_tags,
 )
@@ -97,3 +100,14 @@ def test_address_opens_the_view_in_the_mode_for_trained_models() -> None:
     address = "http://127.0.0.1:5000/#/experiments/7/runs?workflowType=machine_learning"
     assert runs_address("http://127.0.0.1:5000", "7") == address
     assert view_address("http://127.0.0.1:5000", "7") == f"{address}&viewStateShareKey=lesion-exp"
+
+
+def test_of_many_views_of_sweeps_the_oldest_are_too_many_unless_somebody_saved_them_anew() -> None:
+    ids = [f"20260101-0000{number:02d}-abcd" for number in range(MOST_SWEEP_VIEWS + 3)]
+    tags = {f"{VIEWS}{sweep_view_key(sweep_id)}": sweep_view("a sweep", sweep_id, ["loss"]) for sweep_id in ids}
+    assert surplus_sweeps({**view_tags(), **tags}) == ids[:3]
+    assert surplus_sweeps(dict(list(tags.items())[3:])) == []
+    saved = f"{VIEWS}{sweep_view_key(ids[1])}"
+    body = json.loads(tags[saved])
+    tags[saved] = json.dumps({**body, "updatedAt": body["createdAt"] + 1})
+    assert surplus_sweeps(tags) == [ids[0], ids[2]]
