@@ -15,6 +15,7 @@ from lesion_exp.data.lock import hold, release
 from lesion_exp.errors import UserError
 from lesion_exp.process.distributed_environment import is_follower
 from lesion_exp.process.messages import show_messages
+from lesion_exp.process.peer_heartbeats import PeerLost
 from lesion_exp.process.peers import leading
 from lesion_exp.process.signals import end_on_sigterm, end_with_parent
 from lesion_exp.sweeps.cell import CELL_TAG, PRUNED, STOPPED, Cell
@@ -44,12 +45,12 @@ def run_cell(cell: Cell) -> int:
         return _follow()
     if not hold(cell.lock):
         log.warning("cell %d is being run by another process", cell.number)
-        dismiss()
+        _dismiss_followers()
         return DONE
     try:
         before = cell.recorded()
         if before.status in {"finished", "cancelled"}:
-            dismiss()
+            _dismiss_followers()
             return DONE
         cell.write(
             status="running",
@@ -80,6 +81,17 @@ def _follow() -> int:
         log.exception("a process of the cell failed")
         return FAILED
     return DONE
+
+
+def _dismiss_followers() -> None:
+    """Ends the other processes of the cell, which has nothing to train. They end by themselves if they cannot be told.
+
+    The outcome of the cell does not depend on it: a failure is only logged.
+    """
+    try:
+        dismiss()
+    except (Exception, PeerLost):
+        log.exception("the other processes of the cell could not be told that there is nothing to train")
 
 
 def _attempt(cell: Cell, is_first: bool) -> int:
@@ -113,7 +125,7 @@ def _train(cell: Cell, is_first: bool) -> tuple[JobResult, str | None]:
         return _noted(train(job, context))
     cell.write(run_id=known.run_id)
     if known.status == "FINISHED":
-        dismiss()
+        _dismiss_followers()
         return _noted(JobResult(known.run_id, known.results(), pruned=known.tags.get("pruned") == "true"))
     return _noted(train(job, resume_context(known, context)))
 
