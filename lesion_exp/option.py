@@ -332,8 +332,13 @@ class Devices(Kind):
     def accepts(self, value: Any) -> bool:
         """See `Kind`."""
         if isinstance(value, list):
-            return bool(value) and all(isinstance(index, int) and index >= 0 for index in value)
-        return value == "auto" or (isinstance(value, int) and not isinstance(value, bool) and value > 0)
+            return bool(value) and all(_is_whole(index) and index >= 0 for index in value)
+        return value == "auto" or (_is_whole(value) and value > 0)
+
+
+def _is_whole(value: Any) -> bool:
+    """Whether `value` is a whole number; true and false are none, although Python counts them as 1 and 0."""
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def listed(text: str) -> list[str]:
@@ -402,7 +407,8 @@ class Option:
         """
         if value is None and self.default is None:
             return
-        if value != self.default and not self.kind.accepts(value):
+        is_default = value == self.default and isinstance(value, bool) == isinstance(self.default, bool)
+        if not is_default and not self.kind.accepts(value):
             raise self._refused(value)
 
     def _refused(self, value: Any) -> ConfigError:

@@ -96,6 +96,7 @@ def test_a_text_becomes_a_value(kind, text, value):
         (Devices(), "[]", "a list such as"),
         (Devices(), "[-1]", "a list such as"),
         (Devices(), "two", "or auto, got 'two'"),
+        (Devices(), "[True]", "a list such as"),
     ],
 )
 def test_a_text_that_stands_for_no_value_is_refused_with_what_is_taken(kind, text, said):
@@ -150,7 +151,15 @@ def test_its_objects_are_ordinary_ones_and_are_checked():
         ({"tta": "all"}, "tta to be none or flips8"),
         ({"share": float("nan")}, "share to be a number"),
         ({"force": "true"}, "force"),
+        ({"force": 0}, "force"),
         ({"names": ("a", "")}, "names"),
     ):
         with pytest.raises(ConfigError, match=said):
             Declared(**{"count": 1, **given})
+
+
+@pytest.mark.parametrize("devices", [True, [True], [0, True], [False]])
+def test_a_truth_value_is_no_device(devices):
+    with pytest.raises(ConfigError, match="a whole number of at least 1, a list such as"):
+        declared(Devices()).check(devices)
+    declared(Devices()).check([0, 1])

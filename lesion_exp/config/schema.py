@@ -11,6 +11,7 @@ from lesion_exp.choices import CHOICES
 from lesion_exp.config.habits import better_hint
 from lesion_exp.config.shipped_conf import conf_dir
 from lesion_exp.errors import ConfigError, check_choice, nearest
+from lesion_exp.option import Devices
 from lesion_exp.pretrain import chosen_parts
 
 LEAST: Final[Mapping[str, float]] = {
@@ -141,6 +142,7 @@ ANY_KIND: Final = frozenset(
     }
 )
 """Keys whose default does not show which types they accept."""
+_DEVICES: Final = Devices()
 _NUMBER_OR_TEXT: Final = frozenset({"loss.pos_weight"})
 """The keys among them that accept a number or a word."""
 
@@ -164,6 +166,8 @@ def check_values(config: Mapping[str, Any], reference: Mapping[str, Any]) -> Non
             check_tune(value)
         if key == "pretrain.parts":
             chosen_parts(value)
+        if key == "trainer.devices" and isinstance(value, bool | list) and not _DEVICES.accepts(value):
+            raise ConfigError(f"expected {key} to be {_DEVICES.expected}, got {value!r}; for example {key}=[0,1]")
         _check_size(key, value, defaults.get(key))
         if key in NAMES and value is not None and (isinstance(value, list | Mapping) or not str(value).strip()):
             raise ConfigError(f"expected a name in {key}, got {value!r}; leave it out to use the default")

@@ -83,12 +83,13 @@ class TableOptions:
             ConfigError: a value is of the wrong type or out of range.
         """
         whole = isinstance(self.limit, int) and not isinstance(self.limit, bool) and self.limit >= 1
+        seeded = isinstance(self.seed, int) and not isinstance(self.seed, bool) and self.seed >= 0
         for key, right, expected in (
             ("filter", self.filter is None or isinstance(self.filter, str), "an expression (text) or null"),
             ("drop_unknown", isinstance(self.drop_unknown, bool), "true or false"),
             ("on_bad_image", self.on_bad_image in get_args(OnBad), "error or skip"),
             ("limit", self.limit is None or whole, "a count of lesions of at least 1, or null"),
-            ("seed", isinstance(self.seed, int) and self.seed >= 0, "a whole number of at least 0"),
+            ("seed", seeded, "a whole number of at least 0"),
         ):
             if not right:
                 raise ConfigError(f"expected dataset.{key} to be {expected}, got {getattr(self, key)!r}; correct it")

@@ -49,6 +49,9 @@ def test_the_shipped_defaults_pass(defaults):
         ("split.ratios.train", "most", "a number"),
         ("loader.num_workers", "many", "auto"),
         ("trainer.early_stopping.patience", "long", "a number"),
+        ("trainer.devices", True, "a whole number of at least 1, a list such as [0,1]"),
+        ("trainer.devices", [True], "a whole number of at least 1, a list such as [0,1]"),
+        ("trainer.devices", [], "a list such as [0,1]"),
     ],
 )
 def test_a_value_of_the_wrong_kind_names_the_key_the_kind_and_the_value(defaults, key, value, kind):

@@ -198,6 +198,7 @@ def test_limit_takes_an_image_without_a_lesion_for_a_lesion(table: pd.DataFrame)
         {"drop_unknown": "yes"},
         {"filter": 3},
         {"seed": -1},
+        {"seed": True},
     ],
 )
 def test_options_of_the_wrong_kind_are_refused(options: dict[str, object]) -> None:
