@@ -16,7 +16,7 @@ from typing import Any, Final, Literal
 from lesion_exp.config.freeze import Job, read_job
 from lesion_exp.data.lock import is_held
 from lesion_exp.privacy import redacted
-from lesion_exp.training.run_context import REPORTS_FILE, STOP_FILE
+from lesion_exp.training.run_context import REPORTS_FILE, RUN_FILE, STOP_FILE
 
 Status = Literal["queued", "running", "finished", "failed", "cancelled"]
 STATUSES: Final = ("finished", "running", "queued", "failed", "cancelled")
@@ -166,6 +166,13 @@ class Cell:
         waiting = path.with_name(".ticket")
         waiting.write_text(engine_id, encoding="utf-8")
         waiting.replace(path)
+
+    def begun_run(self) -> str | None:
+        """Returns the id of the run that the cell began last, also while it trains; None before it has begun one."""
+        try:
+            return (self.folder / RUN_FILE).read_text(encoding="utf-8") or None
+        except FileNotFoundError:
+            return None
 
     def touch(self) -> None:
         """Renews the heartbeat of the cell, the time of its state file."""

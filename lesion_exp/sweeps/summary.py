@@ -7,7 +7,7 @@ import html
 import json
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -159,6 +159,7 @@ def _row(cell: Cell, metrics: Sequence[str]) -> Row:
     overrides, _ = cell.facts()
     values = {text.lstrip("+").partition("=")[0]: text.partition("=")[2] for text in overrides}
     state, epochs = cell.state(), cell.epochs()
+    state = replace(state, run_id=state.run_id or cell.begun_run())
     last = epochs[-1] if epochs else None
     if state.status == "finished":
         found = {name: state.metrics[f"best/{name}"] for name in metrics if f"best/{name}" in state.metrics}
@@ -302,7 +303,17 @@ def as_table(summary: Summary) -> RenderableType:
         over = ", ".join(summary.choices.repeated_by)
         title = Text(f"{', '.join(summary.metrics)} of the best epoch, over {over}", style="italic")
         parts = [title, _choices_table(summary), Text()]
-    return Group(*parts, _cells_table(summary), *_remarks(summary))
+    return Group(*parts, *_meaning_of_values(summary), _cells_table(summary), *_remarks(summary))
+
+
+def _meaning_of_values(summary: Summary) -> list[Text]:
+    """Says which epoch the values of the cells are of, if there are any."""
+    valued = [row.state.status for row in summary.rows if row.metrics]
+    finished = ["of the best epoch in finished cells"] if "finished" in valued else []
+    others = ["of the last epoch in cells that have not finished"] if set(valued) - {"finished"} else []
+    if not valued:
+        return []
+    return [Text(f"{', '.join(summary.metrics)} {', '.join([*finished, *others])}", style="italic")]
 
 
 def _choices_table(summary: Summary) -> FittedTable:
@@ -348,6 +359,8 @@ def _remarks(summary: Summary) -> list[Text]:
     left = summary.seconds_left()
     rest = f"; about {duration(left)} left" if left is not None else ""
     lines.append(Text(f"{summary.total} cells: {counted}{rest}"))
+    if len(summary.metrics) == 1 and _marked(summary):
+        lines.append(Text(f"* the best {summary.metrics[0]} of the finished cells"))
     if len(summary.metrics) > 1 and summary.best_rows():
         what = "the mean of no other choice" if summary.choices.are_repeated else "no other cell"
         lines.append(Text(f"* on the Pareto front: {what} is better in one metric and at least as good in the others"))

@@ -10,7 +10,8 @@ from typing import Final
 
 REPORTS_FILE: Final = "reports.jsonl"
 STOP_FILE: Final = "stop"
-"""Files in the folder `RunContext.pruning_dir`."""
+RUN_FILE: Final = "run_id"
+"""Files in the folder `RunContext.pruning_dir`: reports of epochs, the order to stop, and the id of the run."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class RunContext:
     best: str | None = None
     """The checkpoint of the best epoch of the run to which `checkpoint` belongs, if a new run continues it."""
     pruning_dir: str | None = None
-    """The folder of `PruningCallback`, through which a search prunes the run."""
+    """The folder of a cell, through which its sweep learns the id of the run and prunes it (see `PruningCallback`)."""
     processes: tuple[int, int] | None = None
     """Processes on each machine, and machines, on which a run goes on; None: as many as the job asks for."""
     begun_devices: int | None = None

@@ -53,6 +53,8 @@ def test_a_sweep_with_a_failing_cell_ends_with_the_others_and_is_not_run_twice(t
     assert out.splitlines()[-1] == sweep.facts.parent_run_id
     assert "cell 0 failed" in err
     assert states[0].error
+    assert find_run(store_of(tmp_path), sweep.cells()[0].begun_run()).status == "FAILED"
+    assert sweep.cells()[1].begun_run() == states[1].run_id
     run = find_run(store_of(tmp_path), states[1].run_id)
     assert run.tags["mlflow.parentRunId"] == sweep.facts.parent_run_id
     assert run.name == "optimizer.lr=0.001"
