@@ -108,7 +108,7 @@ def load_data(config: Mapping[str, Any]) -> LoadedData:
     request = store_request(config)
     if request.masks:
         require_any_mask(table, str(config["dataset"]["mask"]))
-    with _reading() as progress:
+    with Stage("opening or building the image store", background=True), _reading() as progress:
         store = open_or_build(table, request, Project.from_config(config).data_cache, progress)
     with Stage("reading the contents of the images"):
         loaded = _with_contents(config, table, store, flow, pseudo)

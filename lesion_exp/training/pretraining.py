@@ -67,10 +67,12 @@ def run_pretraining(
         peers: the processes that a starter began.
     """
     store = store_of_first_rank(config)
-    split, inherited = once_a_node(peers, lambda: split_data(config, load_data(config))), None
-    if store is not None or peers is None:  # other machines may not see the runs
-        split, inherited = with_inherited(config, split)
-    findings = say_findings(split, inherited, check_pretraining(config, split))
+    with Stage("reading the data", background=True):
+        split, inherited = once_a_node(peers, lambda: split_data(config, load_data(config))), None
+    with Stage("checking what the run begins with", background=True):
+        if store is not None or peers is None:  # other machines may not see the runs
+            split, inherited = with_inherited(config, split)
+        findings = say_findings(split, inherited, check_pretraining(config, split))
     with Stage("preparing the network"):
         built = build_pretraining(config, split)
     prepare_layout(asked, config, built.task, built.datamodule)
@@ -106,7 +108,8 @@ def _fit(
     trainer = build_trainer(trainer_node(config, built.datamodule), logger, live_dir, callbacks, watched_metric)
     if run is not None and watched_metric and context.best is not None and context.checkpoint is not None:
         copy_best_checkpoint(Path(context.best), Path(context.checkpoint), live_dir)
-    trainer.fit(built.task, datamodule=built.datamodule, ckpt_path=context.checkpoint, weights_only=True)
+    with Stage("pretraining", background=True):
+        trainer.fit(built.task, datamodule=built.datamodule, ckpt_path=context.checkpoint, weights_only=True)
     last = live_dir / LAST
     best = (best_checkpoint(trainer, last) if watched_metric and trainer.is_global_zero else None) or last
     step = trainer.global_step
@@ -139,7 +142,8 @@ def _finish(job: Job, split: SplitData, run: TrackedRun, fitted: _Fitted, built:
     place = place_words(job.overrides, job.config)
     command = shell_words(["lesion-exp", "train", f"backbone.weights=run:{run.run_id}", *place])
     log.info("%s trains a classifier from these weights", command)
-    run.finish("FINISHED")
+    with Stage("sending the results to the store of runs", background=True):
+        run.finish("FINISHED")
     run.clear_live_dir()
     return JobResult(run.run_id, results, str(run.live_dir), fitted.pruned)
 

@@ -23,7 +23,7 @@ from lesion_exp.tracking.stored_run import PRETRAINING
 from lesion_exp.training.data import SplitData, is_pretraining
 from lesion_exp.training.lineage import seen_by_lineage
 from lesion_exp.training.results import log_inputs
-from lesion_exp.training.run_context import RunContext
+from lesion_exp.training.run_context import RUN_FILE, RunContext
 from lesion_exp.training.seen_before import Inherited, log_inherited
 from lesion_exp.training.tracked import log_hint, start_run
 from lesion_exp.training.trainer import describe_resolved
@@ -43,7 +43,10 @@ def store_of_first_rank(config: Mapping[str, Any]) -> Store | None:
         ConfigError: the store cannot be opened.
     """
     is_first = os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("NODE_RANK", "0") == "0"
-    return Project.from_config(config).store if is_first else None
+    if not is_first:
+        return None
+    with Stage("opening the store of runs", background=True):
+        return Project.from_config(config).store
 
 
 @dataclass(frozen=True)
@@ -92,8 +95,11 @@ def started_run(
     config, split = job.config, findings.split
     pretrains = is_pretraining(config)
     kind = PRETRAINING if pretrains else "train"
-    started = start_run(store, job, split, kind=kind, context=context)
+    with Stage("starting the run in the store", background=True):
+        started = start_run(store, job, split, kind=kind, context=context)
     with started as run, log_hint(run, job), preserve_stop_signals():
+        if context.pruning_dir is not None:
+            (Path(context.pruning_dir) / RUN_FILE).write_text(run.run_id, encoding="utf-8")
         run.write_log(findings.text)
         num_weights = sum(weights.numel() for weights in task.backbone.parameters())
         run.log_params({"resolved": {**describe_resolved(config["trainer"]), "parameters": num_weights}})

@@ -8,12 +8,15 @@ import pytest
 import torch
 
 from lesion_exp.config.freeze import read_job
+from lesion_exp.data.store import open_or_build
 from lesion_exp.errors import ConfigError, DataError, LeakageError
 from lesion_exp.evaluation.calibrator import fit_calibrator, read_calibrator
 from lesion_exp.evaluation.registry import is_metric
 from lesion_exp.model.restore import restore_file
+from lesion_exp.progress import Stage, _board
 from lesion_exp.tracking.find import find_run
 from lesion_exp.tracking.stored_run import download_artifact, read_history, read_predictions
+from lesion_exp.training.check_training import check_training
 from lesion_exp.training.run import train
 
 ARTIFACTS = {
@@ -304,3 +307,31 @@ def test_bad_images_can_be_left_out_and_are_listed(tiny_job):
     flow = download_artifact(run, "dataset/flow.json").read_text()
     for reason in ("cannot be decoded", "no image file", "unknown label", "doubled image_id"):
         assert reason in flow
+
+
+def test_whoever_waits_is_told_what_is_being_done(tiny_job, tmp_path, monkeypatch):
+    class StopHereError(Exception):
+        pass
+
+    waiting_for = {}
+
+    def noting(place, then):
+        def noted(*given, **named):
+            waiting_for[place] = [stage.progress_line().partition(":")[0] for stage in _board._stages]
+            return then(*given, **named)
+
+        return noted
+
+    def stop(*_):
+        raise StopHereError
+
+    for place, then in (("training.data.open_or_build", open_or_build), ("training.run.check_training", check_training),
+                        ("training.run.tune", stop)):  # fmt: skip
+        monkeypatch.setattr(f"lesion_exp.{place}", noting(place.rpartition(".")[2], then))
+    with pytest.raises(StopHereError), Stage("working on the run", background=True):
+        train(tiny_job(*QUIET, root=tmp_path))
+    assert waiting_for == {
+        "open_or_build": ["working on the run", "reading the data", "opening or building the image store"],
+        "check_training": ["working on the run", "checking what the run begins with"],
+        "tune": ["working on the run", "training"],
+    }
