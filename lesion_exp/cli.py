@@ -15,6 +15,7 @@ from lesion_exp.command.help import general_help, verb_help
 from lesion_exp.command.verbs import FLAGS, VERB_FLAGS, VERBS
 from lesion_exp.config.shipped_conf import conf_dir
 from lesion_exp.errors import ConfigError, UntrustedError, UserError, is_full, is_no_path, nearest
+from lesion_exp.next_command import own_repeated_words
 from lesion_exp.privacy import without_secrets
 from lesion_exp.progress import Stage
 from lesion_exp.terminal import say, shell_words
@@ -34,6 +35,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv is None and LINE in os.environ:
         print("\n".join(candidates(os.environ[LINE], Path.cwd())))
         return DONE
+    with own_repeated_words():
+        return _outcome(arguments)
+
+
+def _outcome(arguments: list[str]) -> int:
+    """Calls the verb, shows what stopped it, and returns the exit code."""
     try:
         return _call(arguments)
     except UserError as error:

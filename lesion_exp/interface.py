@@ -37,7 +37,7 @@ def run(*overrides: str, config_dirs: Sequence[str | Path] = ()) -> ShownResult:
 
     job = compose_job(_arguments(overrides, config_dirs))
     assert job is not None, "it is None only after --cfg job"
-    with Stage("training", background=True):
+    with Stage("working on the run", background=True):
         result = train(job)
     return ShownResult(**vars(result), config=job.config)
 
@@ -351,5 +351,8 @@ def _project(uri: str | None) -> Project:
     from lesion_exp.config.compose import compose
     from lesion_exp.config.project import Project
     from lesion_exp.config.shipped_conf import find_root
+    from lesion_exp.next_command import repeat_in_commands
 
-    return Project.from_config(compose(_places(uri, None), root=find_root(Path.cwd())).config)
+    places = _places(uri, None)
+    repeat_in_commands(places)
+    return Project.from_config(compose(places, root=find_root(Path.cwd())).config)

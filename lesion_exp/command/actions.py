@@ -6,7 +6,6 @@ Heavy rooms are imported inside the functions.
 from __future__ import annotations
 
 import json
-import shlex
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,13 +20,15 @@ from lesion_exp.command.arguments import (
     prepare_process,
 )
 from lesion_exp.command.chosen_run import ChosenRun, MovedData, chosen_run
-from lesion_exp.config.command_words import store_words
 from lesion_exp.errors import ConfigError
 from lesion_exp.option import Kind, option, options_of, whole
+from lesion_exp.privacy import without_secrets
 from lesion_exp.process.distributed_environment import is_follower
-from lesion_exp.terminal import console, say
+from lesion_exp.progress import Stage
+from lesion_exp.terminal import console, say, shell_words
 
 LAST_PORT: Final = 65535
+_LOADING: Final = "loading torch, Lightning and MLflow"
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def train(arguments: Arguments) -> int:
 
         return launch(arguments)
     for override in arguments.overrides:
-        if override.lstrip("+~").startswith(("launcher", "search", "force=")):
+        if override.lstrip("+~").startswith(("launcher", "search", "force=", "cell=")):
             raise ConfigError(
                 f"expected -m beside {override}, which concerns the cells of a sweep, got a single run; add -m and "
                 f"several values of a key, such as seed=1,2, or leave {override} out"
@@ -91,7 +92,8 @@ def train(arguments: Arguments) -> int:
     job = compose_job(arguments)
     if job is None:
         return 0
-    from lesion_exp.training.run import train as run_train
+    with Stage(_LOADING, background=True):
+        from lesion_exp.training.run import train as run_train
 
     result = run_train(job)
     _show_end(result.run_id, arguments, pretrains="pretrain" in job.config)
@@ -103,7 +105,7 @@ def _has_space(arguments: Arguments) -> bool:
     if not any(word.startswith(("experiment=", "search", "+search")) for word in arguments.overrides):
         return False
     prepare_process(arguments)
-    kept = [word for word in arguments.overrides if not word.startswith("force=")]
+    kept = [word for word in arguments.overrides if not word.startswith(("force=", "cell="))]
     return bool(compose_config(replace(arguments, overrides=kept)).search["space"])
 
 
@@ -136,11 +138,13 @@ def resume(arguments: Arguments) -> int:
         else:
             run = chosen_run(project.store, spec)
         if changes:
-            from lesion_exp.verbs.resume import extend
+            with Stage(_LOADING, background=True):
+                from lesion_exp.verbs.resume import extend
 
             result = extend(run, changes, project, data_root)
         else:
-            from lesion_exp.verbs.resume import resume as resume_run
+            with Stage(_LOADING, background=True):
+                from lesion_exp.verbs.resume import resume as resume_run
 
             result = resume_run(run, project, data_root, devices)
     _show_end(result.run_id, arguments)
@@ -151,7 +155,8 @@ def _show_end(run_id: str, arguments: Arguments, *, pretrains: bool = False) -> 
     """Says where to look at the run, and prints its id. Only the first of several processes has the id."""
     if not run_id:
         return
-    place = "".join(f" {shlex.quote(text)}" for text in store_words(arguments.overrides))
+    words = without_secrets(shell_words(arguments.places()))
+    place = f" {words}" if words else ""
     report = f"{_command()} report run={run_id[:8]} output=report.html{place}     (one page)\nor:          "
     page = "" if pretrains else report
     say(f"\nlook at it:  {page}{_command()} ui{place}     (MLflow: open the address that it prints)", sys.stderr)

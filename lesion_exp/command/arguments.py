@@ -14,6 +14,7 @@ from lesion_exp.config.command_words import STORE_KEYS
 from lesion_exp.config.project import Project
 from lesion_exp.config.shipped_conf import conf_dir, documented_keys, find_root
 from lesion_exp.errors import ConfigError, did_you_mean
+from lesion_exp.next_command import repeat_in_commands
 from lesion_exp.option import file, option, options_of
 
 if TYPE_CHECKING:  # Hydra, yaml and MLflow are imported when a verb needs them, not for --help
@@ -126,6 +127,12 @@ class Arguments:
         """Returns the override that may have been meant as `key`, or `none`."""
         unknown = (text for text in self.overrides if key_of(text) not in self.own_keys)
         return next((text for text in unknown if did_you_mean(key_of(text), [key])), "none")
+
+    def places(self) -> list[str]:
+        """Returns the words that a later command needs, too: folders, store, configs and trusted packages."""
+        keys = [text for text in self.overrides if _is_place(key_of(text))]
+        folders = [f"--config-dir={folder}" for folder in self.config_dirs]
+        return [*keys, *folders, *(f"--trust={package}" for package in self.trusted)]
 
     def positional(self) -> list[str]:
         """Returns the arguments that are no overrides; they are removed from them."""
@@ -303,6 +310,10 @@ def key_of(text: str) -> str:
     return text.lstrip("+~").partition("=")[0]
 
 
+def _is_place(key: str) -> bool:
+    return key == "tracking.uri" or key.partition(".")[0] == "paths"
+
+
 def value_of(text: str) -> Any:
     """Returns `text` read as YAML; `1e-3`, which is text in YAML, is a number as in overrides of the config.
 
@@ -324,6 +335,7 @@ def prepare_process(arguments: Arguments) -> None:
     from lesion_exp.process.signals import end_on_sigterm
 
     show_messages()
+    repeat_in_commands(arguments.places())
     if not arguments.from_python:
         end_on_sigterm()
         ignore_leftovers(keep_one=arguments.joins_group)

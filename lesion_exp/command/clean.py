@@ -12,9 +12,9 @@ from lesion_exp.byte_size import file_size
 from lesion_exp.choices import CLEANED
 from lesion_exp.command.arguments import Arguments, open_project
 from lesion_exp.errors import ConfigError, check_choice
+from lesion_exp.next_command import next_command
 from lesion_exp.option import Names, option
-from lesion_exp.privacy import without_secrets
-from lesion_exp.terminal import say, shell_words
+from lesion_exp.terminal import say
 
 if TYPE_CHECKING:
     from lesion_exp.verbs.clean import Entry
@@ -49,8 +49,7 @@ def clean(arguments: Arguments) -> int:
     else:
         for line in _lines(entries, project.root):
             say(line)
-    folders = [f"--config-dir={folder}" for folder in arguments.config_dirs]
-    for line in _summary(entries, remove, [*arguments.overrides, *folders]):
+    for line in _summary(entries, remove):
         say(line, sys.stderr)
     return 0
 
@@ -66,13 +65,13 @@ def _lines(entries: list[Entry], root: Path) -> list[str]:
     return lines
 
 
-def _summary(entries: list[Entry], remove: tuple[str, ...], given: list[str]) -> list[str]:
-    """What was removed, and the commands that remove more; `given` are the other words of this command."""
+def _summary(entries: list[Entry], remove: tuple[str, ...]) -> list[str]:
+    """What was removed, and the commands that remove more."""
     gone = [entry for entry in entries if entry.removed]
     lines = [f"removed: {len(gone)} entries, {file_size(sum(entry.bytes for entry in gone))}"] if remove else []
     for word in CLEANED:
         left = [entry for entry in entries if entry.word == word and not entry.removed]
         if left:
-            command = without_secrets(shell_words(["lesion-exp", "clean", f"remove={word}", *given]))
+            command = next_command("clean", f"remove={word}")
             lines.append(f"{file_size(sum(entry.bytes for entry in left))} may go: {command}")
     return lines or ["nothing was removed, and nothing may go"]

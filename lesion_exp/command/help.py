@@ -24,6 +24,10 @@ _JOB_KEYS: Final = ("seed", "image_size", "task", "loader")
 """Keys and nodes of the top level, shown for verbs that compose a job."""
 _ROOT: Final = "dataset.root"
 _STORE: Final = "the MLflow store of the runs; without it, MLFLOW_TRACKING_URI or the store of this project"
+_PROJECT: Final = (
+    "folder of the project, where runs (mlruns), sweeps and prepared images (data_cache) are kept; without it, the "
+    "checkout around the current folder, else the current folder"
+)
 
 
 def general_help() -> str:
@@ -97,6 +101,8 @@ def keys_of_config(verb: Verb) -> list[ConfigKey]:
         found.append(ConfigKey(key, default, "FOLDER", meaning))
     if not verb.groups and verb.reads_store and "tracking.uri" not in verb.own_keys:
         found.append(ConfigKey("tracking.uri", "", "URI", _STORE))
+    if verb.groups or verb.reads_store:
+        found.append(ConfigKey("paths.root", "", "FOLDER", _PROJECT))
     return found
 
 

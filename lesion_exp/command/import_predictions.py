@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Final
 from lesion_exp.command.arguments import Arguments, check_keys, compose_job
 from lesion_exp.command.chosen_run import chosen_run
 from lesion_exp.command.evaluate import show_evaluation
-from lesion_exp.config.command_words import store_words
 from lesion_exp.errors import ConfigError
-from lesion_exp.terminal import say, shell_words
+from lesion_exp.next_command import next_command
+from lesion_exp.terminal import say
 from lesion_exp.verbs.evaluate.import_request import ImportRequest
 
 if TYPE_CHECKING:
@@ -21,15 +21,13 @@ _READ_KEYS: Final = ("dataset", "evaluation", "tracking.uri", "tracking.experime
 
 def import_predictions(arguments: Arguments) -> int:
     """Shows the evaluation on standard output, its last line the id of the run; or one JSON object."""
-    places = store_words(arguments.overrides)
     result = imported(arguments)
     if result is None:
         return 0
     show_evaluation(result, json_alone=arguments.json)
     if not arguments.json:
         print(f"\n{result.run_id}")
-    words = shell_words(["lesion-exp", "compare", result.run_id[:8], "RUN", *places])
-    say(f"compare it with another run of these images: {words}", sys.stderr)
+    say(f"compare it with another run of these images: {next_command('compare', result.run_id[:8], 'RUN')}", sys.stderr)
     return 0
 
 

@@ -13,13 +13,14 @@ from lesion_exp.command.arguments import (
     check_store_keys,
     compose_config,
     prepare_process,
-    print_config,
 )
 from lesion_exp.command.chosen_run import SWEEP, SWEEP_NAMES
+from lesion_exp.command.sweep import LAUNCHER, announce, drive_to_end, launcher_node, show_plan, shown_cell
 from lesion_exp.config.command_words import place_words
 from lesion_exp.config.shipped_conf import find_root
+from lesion_exp.next_command import next_command
 from lesion_exp.option import Truth, option
-from lesion_exp.terminal import console, say, shell_words
+from lesion_exp.terminal import console, say
 
 if TYPE_CHECKING:
     from lesion_exp.sweeps.ledger import Sweep
@@ -38,8 +39,8 @@ class LeakageOptions:
 def leakage(arguments: Arguments) -> int:
     """Trains what is not trained yet and shows the result on standard output: tables, or one JSON object."""
     prepare_process(arguments)
-    wanted = arguments.read(LeakageOptions)
-    found = _planned(arguments, wanted.force) if wanted.sweep is None else _named(arguments, wanted.sweep)
+    wanted, number = arguments.read(LeakageOptions), shown_cell(arguments)
+    found = _planned(arguments, wanted.force, number) if wanted.sweep is None else _named(arguments, wanted.sweep)
     if found is None:
         return 0
     sweep, launcher = found
@@ -49,13 +50,12 @@ def leakage(arguments: Arguments) -> int:
     store = sweep.project.store
     summary = summarize(sweep)
     if set(summary.counts()) != {"finished"}:
-        from lesion_exp.command.sweep import drive_to_end
-        from lesion_exp.sweeps.driver import make_launcher
+        from lesion_exp.sweeps.launcher.launcher import make_launcher
 
         summary = drive_to_end(sweep, make_launcher(launcher), store, _UNFINISHED)
     if set(summary.counts()) != {"finished"}:
         place = place_words(sweep.facts.overrides, sweep.facts.store)
-        again = shell_words(["lesion-exp", "leakage", f"sweep={sweep.facts.sweep_id}", *place])
+        again = next_command("leakage", f"sweep={sweep.facts.sweep_id}", *place)
         say(
             f"{again} continues the leak meter; the logs of its trainings are in {sweep.folder / 'cells'}",
             sys.stderr,
@@ -72,35 +72,34 @@ def leakage(arguments: Arguments) -> int:
     return 0
 
 
-def _planned(arguments: Arguments, force: bool) -> tuple[Sweep, dict[str, Any]] | None:
-    """The leak meter that was begun with the same config, else a new one, and its launcher; None after `--cfg job`."""
-    from lesion_exp.command.sweep import announce
+def _planned(arguments: Arguments, force: bool, number: int | None) -> tuple[Sweep, dict[str, Any]] | None:
+    """The leak meter that was begun with the same config, else a new one, and its launcher.
+
+    None after `--cfg job`, which prints its cells, or the config of the cell `number`.
+    """
     from lesion_exp.config.compose import config_folders
     from lesion_exp.sweeps.ledger import create_sweep
     from lesion_exp.verbs.leakage.plan import plan_meter, same_meter
 
     dirs, root = arguments.config_dirs, find_root(Path.cwd())
-    plan = plan_meter(arguments.overrides, config_dirs=dirs, root=root, force=force)
-    plan.check()
-    if arguments.print_config:
-        print_config(plan.first_cell.config)
+    starts = not arguments.print_config
+    plan = plan_meter(arguments.overrides, config_dirs=dirs, root=root, force=force, starts=starts)
+    if not starts:
+        show_plan(plan, number)
         return None
+    plan.check()
     folder, launcher = plan.first_cell.project.sweeps, dict(plan.facts.launcher)
     known = None if force else same_meter(folder, plan)
     if known is not None:
         say(f"the leak meter {known.facts.sweep_id} was begun with this config and is continued", sys.stderr)
         return known, launcher
     announce(plan, replace(arguments, show_tree=arguments.show_tree and not arguments.json))
-    from lesion_exp.sweeps.driver import make_launcher
-
-    make_launcher(launcher)
     plan.first_cell.project.opened()
     return create_sweep(folder, plan.facts, plan.cells, config_folders(dirs)), launcher
 
 
 def _named(arguments: Arguments, spec: str) -> tuple[Sweep, dict[str, Any]]:
     """The leak meter that `sweep=` names, and its launcher with the settings on the command line."""
-    from lesion_exp.command.sweep import LAUNCHER, launcher_node
     from lesion_exp.verbs.leakage.plan import find_meter
 
     given = arguments.take_below(LAUNCHER)

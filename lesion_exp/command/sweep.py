@@ -26,8 +26,9 @@ from lesion_exp.config.project import Project
 from lesion_exp.config.registered import TARGET, check_registered
 from lesion_exp.config.shipped_conf import find_root
 from lesion_exp.errors import ConfigError, did_you_mean
-from lesion_exp.option import Truth, option
-from lesion_exp.terminal import console, say, shell_words
+from lesion_exp.next_command import next_command
+from lesion_exp.option import Truth, option, whole
+from lesion_exp.terminal import console, say
 
 if TYPE_CHECKING:
     from lesion_exp.sweeps.launcher.launcher import Launcher
@@ -54,6 +55,17 @@ class CellOptions:
 
 
 @dataclass(frozen=True)
+class ShownCell:
+    """The option of `--cfg job` for a sweep."""
+
+    cell: int | None = option(
+        None,
+        whole(0, example="0"),
+        "with --cfg job: print the config of cell N of the sweep; without it, --cfg job lists the cells",
+    )
+
+
+@dataclass(frozen=True)
 class SweepOptions:
     """The options of `sweep`."""
 
@@ -69,7 +81,7 @@ def launch(arguments: Arguments) -> int:
 def launched(arguments: Arguments) -> Summary | None:
     """Runs the sweep that the arguments describe, and evaluates its folds as one; None after `--cfg job`."""
     prepare_process(arguments)
-    force = arguments.read(CellOptions).force
+    force, number = arguments.read(CellOptions).force, shown_cell(arguments)
     from lesion_exp.config.compose import config_folders
     from lesion_exp.config.places import check_given_weights, check_places
     from lesion_exp.sweeps.ledger import create_sweep
@@ -78,20 +90,20 @@ def launched(arguments: Arguments) -> Summary | None:
     if not arguments.print_config:
         check_given_weights(arguments.overrides)
     root = find_root(Path.cwd())
-    plan = plan_sweep(arguments.overrides, config_dirs=arguments.config_dirs, root=root, force=force)
+    starts = not arguments.print_config
+    plan = plan_sweep(arguments.overrides, config_dirs=arguments.config_dirs, root=root, force=force, starts=starts)
     if plan is None:
         raise ConfigError(
             "expected several values of a key after -m, such as seed=1,2,3, got single values; leave -m out for one run"
         )
-    if arguments.print_config:
-        plan.check()
-        print_config(plan.first_cell.config)
+    if not starts:
+        show_plan(plan, number)
         return None
     for job, _ in plan.tried:
         check_registered(job.config)
     check_places(plan.first_cell.config)
     announce(plan, arguments)
-    from lesion_exp.sweeps.driver import make_launcher
+    from lesion_exp.sweeps.launcher.launcher import make_launcher
 
     launcher = make_launcher(dict(plan.facts.launcher))
     launcher.warm_up()
@@ -107,6 +119,62 @@ def launched(arguments: Arguments) -> Summary | None:
     with _cells_are_kept(sweep):
         _show_results(summary, store)
     return summary
+
+
+def shown_cell(arguments: Arguments) -> int | None:
+    """Returns the number of the cell whose config `--cfg job` is to print; None if none is named.
+
+    Raises:
+        ConfigError: it is named without `--cfg job`.
+    """
+    number = arguments.read(ShownCell).cell
+    if number is not None and not arguments.print_config:
+        raise ConfigError(
+            f"expected --cfg job beside cell={number}, which prints the config of one cell and trains nothing; add "
+            f"--cfg job, or leave cell={number} out"
+        )
+    return number
+
+
+def show_plan(plan: SweepPlan, number: int | None) -> None:
+    """Prints the config of the cell `number`, or without a number what the cells of the sweep are.
+
+    Raises:
+        ConfigError: there is no cell of this number.
+    """
+    cells = plan.cells or plan.tried
+    if number is not None:
+        if number >= len(cells):
+            raise ConfigError(f"expected cell= to be from 0 to {len(cells) - 1}, got {number}; choose one of these")
+        print_config(cells[number][0].config)
+        return
+    for line in _listed(plan):
+        print(line)
+    keys = ", ".join(plan.facts.keys)
+    if plan.cells:
+        say(f"{len(cells)} cells of a sweep over {keys}; add cell=0 to print the config of cell 0", sys.stderr)
+        return
+    num_cells = plan.facts.search.get("num_cells")
+    most = f", {num_cells} at most," if num_cells else ""
+    say(
+        f"a search over {keys} chooses its cells{most} one after another; add cell=0 to print the config of a cell "
+        f"with the first value of each key",
+        sys.stderr,
+    )
+
+
+def _listed(plan: SweepPlan) -> list[str]:
+    """A line for each cell with what it sets, or for each key of a search with the values from which it chooses."""
+    if plan.cells:
+        return [f"cell {number}: {' '.join(suggestion)}" for number, (_, suggestion) in enumerate(plan.cells)]
+    return [f"{one['key']}: {_values(one)}" for one in plan.facts.space]
+
+
+def _values(dimension: Mapping[str, Any]) -> str:
+    if dimension["values"]:
+        return ", ".join(map(str, dimension["values"]))
+    kind = "whole numbers" if dimension["is_integer"] else "numbers"
+    return f"{kind} from {dimension['low']} to {dimension['high']}{', logarithmically' if dimension['is_log'] else ''}"
 
 
 def sweep(arguments: Arguments) -> int:
@@ -138,7 +206,8 @@ def sweep(arguments: Arguments) -> int:
 
 
 def _go_on(sweep: Sweep, again: Collection[str], given: Mapping[str, str]) -> int:
-    from lesion_exp.sweeps.driver import conclude, make_launcher
+    from lesion_exp.sweeps.driver import conclude
+    from lesion_exp.sweeps.launcher.launcher import make_launcher
     from lesion_exp.sweeps.summary import summarize
 
     launcher = make_launcher(launcher_node(sweep.facts.launcher, given))
@@ -182,7 +251,7 @@ def launcher_node(node: Mapping[str, Any], given: Mapping[str, str]) -> dict[str
 def _command(sweep: Sweep, action: str) -> str:
     """Returns the command with which the user resumes or retries a sweep in its store."""
     place = place_words(sweep.facts.overrides, sweep.facts.store)
-    return shell_words(["lesion-exp", "sweep", action, sweep.facts.sweep_id, *place])
+    return next_command("sweep", action, sweep.facts.sweep_id, *place)
 
 
 def _kinds(value: object) -> tuple[type, ...]:
@@ -302,7 +371,8 @@ def _conclude(sweep: Sweep) -> None:
 
 
 def _cancel(sweep: Sweep) -> int:
-    from lesion_exp.sweeps.driver import cancel_waiting, is_driven, make_launcher
+    from lesion_exp.sweeps.driver import cancel_waiting, is_driven
+    from lesion_exp.sweeps.launcher.launcher import make_launcher
 
     if is_driven(sweep):
         sweep.cancel_file.touch()

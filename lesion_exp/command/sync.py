@@ -11,6 +11,7 @@ from lesion_exp.command.arguments import Arguments, check_store_keys, prepare_pr
 from lesion_exp.config.project import Project
 from lesion_exp.config.shipped_conf import find_root
 from lesion_exp.errors import ConfigError, first_cases
+from lesion_exp.next_command import next_command
 from lesion_exp.option import Kind, option
 from lesion_exp.terminal import say
 
@@ -53,7 +54,7 @@ def sync(arguments: Arguments) -> int:
         reasons = first_cases(f"{outcome.run_id}  {outcome.reason}" for outcome in left)
         raise ConfigError(
             f"expected to send the results of {len(outcomes)} runs, but these could not be sent:\n{reasons}\n"
-            f"lesion-exp sync tries again"
+            f"{next_command('sync')} tries again"
         )
     return 0
 

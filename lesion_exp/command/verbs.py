@@ -110,7 +110,7 @@ VERBS: Final = {
                 "lesion-exp train -m backbone=resnet18,resnet50 loss=cross_entropy,focal seed=1,2,3 launcher.workers=2",
             ),
             (*_ALL_GROUPS, "launcher", "search"),
-            options=("command.arguments:JobFile", "command.sweep:CellOptions"),
+            options=("command.arguments:JobFile", "command.sweep:CellOptions", "command.sweep:ShownCell"),
             words=(
                 (
                     "+metrics.NAME={_target_: CLASS}",
@@ -118,7 +118,7 @@ VERBS: Final = {
                 ),
             ),
             flags=(*SHOWN_CONFIG, "-m"),
-            work="training",
+            work="working on the run",
             stopped="no run was started; the images read so far are kept for the next command",
         ),
         Verb(
@@ -155,7 +155,7 @@ VERBS: Final = {
             ),
             flags=("--json", "--watch"),
             work="working on the sweep",
-            stopped="the sweep is unchanged; lesion-exp sweep status shows the state of each cell",
+            stopped="the sweep is unchanged; sweep status with the same keys shows the state of each cell",
         ),
         Verb(
             "resume",
@@ -168,7 +168,7 @@ VERBS: Final = {
                 "command.actions:OtherProcesses",
                 "command.chosen_run:MovedData",
             ),
-            work="training",
+            work="working on the run",
             stopped="the run is unchanged, and the same command continues it",
         ),
         Verb(
@@ -290,7 +290,7 @@ VERBS: Final = {
                 "lesion-exp leakage experiment=demo --json",
             ),
             tuple(group for group in _ALL_GROUPS if group != "split"),
-            options=("command.leakage:LeakageOptions",),
+            options=("command.leakage:LeakageOptions", "command.sweep:ShownCell"),
             config_keys=(
                 ("split.held_out", ""),
                 ("split.seed", "seed of the draw of the clean part and of each split"),
@@ -459,7 +459,7 @@ VERBS: Final = {
             options=("command.chosen_run:ChosenRun", "command.register:RegisterOptions"),
             flags=("--json",),
             work="registering",
-            stopped="the run is unchanged; lesion-exp ui shows whether the registry has the new version",
+            stopped="the run is unchanged; lesion-exp ui shows whether the registry of the store has the new version",
         ),
         Verb(
             "serve",
@@ -533,7 +533,7 @@ FLAGS: Final = {
     "--version": "show the version",
     "--config-dir DIR": "a folder with options of your own, laid out like conf/; may be repeated",
     "--trust PACKAGE": "allow classes and functions of your own package as _target_; may be repeated",
-    "--cfg job": "print the resolved config and stop",
+    "--cfg job": "print the resolved config and stop; of a sweep, its cells",
     "--no-tree": "do not show the config at the start",
     "--full-tree": "show the whole config at the start, not only what differs from the defaults",
     "-m": "run a sweep: KEY=A,B tries several values; so do 'KEY=range(1,4)' and 'GROUP=glob(*)'",

@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from lesion_exp.choices import POOLED, SOUP
 from lesion_exp.config.project import Project
 from lesion_exp.errors import ConfigError
+from lesion_exp.next_command import next_command
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.run_names import check_names
 from lesion_exp.tracking.store import embedded_database
@@ -68,8 +69,8 @@ def named_run(spec: str, project: Project, key: str, runs: Runs | None = None) -
         raise ConfigError(f"{key}={spec}: {error}") from error
     if run.status != "FINISHED":
         raise ConfigError(
-            f"expected a run that has finished for {key}, got {run.run_id} ({run.status}); lesion-exp resume "
-            f"run={run.run_id} continues one that stopped"
+            f"expected a run that has finished for {key}, got {run.run_id} ({run.status}); "
+            f"{next_command('resume', f'run={run.run_id}')} continues one that stopped"
         )
     if runs is not None and spec not in runs:
         log.info("%s: %s is run %s (%s)", key, spec, run.run_id, run.name)

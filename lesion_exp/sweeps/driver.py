@@ -9,12 +9,12 @@ import time
 from collections import deque
 from collections.abc import Collection
 from contextlib import ExitStack
-from typing import Any, Final
+from typing import Final
 
-from lesion_exp.config.instantiate import check_installed, instantiate
+from lesion_exp.config.instantiate import check_installed
 from lesion_exp.data.lock import hold, is_held, release
 from lesion_exp.errors import ConfigError
-from lesion_exp.process.distributed_environment import refuse_group
+from lesion_exp.next_command import next_command
 from lesion_exp.progress import Stage
 from lesion_exp.sweeps.adaptive import SearchSession
 from lesion_exp.sweeps.cell import CELL_TAG, STOPPED, UNFINISHED, Cell
@@ -38,24 +38,6 @@ ENDING_SECONDS: Final = 90.0
 """Time that cells have to close their runs after they are asked to end."""
 
 
-def make_launcher(node: dict[str, Any]) -> Launcher:
-    """Builds the launcher that a node `launcher` describes; it starts and writes nothing yet.
-
-    Raises:
-        ConfigError: the target is no launcher or refuses its parameters, a package or an engine is missing, or this
-            process is one of several that were started together.
-    """
-    refuse_group("a sweep")
-    check_installed({"launcher": node})
-    launcher = instantiate(node, "launcher")
-    if not isinstance(launcher, Launcher):
-        raise ConfigError(
-            f"expected a class derived from Launcher in launcher._target_, got {node['_target_']}; set launcher=local"
-        )
-    launcher.check()
-    return launcher
-
-
 def drive(sweep: Sweep, launcher: Launcher, store: Store, again: Collection[str] = ()) -> Summary:
     """Runs every queued cell of `sweep`, and repeats those whose status is in `again`.
 
@@ -69,8 +51,9 @@ def drive(sweep: Sweep, launcher: Launcher, store: Store, again: Collection[str]
     if not hold(sweep.lock):
         name = sweep.facts.sweep_id
         raise ConfigError(
-            f"expected a sweep that no process runs, but another process runs {name}; lesion-exp sweep status {name} "
-            f"shows its cells, and lesion-exp sweep cancel {name} ends it"
+            f"expected a sweep that no process runs, but another process runs {name}; "
+            f"{next_command('sweep', 'status', name)} shows its cells, and "
+            f"{next_command('sweep', 'cancel', name)} ends it"
         )
     with ExitStack() as stack:
         stack.callback(release, sweep.lock)

@@ -18,6 +18,7 @@ from lesion_exp.config.registered import TARGET
 from lesion_exp.errors import ConfigError, UserError
 from lesion_exp.privacy import without_secrets
 from lesion_exp.progress import Stage
+from lesion_exp.sweeps.launcher.launcher import make_launcher
 from lesion_exp.sweeps.ledger import SweepFacts, new_sweep_id
 from lesion_exp.sweeps.search.search import Dimension, GroupOptions, Search, Suggestion, split_overrides
 from lesion_exp.training.watched_metrics import check_direction, check_metric
@@ -59,14 +60,21 @@ class SweepPlan:
 
 
 def plan_sweep(
-    overrides: Sequence[str], *, config_dirs: Sequence[Path] = (), root: Path, force: bool = False
+    overrides: Sequence[str],
+    *,
+    config_dirs: Sequence[Path] = (),
+    root: Path,
+    force: bool = False,
+    starts: bool = False,
 ) -> SweepPlan | None:
     """Plans the sweep of `overrides` and the config's `search.space`; None if no key has several values.
 
-    The plan's `check` has to be called before anything is written.
+    The plan's `check` has to be called before anything is written. Of a sweep that `starts` now, the launcher is
+    checked before the cells are composed, which takes long if they are many.
 
     Raises:
-        ConfigError: a name or value of any cell cannot be used.
+        ConfigError: a name or value of any cell cannot be used, or the launcher cannot start cells (see
+            `make_launcher`).
     """
     options = GroupOptions(config_folders(config_dirs))
     fixed, dimensions = split_overrides(overrides, options, {})
@@ -77,13 +85,19 @@ def plan_sweep(
     if not dimensions:
         return None
     _refuse_shared(dimensions)
+    if starts:
+        make_launcher(base.launcher)
     check_installed({"search": base.search})
     search = make_search(base.search)
     _check_searched(search, base.config)
     maker = CellMaker(fixed, config_dirs, root, runs)
     suggestions = search.all_cells(dimensions)
     tried = _each_value_once(dimensions) if suggestions is None else suggestions
-    frozen = tuple((maker.freeze(suggestion), suggestion) for suggestion in tried)
+    frozen = []
+    with Stage("composing", len(tried), "cells", announced=False) as stage:
+        for suggestion in tried:
+            frozen.append((maker.freeze(suggestion), suggestion))
+            stage.advance()
     for job, _ in frozen:
         if job.config["metrics"] != base.config["metrics"]:
             _check_searched(search, job.config)
@@ -101,7 +115,7 @@ def plan_sweep(
         force=force,
         runs=runs,
     )
-    return SweepPlan(facts, () if suggestions is None else tuple(_different(frozen)), frozen, config)
+    return SweepPlan(facts, () if suggestions is None else tuple(_different(frozen)), tuple(frozen), config)
 
 
 class CellMaker:

@@ -14,6 +14,7 @@ from urllib.parse import unquote, urlparse
 
 from lesion_exp.data.lock import file_lock
 from lesion_exp.errors import ConfigError
+from lesion_exp.next_command import next_command
 from lesion_exp.tracking.database_file import BUSY_SECONDS, explained, is_busy, is_cut, prepare_database
 
 log = logging.getLogger(__name__)
@@ -179,5 +180,5 @@ class DatabaseWatch:
         return StoreLostError(
             f"expected the store of run {self._run_id} to stay while it runs, but {self._database} {what}. The run has "
             "ended; its checkpoints and all data that were not uploaded are kept in its live folder. Put the store "
-            f"back, then continue it with: lesion-exp resume run={self._run_id}"
+            f"back, then continue it with: {next_command('resume', f'run={self._run_id}')}"
         )

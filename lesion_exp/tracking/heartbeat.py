@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 from lesion_exp.data.lock import hold, is_held, release
+from lesion_exp.next_command import next_command
 from lesion_exp.tracking.embedded import DEAD_AFTER_SECONDS, HEARTBEAT_TAG
 from lesion_exp.tracking.find import runs_where
 from lesion_exp.tracking.spool import LOCK_FILE, SPOOL_DIR, Spool, SpoolHeld, read_header
@@ -123,9 +124,10 @@ def _ended_in_order(store: Store, run: MlflowRun, spool: Spool) -> bool:
         return "status" in upload_remaining(store, run, spool)
     except Exception as error:
         log.warning(
-            "Data of run %s that were not uploaded stay in %s (lesion-exp sync): %s",
+            "Data of run %s that were not uploaded stay in %s (%s): %s",
             run.info.run_id,
             spool.folder,
+            next_command("sync"),
             error,
         )
         return False

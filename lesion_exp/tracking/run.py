@@ -17,6 +17,7 @@ from typing import Any, Final, Literal, Self
 
 from lesion_exp.data.lock import check_locks
 from lesion_exp.errors import ConfigError
+from lesion_exp.next_command import next_command
 from lesion_exp.privacy import redacted
 from lesion_exp.tracking.embedded import HEARTBEAT_TAG, DatabaseWatch, StoreLostError
 from lesion_exp.tracking.environment import MachineLoad
@@ -255,10 +256,11 @@ class TrackedRun(RunWriter):
             self.unsent = True
             log.warning(
                 "The store of runs has not accepted all data of run %s: %d entries wait in %s. "
-                "When the store is available again, upload them with: lesion-exp sync",
+                "When the store is available again, upload them with: %s",
                 self.run_id,
                 self._spool.waiting,
                 self._spool.folder,
+                next_command("sync"),
             )
 
     def clear_live_dir(self) -> None:

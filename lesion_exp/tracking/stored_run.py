@@ -14,6 +14,7 @@ import pandas as pd
 from lesion_exp.errors import ConfigError, DataError, did_you_mean
 from lesion_exp.evaluation.predictions import known_rows
 from lesion_exp.evaluation.registry import FOLDER, LOSS, SECTIONS, TEST, is_metric
+from lesion_exp.next_command import next_command
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.mlflow_values import given_name
 
@@ -128,7 +129,8 @@ def download_artifact(run: Run, path: str) -> Path:
 
 def _why_absent(run: Run, path: str) -> str:
     if run.status != "FINISHED":
-        return "A run that did not finish lacks the files that are written at its end; lesion-exp resume continues it."
+        resume = next_command("resume", f"run={run.run_id}")
+        return f"A run that did not finish lacks the files that are written at its end; {resume} continues it."
     if path.startswith("predictions/test"):
         return (
             "A cell of a sweep evaluates the test part only with test=true; split.part=val reads the validation part."

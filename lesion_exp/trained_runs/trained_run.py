@@ -18,6 +18,7 @@ from lesion_exp.errors import ConfigError, DataError, check_choice
 from lesion_exp.evaluation.calibrator import METHODS, Calibrator, read_calibrator
 from lesion_exp.evaluation.posthoc import calibrator_path
 from lesion_exp.evaluation.registry import added_among, shown_in
+from lesion_exp.next_command import next_command
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.find import runs_where
 from lesion_exp.tracking.store import Store
@@ -107,7 +108,8 @@ class TrainedRun:
             if self.run.tags.get("kind") == IMPORTED:
                 remedy = IMPORTED_REMEDY
             if sweep := self.run.tags.get("sweep_id"):
-                remedy = f"is a sweep; name one of its cells, which lesion-exp sweep status {sweep} lists"
+                status = next_command("sweep", "status", sweep)
+                remedy = f"is a sweep; name one of its cells, which {status} lists"
             raise ConfigError(
                 f"expected a run that was trained, for {wanted_for}, got {self.run.run_id} ({self.run.name}), which "
                 f"{remedy}"
@@ -231,8 +233,9 @@ class TrainedRun:
             return config, checkpoint.absolute()
         if self.run.status != "FINISHED":
             raise ConfigError(
-                f"expected a run that has finished, got {self.run_id} ({self.run.status}); lesion-exp resume "
-                f"run={self.run_id} continues a run that stopped, and run=FILE.ckpt uses the weights that it has"
+                f"expected a run that has finished, got {self.run_id} ({self.run.status}); "
+                f"{next_command('resume', f'run={self.run_id}')} continues a run that stopped, and run=FILE.ckpt uses "
+                f"the weights that it has"
             )
         return config, self.artifact(artifacts.checkpoint(checkpoint))
 
@@ -324,8 +327,8 @@ def check_finished(run: Run) -> None:
     """
     if run.status != "FINISHED":
         raise ConfigError(
-            f"expected a run that has finished, got {run.run_id} ({run.status}); lesion-exp resume run={run.run_id} "
-            f"continues a run that stopped"
+            f"expected a run that has finished, got {run.run_id} ({run.status}); "
+            f"{next_command('resume', f'run={run.run_id}')} continues a run that stopped"
         )
 
 

@@ -16,8 +16,8 @@ from lesion_exp.config.freeze import Job
 from lesion_exp.evaluation.registry import PROBED, only_metrics, short_of
 from lesion_exp.model.checkpoint_file import CARD_KEY, portable, read_checkpoint, state_hash, write_weights
 from lesion_exp.process.peers import Peers
+from lesion_exp.next_command import next_command
 from lesion_exp.progress import Stage
-from lesion_exp.terminal import shell_words
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.lightning_logger import TrackingLogger
 from lesion_exp.tracking.run import TrackedRun
@@ -140,7 +140,7 @@ def _finish(job: Job, split: SplitData, run: TrackedRun, fitted: _Fitted, built:
     )
     log.info("%s", f"val: {words}" if words else "the weights of the last epoch are kept")
     place = place_words(job.overrides, job.config)
-    command = shell_words(["lesion-exp", "train", f"backbone.weights=run:{run.run_id}", *place])
+    command = next_command("train", f"backbone.weights=run:{run.run_id}", *place)
     log.info("%s trains a classifier from these weights", command)
     with Stage("sending the results to the store of runs", background=True):
         run.finish("FINISHED")

@@ -33,6 +33,7 @@ from lesion_exp.model.inputs import SAMPLE_KEYS
 from lesion_exp.model.precision import has_gpu
 from lesion_exp.model.prediction import PartProgress, predict_part
 from lesion_exp.model.save_model import keep_checkpoint, keep_model
+from lesion_exp.next_command import next_command
 from lesion_exp.pretrain import COMMON_KEYS as PRETRAIN_KEYS
 from lesion_exp.process.distributed_environment import (
     RankGroup,
@@ -92,10 +93,6 @@ from lesion_exp.training.watched_metrics import check_watched, watched_by
 
 log = logging.getLogger(__name__)
 
-STOPPED_ELSEWHERE: Final = (
-    "a run that had begun is marked KILLED, and lesion-exp resume run=latest continues it; if no message above names a "
-    "run, none has begun"
-)
 UNREAD_KEYS: Final = {
     "backbone": SHARED_KEYS,
     "dataset": TABLE_KEYS | SAMPLE_KEYS | {"name"},
@@ -221,12 +218,14 @@ def run_job(job: Job, context: RunContext, peers: Peers | None = None) -> JobRes
     if is_pretraining(config):
         return run_pretraining(job, context, asked, config, peers)
     store = store_of_first_rank(config)
-    split, inherited = split_of(config, peers), None
-    if store is not None or peers is None:  # other machines may not see the runs
-        split, inherited = with_inherited(config, split)
-        split = with_lineage(config, split)
-    teacher = open_teacher(config, split.classes)
-    findings = say_findings(split, inherited, check_training(config, split))
+    with Stage("reading the data", background=True):
+        split, inherited = split_of(config, peers), None
+    with Stage("checking what the run begins with", background=True):
+        if store is not None or peers is None:  # other machines may not see the runs
+            split, inherited = with_inherited(config, split)
+            split = with_lineage(config, split)
+        teacher = open_teacher(config, split.classes)
+        findings = say_findings(split, inherited, check_training(config, split))
     with Stage("preparing the network"):
         built = build(config, split)
     prepare_layout(asked, config, built.classifier, built.datamodule)
@@ -276,8 +275,9 @@ def _fit_and_predict(
         copy_best_checkpoint(Path(context.best), Path(context.checkpoint), live_dir)
     attach_teacher(prepared.teacher, config, prepared.split, built, trainer)
     built.datamodule.features = cached_features(config, built, trainer)
-    tune(config["trainer"], trainer, built, run)
-    trainer.fit(built.classifier, datamodule=built.datamodule, ckpt_path=context.checkpoint, weights_only=True)
+    with Stage("training", background=True):
+        tune(config["trainer"], trainer, built, run)
+        trainer.fit(built.classifier, datamodule=built.datamodule, ckpt_path=context.checkpoint, weights_only=True)
     dropped = built.datamodule.training_batches.dropped_tail if built.datamodule.training_batches else 0
     if dropped and trainer.is_global_zero:
         log.info("each epoch left out the last %d images of its order, since they do not fill a batch", dropped)
@@ -337,7 +337,8 @@ def _finish(job: Job, split: SplitData, run: TrackedRun, trained: _Trained, netw
             log.warning("warning: %s: %s", part, text)
     if shown in trained.parts:
         log.info("for comparison: %s", majority_baseline(trained.parts[shown].table))
-    run.finish("FINISHED")
+    with Stage("sending the results to the store of runs", background=True):
+        run.finish("FINISHED")
     run.clear_live_dir()  # the checkpoints are in the store now, or in the spool
     return JobResult(run.run_id, results, str(run.live_dir), trained.pruned)
 
@@ -373,9 +374,10 @@ def _train_in_processes(job: Job, context: RunContext) -> JobResult:
         job.write(job_path)
         context.write(context_path)
         try:
-            code = run_module("lesion_exp.training.rank", *map(str, (job_path, context_path, result_path)))
+            with Stage("waiting for the processes of the run", background=True):
+                code = run_module("lesion_exp.training.rank", *map(str, (job_path, context_path, result_path)))
         except (KeyboardInterrupt, SystemExit) as error:
-            error.add_note(STOPPED_ELSEWHERE)
+            error.add_note(_stopped_elsewhere())
             raise
         if not result_path.is_file():
             raise RuntimeError(f"a process of the run ended with code {code}; its messages are above")
@@ -385,6 +387,14 @@ def _train_in_processes(job: Job, context: RunContext) -> JobResult:
     if "error" in result:
         raise RuntimeError(result["error"])
     return JobResult(**result)
+
+
+def _stopped_elsewhere() -> str:
+    """What is true of a run that another process trains when this one is stopped."""
+    return (
+        f"a run that had begun is marked KILLED, and {next_command('resume', 'run=latest')} continues it; if no "
+        f"message above names a run, none has begun"
+    )
 
 
 def write_result(path: Path, result: JobResult) -> None:

@@ -16,7 +16,8 @@ from lesion_exp.config.freeze import Job, read_job
 from lesion_exp.data.data_fingerprint import TOTAL_TAG
 from lesion_exp.dataset.display_name import display_name
 from lesion_exp.errors import DataError, UserError
-from lesion_exp.terminal import shell_line, shell_words
+from lesion_exp.next_command import next_command
+from lesion_exp.terminal import shell_line
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.environment import source_state, version_differences, versions
 from lesion_exp.tracking.find import find_run
@@ -204,6 +205,6 @@ def log_hint(run: TrackedRun, job: Job) -> Iterator[None]:
     except BaseException as error:
         state = "FAILED" if isinstance(error, Exception) else "KILLED"
         error.add_note(f"run {run.run_id}; its log is {run.live_dir / 'log.txt'}")
-        command = shell_words(["lesion-exp", "resume", f"run={run.run_id}", *place_words(job.overrides, job.config)])
+        command = next_command("resume", f"run={run.run_id}", *place_words(job.overrides, job.config))
         error.add_note(f"the run is marked {state}; {command} continues from its last checkpoint")
         raise

@@ -26,6 +26,7 @@ from lesion_exp.errors import ConfigError, not_installed
 from lesion_exp.evaluation.registry import WATCHED_METRIC, mode_of
 from lesion_exp.model.checkpoint_file import is_whole
 from lesion_exp.model.precision import has_gpu, resolve_devices, resolve_precision
+from lesion_exp.next_command import next_command
 from lesion_exp.process.cpu_settings import keep_freed_memory
 from lesion_exp.process.messages import quiet_libraries
 from lesion_exp.tracking.run import TrackedRun
@@ -151,7 +152,8 @@ def _without_gpus(config: Mapping[str, Any], found: int, continued: str | None) 
     if not found:
         return "resume the run on a machine that has some"
     number = fitting_devices(num_devices_and_nodes(config)[0], found)
-    return f"lesion-exp resume run={continued[:8]} trainer.devices={number} goes on with the same images in each step"
+    command = next_command("resume", f"run={continued[:8]}", f"trainer.devices={number}")
+    return f"{command} goes on with the same images in each step"
 
 
 def _check_compiler(config: Mapping[str, Any]) -> None:

@@ -18,6 +18,7 @@ from lesion_exp.config.project import Project
 from lesion_exp.data.cache_names import FEATURES, PREVIEWS, SYNTHETIC, TEACHERS, is_lock, is_made_here, lock_of
 from lesion_exp.data.lock import file_lock, hold, is_held, release
 from lesion_exp.errors import ConfigError, UserError, first_cases
+from lesion_exp.next_command import next_command
 from lesion_exp.sweeps.ledger import read_sweep
 from lesion_exp.tracking.spool import LOCK_FILE, SPOOL_DIR
 from lesion_exp.tracking.store import Store
@@ -211,12 +212,12 @@ def _state_of_run(store: Store, folder: Path) -> tuple[str | None, str]:
     if info.status == "RUNNING" and info.lifecycle_stage != "deleted":
         return None, "its run is running"
     if waits:
-        return None, "results that wait for their server: lesion-exp sync sends them"
+        return None, f"results that wait for their server: {next_command('sync')} sends them"
     if info.lifecycle_stage == "deleted":
         return LIVE, "its run was deleted from the store"
     if info.status == "FINISHED":  # only just: opening the store has removed the folders of runs that had finished
         return LIVE, "its run has finished; the checkpoints are in the store"
-    return None, f"its run is {info.status}: lesion-exp resume run={folder.name[:8]} needs it"
+    return None, f"its run is {info.status}: {next_command('resume', f'run={folder.name[:8]}')} needs it"
 
 
 def _sweeps(project: Project) -> Iterator[Entry]:
@@ -239,9 +240,10 @@ def _state_of_sweep(folder: Path) -> tuple[str | None, str]:
     except (UserError, OSError, ValueError, KeyError, TypeError) as error:
         return None, f"its ledger cannot be read: {str(error).partition(chr(10))[0]}"
     if left := counts.get("queued", 0) + counts.get("running", 0):
-        return None, f"{left} {'cell is' if left == 1 else 'cells are'} left: lesion-exp sweep resume needs it"
+        num_left = "1 cell is left" if left == 1 else f"{left} cells are left"
+        return None, f"{num_left}: {next_command('sweep', 'resume', folder.name)} needs it"
     if summary.sweep.facts.parent_run_id is not None and summary.sweep.conclusion() != digest(summary):
-        return None, f"its run is not finished yet: lesion-exp sweep status {folder.name} finishes it"
+        return None, f"its run is not finished yet: {next_command('sweep', 'status', folder.name)} finishes it"
     return SWEEPS, (
         "sweep status, resume and retry and leakage sweep= will not know it, and latest will mean another sweep; its "
         "runs stay in the store, from which report and table read it"

@@ -18,6 +18,7 @@ from lesion_exp.config.registered import TARGET
 from lesion_exp.errors import ConfigError, DataError
 from lesion_exp.model.checkpoint_file import read_checkpoint
 from lesion_exp.model.classifier import make_loss, make_optimizer, make_schedule, remembers, solves_exactly
+from lesion_exp.next_command import next_command
 from lesion_exp.scheduler.schedule import ENDLESS, TrainingLength
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.stored_run import Run, download_artifact
@@ -65,8 +66,9 @@ def resume(run: Run, project: Project, data_root: Path | None = None, num_proces
     check_trains(run)
     if run.status == "FINISHED":
         raise ConfigError(
-            f"expected a run that stopped, but {run.run_id} has finished; lesion-exp reproduce run={run.run_id} trains "
-            f"it again, lesion-exp resume run={run.run_id} trainer.max_epochs=N trains it for longer"
+            f"expected a run that stopped, but {run.run_id} has finished; "
+            f"{next_command('reproduce', f'run={run.run_id}')} trains it again, "
+            f"{next_command('resume', f'run={run.run_id}', 'trainer.max_epochs=N')} trains it for longer"
         )
     job = trained_run(run, project, data_root).frozen_job("its training to go on")
     processes = None if num_processes is None else (num_processes, 1)

@@ -46,7 +46,8 @@ def command(name, one, value):
     """A command that is right but for the `value` of the option."""
     before = {
         ("bundle", "input"): ["import"], ("bundle", "max_gib"): ["import"], ("bundle", "run"): ["export"],
-        ("bundle", "output"): ["export"], ("train", "force"): ["-m"], ("compare", one.key): ["a", "b"],
+        ("bundle", "output"): ["export"], ("train", "force"): ["-m"], ("train", "cell"): ["-m"],
+        ("compare", one.key): ["a", "b"],
         ("sweep", one.key): ["status"],
     }.get((name, one.key), [])  # fmt: skip
     needed = [other.example for other in VERBS[name].declared() if other.is_required and other.key != one.key]
@@ -163,3 +164,12 @@ def test_what_other_modules_ask_for_is_an_object():
     assert arguments.overrides == ["tracking.uri=u"], "what it does not declare is left"
     with pytest.raises(ConfigError, match=r"expected output=, got none; for example output=predictions.csv"):
         arguments.read(PredictionRequest)
+
+
+def test_the_help_says_where_runs_are_kept_and_how_to_change_it():
+    for name, verb in VERBS.items():
+        text = " ".join(verb_help(verb).split())
+        told = "paths.root=FOLDER folder of the project, where runs (mlruns), sweeps and prepared images" in text
+        assert told == bool(verb.groups or verb.reads_store), name
+    assert "paths.root=FOLDER" not in verb_help(VERBS["completion"])
+    assert all("paths.root=FOLDER" in verb_help(VERBS[name]) for name in ("train", "prepare", "sweep"))

@@ -1,8 +1,10 @@
 from types import SimpleNamespace
 
 import pytest
+import yaml
 
 import lesion_exp
+from lesion_exp.cli import main
 from lesion_exp.command.arguments import Arguments
 from lesion_exp.command.sweep import launcher_node
 from lesion_exp.errors import ConfigError
@@ -65,7 +67,7 @@ def test_folds_of_a_sweep_from_python_are_evaluated_as_one_like_those_of_the_com
     summary, evaluated = SimpleNamespace(sweep="the sweep"), []
     for place, stub in {
         "sweeps.plan.plan_sweep": lambda *_, **__: plan, "config.places.check_places": lambda config: None,
-        "command.sweep.announce": lambda *_: None, "sweeps.driver.make_launcher": lambda node: launcher,
+        "command.sweep.announce": lambda *_: None, "sweeps.launcher.launcher.make_launcher": lambda node: launcher,
         "sweeps.ledger.create_sweep": lambda *_: "the sweep", "command.sweep.drive_to_end": lambda *_: summary,
         "command.sweep._read_meter": lambda *_: None,
         "command.sweep._join_folds": lambda *given: evaluated.append(given),
@@ -73,3 +75,64 @@ def test_folds_of_a_sweep_from_python_are_evaluated_as_one_like_those_of_the_com
         monkeypatch.setattr(f"lesion_exp.{place}", stub)
     assert lesion_exp.sweep("split.fold=0,1").summary is summary
     assert evaluated == [(summary, "the store")]
+
+
+@pytest.fixture
+def listed(monkeypatch, tmp_path, own_process, capsys):
+    """Gives the command `train -m --cfg job` in an empty folder; returns its code and what it says."""
+    monkeypatch.chdir(tmp_path)
+
+    def command(*words):
+        code = main(["train", "-m", "--cfg", "job", "dataset=synthetic", *words])
+        said = capsys.readouterr()
+        assert list(tmp_path.iterdir()) == [], "nothing is written"
+        return code, said.out, said.err
+
+    return command
+
+
+def test_the_cells_of_a_sweep_are_listed_and_one_of_them_is_shown(listed):
+    keys = ("loss=focal,cross_entropy", "seed=1,2")
+    code, out, err = listed(*keys)
+    assert code == 0
+    assert out.splitlines() == [
+        "cell 0: loss=focal seed=1",
+        "cell 1: loss=focal seed=2",
+        "cell 2: loss=cross_entropy seed=1",
+        "cell 3: loss=cross_entropy seed=2",
+    ]
+    assert err == "4 cells of a sweep over loss, seed; add cell=0 to print the config of cell 0\n"
+    for number, loss, seed in ((0, "Focal", 1), (3, "CrossEntropy", 2)):
+        code, out, _ = listed(*keys, f"cell={number}")
+        config = yaml.safe_load(out)
+        assert (code, config["loss"]["_target_"].rpartition(".")[2], config["seed"]) == (0, loss, seed)
+    code, out, err = listed(*keys, "cell=4")
+    assert (code, out) == (2, "")
+    assert "expected cell= to be from 0 to 3, got 4" in err
+
+
+def test_of_a_search_the_values_are_listed_from_which_it_chooses(listed):
+    pytest.importorskip("optuna")
+    search = ("search=optuna", "search.num_cells=7", "loss=focal,cross_entropy")
+    code, out, err = listed(*search, "optimizer.lr=tag(log,interval(1e-4,1e-1))")
+    assert code == 0
+    assert out.splitlines() == [
+        "loss: focal, cross_entropy", "optimizer.lr: numbers from 0.0001 to 0.1, logarithmically",
+    ]  # fmt: skip
+    assert "chooses its cells, 7 at most, one after another" in err
+    _, out, _ = listed(*search, "optimizer.lr=tag(log,interval(1e-4,1e-1))", "cell=0")
+    assert yaml.safe_load(out)["optimizer"]["lr"] == 1e-4
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["-m", "seed=1,2", "cell=1"], "expected --cfg job beside cell=1"),
+        (["cell=1", "--cfg", "job"], "expected -m beside cell=1"),
+    ],
+)
+def test_a_cell_is_shown_only_of_a_sweep_that_is_listed(monkeypatch, tmp_path, own_process, capsys, words, said):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "dataset=synthetic", *words]) == 2
+    assert said in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

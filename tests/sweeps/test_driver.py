@@ -23,6 +23,7 @@ from lesion_exp.sweeps.summary import as_frame, as_json, as_table, summarize
 from lesion_exp.tracking.find import find_run, find_tagged
 from lesion_exp.tracking.mlflow_values import flat_params
 from lesion_exp.tracking.stored_run import download_artifact
+from lesion_exp.training.run_context import RUN_FILE
 from tests import own_process
 from tests.sweeps.conftest import TINY, ScriptedLauncher
 
@@ -207,6 +208,26 @@ def test_who_watches_a_sweep_that_no_process_runs_is_told_so(planned, monkeypatc
         assert main(["sweep", "status", sweep.facts.sweep_id, "--watch", f"paths.sweeps={tmp_path}/sweeps"]) == 130
     said = " ".join(capsys.readouterr().err.split())
     assert f"no process on this machine is running the sweep; lesion-exp sweep resume {sweep.facts.sweep_id}" in said
+    command = said.partition("is running the sweep; ")[2].partition(" continues it")[0]
+    assert shlex.split(command)[-1] == f"paths.sweeps={tmp_path}/sweeps", "where the sweep is"
+
+
+def test_who_stops_a_sweep_is_told_a_command_with_what_was_typed(planned, monkeypatch, tmp_path, capsys):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    sweep, root = planned("seed=1,2"), tmp_path / "my project"
+    (tmp_path / "mine").mkdir()
+    typed = [f"paths.root={root}", f"paths.sweeps={tmp_path}/sweeps", "--config-dir=mine", "--trust=my_package"]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("lesion_exp.sweeps.driver.drive", stop)
+    with own_process.restored():
+        assert main(["sweep", "resume", sweep.facts.sweep_id, *typed]) == 130
+    said = capsys.readouterr().err
+    command = shlex.split(said.partition("every cell is kept; ")[2].partition(" continues the sweep")[0])
+    assert command == ["lesion-exp", "sweep", "resume", sweep.facts.sweep_id, *typed]
+    with own_process.restored():
+        assert main(["sweep", "status", *command[3:]]) == 0, "it finds the sweep"
 
 
 @pytest.mark.parametrize("verb", ["status", "resume"])
@@ -476,3 +497,45 @@ def test_the_command_that_continues_a_sweep_names_the_folders_that_were_typed(pl
     assert shlex.split(_command(sweep, "resume")) == [
         "lesion-exp", "sweep", "resume", sweep.facts.sweep_id, f"paths.data_cache={tmp_path}/my cache"
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_table_of_cells_names_epochs_runs_and_the_star(planned, width):
+    sweep = planned("loss=focal,soft_f1,cross_entropy")
+    done, half, _ = sweep.cells()
+    done.write(status="finished", attempts=1, run_id="a" * 32, metrics={"best/val/balanced_accuracy": 0.6})
+    half.write(status="running", attempts=1, host="another machine", started=time.time())
+    report = {"epoch": 1, "max_epochs": 3, "val/balanced_accuracy": 0.7}
+    half.reports.write_text(
+        json.dumps(report) + "\n" + json.dumps({**report, "epoch": 2, "val/balanced_accuracy": 0.5})
+    )
+    (half.folder / RUN_FILE).write_text("b" * 32)
+    console = Console(width=width)
+    with console.capture() as capture:
+        console.print(as_table(summarize(sweep)))
+    said = " ".join(capture.get().split())
+    rows = dict(line.split(maxsplit=1) for line in capture.get().splitlines() if line[:4].strip().isdecimal())
+    assert "val/balanced_accuracy of the best epoch in finished cells, of the last epoch in cells that have not" in said
+    assert rows["0"].split() == ["focal", "finished", "0.6000", "*", "aaaaaaaa"]
+    assert rows["1"].split()[:5] == ["soft_f1", "running", "2/3", "0.5000", "0"]
+    assert rows["1"].split()[-1] == "bbbbbbbb"
+    assert rows["2"].split() == ["cross_entropy", "queued"]
+    assert "* the best val/balanced_accuracy of the finished cells" in said
+    assert [cell["run_id"] for cell in as_json(summarize(sweep))["cells"]] == ["a" * 32, "b" * 32, None]
+
+
+def test_an_experiment_keeps_the_views_of_its_newest_sweeps(planned, driven, monkeypatch):
+    monkeypatch.setattr("lesion_exp.tracking.view.MOST_SWEEP_VIEWS", 2)
+    sweeps = []
+    for second in range(3):
+        monkeypatch.setattr("lesion_exp.sweeps.plan.new_sweep_id", lambda second=second: f"20260101-00000{second}-abcd")
+        sweeps.append(planned("seed=1,2", "tracking.experiment=many sweeps"))
+        driven(sweeps[-1], ScriptedLauncher(SCORES.get))
+    runs = [parent(sweep) for sweep in sweeps]
+    experiment = runs[0].store.client.get_experiment(runs[0].experiment_id)
+    views = [f"lesion-exp-{sweep.facts.sweep_id}" for sweep in sweeps]
+    kept = [f"mlflow.sharedViewState.{view}" in experiment.tags for view in views]
+    assert kept == [False, True, True]
+    notes = [run.tags["mlflow.note.content"] for run in runs]
+    assert [f"viewStateShareKey={view}" in note for view, note in zip(views, notes, strict=True)] == kept
+    assert "searchFilter=tags.sweep_id%20%3D%20%2720260101-000000-abcd%27" in notes[0], "the cells are still found"

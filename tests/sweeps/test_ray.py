@@ -3,7 +3,7 @@ import importlib.util
 import pytest
 
 from lesion_exp.errors import ConfigError
-from lesion_exp.sweeps.driver import make_launcher
+from lesion_exp.sweeps.launcher.launcher import make_launcher
 from lesion_exp.sweeps.launcher.ray import RayLauncher
 
 NODE = {

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from lesion_exp.cli import main
 from lesion_exp.errors import ConfigError
-from lesion_exp.sweeps.driver import make_launcher
+from lesion_exp.sweeps.launcher.launcher import make_launcher
 from lesion_exp.sweeps.launcher.slurm import job_name, torchrun_words
 from lesion_exp.sweeps.ledger import find_sweep
 from lesion_exp.tracking.find import runs_where
@@ -184,6 +185,21 @@ def test_a_machine_without_slurm_is_no_place_to_start_from(pretended, monkeypatc
     monkeypatch.setenv("PATH", str(pretended.parent))
     with pytest.raises(ConfigError, match="login node"):
         make_launcher(NODE)
+
+
+def test_missing_commands_are_told_before_the_cells_are_composed_or_data_are_read(
+    pretended, monkeypatch, tmp_path, own_process, capsys
+):
+    def too_late(*_, **__):
+        raise AssertionError("the commands are checked first")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("lesion_exp.sweeps.plan.CellMaker.freeze", too_late)
+    monkeypatch.setattr("lesion_exp.verbs.leakage.plan.check_cell", too_late)
+    (pretended / "sbatch").unlink()
+    for words in (["train", "-m", "seed=1,2"], ["leakage", "trainer.max_epochs=1"]):
+        assert main([*words, "dataset=synthetic", "launcher=slurm"]) == 2
+        assert "but there is no sbatch; start the sweep on a login node" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(torch.cuda.device_count() > 0, reason="this machine has a GPU")

@@ -11,8 +11,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
+from lesion_exp.config.instantiate import check_installed, instantiate
+from lesion_exp.errors import ConfigError
+from lesion_exp.process.distributed_environment import refuse_group
 from lesion_exp.sweeps.cell import Cell
 from lesion_exp.sweeps.ledger import Sweep
 
@@ -150,3 +153,21 @@ def run_cell_process(folder: str, variables: Mapping[str, str], without: Sequenc
     Cancelling the task raises KeyboardInterrupt, which ends the cell.
     """
     return CellProcess(Path(folder), variables, without).wait()
+
+
+def make_launcher(node: dict[str, Any]) -> Launcher:
+    """Builds the launcher that a node `launcher` describes; it starts and writes nothing yet.
+
+    Raises:
+        ConfigError: the target is no launcher or refuses its parameters, a package or an engine is missing, or this
+            process is one of several that were started together.
+    """
+    refuse_group("a sweep")
+    check_installed({"launcher": node})
+    launcher = instantiate(node, "launcher")
+    if not isinstance(launcher, Launcher):
+        raise ConfigError(
+            f"expected a class derived from Launcher in launcher._target_, got {node['_target_']}; set launcher=local"
+        )
+    launcher.check()
+    return launcher

@@ -17,7 +17,9 @@ from typing import Any, Final
 
 from lesion_exp.cores import usable_cores
 from lesion_exp.errors import ConfigError
+from lesion_exp.next_command import next_command
 from lesion_exp.process.distributed_environment import environment_without_rank
+from lesion_exp.progress import Stage
 from lesion_exp.sweeps.cell import Cell
 from lesion_exp.sweeps.launcher.fork_server import GRACE_SECONDS
 from lesion_exp.sweeps.launcher.launcher import Ended, Launcher
@@ -87,7 +89,8 @@ class LocalLauncher(Launcher):
         self._free = leases[: self.workers]
         if self._process is None:
             self.warm_up()
-        first = self._answers.get()
+        with Stage("loading the libraries that the cells need", background=True):
+            first = self._answers.get()
         if first is None or "ready" not in first:
             raise RuntimeError("the process that starts the cells could not start itself; its messages are above")
         self._is_open = True
@@ -146,7 +149,8 @@ class LocalLauncher(Launcher):
             print(json.dumps(command), file=self._process.stdin, flush=True)
         except BrokenPipeError as error:
             raise RuntimeError(
-                "the process that starts the cells has ended; lesion-exp sweep resume latest continues the sweep"
+                f"the process that starts the cells has ended; {next_command('sweep', 'resume', 'latest')} continues "
+                f"the sweep"
             ) from error
 
     def _listen(self) -> None:

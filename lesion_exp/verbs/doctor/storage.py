@@ -16,6 +16,7 @@ from lesion_exp.byte_size import memory_size
 from lesion_exp.config.project import Project
 from lesion_exp.data.lock import is_held
 from lesion_exp.errors import UserError
+from lesion_exp.next_command import next_command
 from lesion_exp.privacy import without_secrets
 from lesion_exp.tracking.spool import LOCK_FILE, SPOOL_DIR, read_header
 from lesion_exp.tracking.store import Store
@@ -138,7 +139,7 @@ def unsent(live: Path) -> Iterator[CheckResult]:
     ]
     if waiting:
         text = f"results of {len(waiting)} ended runs are not in the store yet: {', '.join(waiting[:3])}"
-        yield note("unsent results", text, "lesion-exp sync sends them")
+        yield note("unsent results", text, f"{next_command('sync')} sends them")
 
 
 def data_set(config: Mapping[str, Any]) -> Iterator[CheckResult]:

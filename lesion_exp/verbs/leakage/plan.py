@@ -13,6 +13,7 @@ from lesion_exp.config.freeze import freeze
 from lesion_exp.config.instantiate import instantiate
 from lesion_exp.config.registered import check_registered
 from lesion_exp.errors import ConfigError
+from lesion_exp.sweeps.launcher.launcher import make_launcher
 from lesion_exp.sweeps.ledger import Sweep, find_sweep, newest_first
 from lesion_exp.sweeps.plan import SweepPlan, check_cell, plan_sweep
 
@@ -76,7 +77,12 @@ _UNEQUAL: Final = (
 
 
 def plan_meter(
-    overrides: Sequence[str], *, config_dirs: Sequence[Path] = (), root: Path, force: bool = False
+    overrides: Sequence[str],
+    *,
+    config_dirs: Sequence[Path] = (),
+    root: Path,
+    force: bool = False,
+    starts: bool = False,
 ) -> SweepPlan:
     """Returns the sweep of the leak meter for the config that `overrides` describe.
 
@@ -85,6 +91,8 @@ def plan_meter(
     part of another way, and no part would be clean for all. Every training has the same number of optimizer steps with
     batches of the same size: an epoch has as many batches as the smallest training part, and from larger parts other
     images are drawn in every epoch. `grouped` is the control, whose inflation is due to chance.
+
+    Of a leak meter that `starts` now, the launcher is checked before data are read.
 
     Raises:
         ConfigError: `overrides` set a key that the leak meter sets itself or that would make trainings unequal, or
@@ -101,6 +109,8 @@ def plan_meter(
     _check_budget(config["trainer"])
     check_registered(config)
     places.check_places(config)
+    if starts:
+        make_launcher(composed.launcher)
     check_cell(freeze(composed), (), composed.launcher)  # finds mistakes before data are read
     batches = _batches_of_all(config)
     plan = plan_sweep(

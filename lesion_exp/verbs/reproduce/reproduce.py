@@ -16,6 +16,7 @@ from lesion_exp.config.own_code import code_digests
 from lesion_exp.data.data_fingerprint import TOTAL_TAG, parts_of
 from lesion_exp.errors import ConfigError, UserError
 from lesion_exp.model.checkpoint_file import weights_hash
+from lesion_exp.next_command import next_command
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.environment import environment, source_state
 from lesion_exp.tracking.find import find_run, runs_where
@@ -140,8 +141,8 @@ def train_again(
     """
     if run.status != "FINISHED":
         raise ConfigError(
-            f"expected a finished run to compare with, but {run.run_id} is {run.status}; lesion-exp resume "
-            f"run={run.run_id} continues it, --check-only compares its conditions"
+            f"expected a finished run to compare with, but {run.run_id} is {run.status}; "
+            f"{next_command('resume', f'run={run.run_id}')} continues it, --check-only compares its conditions"
         )
     with using_threads(checked.num_threads):
         result = train(job, RunContext(tags={LINK_TAG: run.run_id}, name=f"{run.name} again"))

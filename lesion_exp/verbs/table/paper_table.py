@@ -14,6 +14,7 @@ from lesion_exp.evaluation.comparison import SIGNIFICANT, compared
 from lesion_exp.evaluation.pairing import aligned
 from lesion_exp.evaluation.registry import direction_of, words_of
 from lesion_exp.evaluation.repeated_runs import repeated
+from lesion_exp.next_command import next_command
 from lesion_exp.progress import Stage
 from lesion_exp.split import PARTS
 from lesion_exp.sweeps.choices import is_repeat
@@ -146,8 +147,8 @@ def _grouped(swept: Swept, rows: Sequence[str], columns: Sequence[str], where: M
     if not kept:
         chosen = f" with {dict(where)}" if where else ""
         raise DataError(
-            f"expected finished cells of the sweep, got none of {len(swept.cells)}{chosen}; lesion-exp sweep status "
-            f"{swept.parent.tags.get('sweep_id', 'latest')} lists them"
+            f"expected finished cells of the sweep, got none of {len(swept.cells)}{chosen}; "
+            f"{next_command('sweep', 'status', swept.parent.tags.get('sweep_id', 'latest'))} lists them"
         )
     shown = {*rows, *columns}
     others = {

@@ -164,7 +164,7 @@ def test_a_sweep_goes_when_no_cell_is_left(store, project, capsys):
     finish(done)
     entries, _ = cleaned(capsys)
     assert (entries[str(done.folder)]["word"], entries[str(left.folder)]["word"]) == ("sweeps", None)
-    assert entries[str(left.folder)]["why"] == "1 cell is left: lesion-exp sweep resume needs it"
+    assert entries[str(left.folder)]["why"] == "1 cell is left: lesion-exp sweep resume 2-left needs it"
     assert "latest will mean another sweep" in entries[str(done.folder)]["why"]
     assert hold(done.lock)
     entries, _ = cleaned(capsys, "remove=sweeps")
@@ -272,7 +272,7 @@ def test_a_search_that_would_add_cells_is_not_done(project, capsys):
     sweep = sweep_of_one(project, "1-adaptive", OPTUNA)
     finish(sweep)
     entries, _ = cleaned(capsys, "remove=sweeps")
-    assert entries[str(sweep.folder)]["why"] == "2 cells are left: lesion-exp sweep resume needs it"
+    assert entries[str(sweep.folder)]["why"] == "2 cells are left: lesion-exp sweep resume 1-adaptive needs it"
     assert sweep.folder.exists()
     sweep.cancel_file.touch()
     cleaned(capsys, "remove=sweeps")
@@ -375,3 +375,18 @@ def test_the_list_needs_neither_torch_nor_lightning():
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
     assert "lesion_exp.verbs.clean" in loaded
     assert {"torch", "pytorch_lightning"}.isdisjoint(loaded)
+
+
+def test_the_commands_that_need_what_stays_find_it(store, project, capsys, monkeypatch, tmp_path):
+    stopped, sent_later = run_with(store, "KILLED"), run_with(store, "FINISHED", spool=True)
+    left = sweep_of_one(project, "1-left")
+    monkeypatch.chdir(tmp_path)
+    entries, _ = cleaned(capsys, f"paths.root={project}", "--trust=my_package")
+    for folder, words in (
+        (stopped, ["resume", f"run={stopped.name[:8]}"]),
+        (sent_later, ["sync"]),
+        (left.folder, ["sweep", "resume", "1-left"]),
+    ):
+        command = entries[str(folder)]["why"].partition(": ")[2]
+        found = shlex.split(command.removesuffix(" needs it").removesuffix(" sends them"))
+        assert found == ["lesion-exp", *words, f"paths.root={project}", "--trust=my_package"]
