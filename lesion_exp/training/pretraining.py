@@ -15,8 +15,8 @@ from lesion_exp.config.command_words import place_words
 from lesion_exp.config.freeze import Job
 from lesion_exp.evaluation.registry import PROBED, only_metrics, short_of
 from lesion_exp.model.checkpoint_file import CARD_KEY, portable, read_checkpoint, state_hash, write_weights
-from lesion_exp.process.peers import Peers
 from lesion_exp.next_command import next_command
+from lesion_exp.process.peers import Peers
 from lesion_exp.progress import Stage
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.lightning_logger import TrackingLogger
