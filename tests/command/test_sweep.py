@@ -60,7 +60,7 @@ def test_folds_of_a_sweep_from_python_are_evaluated_as_one_like_those_of_the_com
 ):
     project = SimpleNamespace(store="the store", sweeps=tmp_path)
     plan = SimpleNamespace(
-        first_cell=SimpleNamespace(config={}, project=project), facts=SimpleNamespace(launcher={}), cells=(),
+        first_cell=SimpleNamespace(config={}, project=project), facts=SimpleNamespace(launcher={}), cells=(), tried=(),
         check=lambda: None,
     )  # fmt: skip
     launcher = SimpleNamespace(warm_up=lambda: None)
