@@ -105,7 +105,8 @@ def _call(arguments: Sequence[str]) -> int:
     parsed = _parse(arguments, own_flags=verb.flags, takes_names=verb.takes_names)
     parsed.own_keys = verb.own_keys
     module, _, function = verb.target.partition(":")
-    with Stage(verb.work, background=True, shown=bool(verb.work)):
+    work = VERBS["sweep"].work if parsed.multirun else verb.work
+    with Stage(work, background=True, shown=bool(work)):
         code: int = getattr(importlib.import_module(module), function)(parsed)
     return code
 

@@ -14,6 +14,7 @@ from lesion_exp.cli import main
 from lesion_exp.command.verbs import FLAGS, VERB_FLAGS, VERBS
 from lesion_exp.config.shipped_conf import conf_dir, option_names
 from lesion_exp.errors import ConfigError, DataError
+from lesion_exp.progress import Stage
 from tests.own_process import restored
 from tests.screen import Screen, plain, whole_words
 
@@ -382,3 +383,19 @@ def test_a_typo_is_found_before_torch_is_imported(override):
     code, heavy = imported_after("train", override)
     assert code == 2
     assert not heavy & {"torch", "pandas", "mlflow"}
+
+
+@pytest.mark.parametrize(
+    ("words", "work"), [(["train"], "working on the run"), (["train", "-m"], "working on the sweep")]
+)
+def test_a_progress_line_names_the_work_of_the_command(words, work, monkeypatch):
+    named = []
+
+    class Named(Stage):
+        def __init__(self, name, **options):
+            named.append(name)
+            super().__init__(name, **options)
+
+    monkeypatch.setattr("lesion_exp.cli.Stage", Named)
+    assert main([*words, "backbone=nowhere"]) == 2
+    assert named == [work]
