@@ -103,6 +103,8 @@ def accepted(command):
         return False
     with (
         patch("lesion_exp.config.project.Project.opened", _begin),
+        patch("lesion_exp.sweeps.plan.make_launcher"),  # this machine need not have the commands of SLURM
+        patch("lesion_exp.verbs.leakage.plan.make_launcher"),
         patch("lesion_exp.config.places.check_places", _begin),
         patch("lesion_exp.sweeps.ledger.find_sweep", _begin),
         patch("lesion_exp.dataset.source_files.SourceFiles.__init__", _begin),
