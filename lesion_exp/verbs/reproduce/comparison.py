@@ -31,8 +31,8 @@ Conditions = Mapping[str, str]
 Kind = Literal["identical", "within tolerance", "diverged"]
 EPOCH_CLOCK: Final = "time/epoch_seconds"
 """The metric whose points are at the ends of epochs."""
-_NOT_COMPARED: Final = ("time/", "system/", "evaluation/")
-"""Prefixes of metrics that measure the machine, or that `evaluate` adds to a run later."""
+_NOT_COMPARED: Final = ("time/", "system/", "evaluation/", "explanation/", "shortcuts/")
+"""Prefixes of metrics that measure the machine, or that `evaluate`, `explain` and `shortcuts` add to a run later."""
 _STAGES: Final = ("train", "lr", "val", "best", "test")
 
 
@@ -155,8 +155,8 @@ def compare_runs(
     """Compares the metrics and the hashes of the best weights of two runs.
 
     The result is `identical` if weights and all points are equal bit for bit, `within tolerance` if no difference is
-    larger than `tolerance`, and else `diverged`. The times of points, and the metrics `time/...`, `system/...` and
-    `evaluation/...` are not compared.
+    larger than `tolerance`, and else `diverged`. The times of points, metrics of the machine (`time/...`, `system/...`),
+    and those that verbs add to a run later (`evaluation/...`, `explanation/...`, `shortcuts/...`) are not compared.
     """
     names = sorted(name for name in {*then, *now} if not name.startswith(_NOT_COMPARED))
     ends = sorted({point.step for point in then.get(EPOCH_CLOCK, now.get(EPOCH_CLOCK, ()))})

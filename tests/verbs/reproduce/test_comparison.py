@@ -31,6 +31,12 @@ def test_equal_runs_are_identical_whatever_their_times_and_later_evaluations():
     assert verdict.first is verdict.largest is None
 
 
+@pytest.mark.parametrize("name", ["explanation_grad_cam/share_inside", "shortcuts_metadata/auroc_macro"])
+def test_what_explain_and_shortcuts_added_to_the_first_run_is_not_compared(name):
+    verdict = compare_runs(history(**{name: [(4, 0.5)]}), history(), SAME)
+    assert (verdict.kind, verdict.num_metrics) == ("identical", 3)
+
+
 def test_nan_equals_nan_and_nothing_else():
     nan = history(val_accuracy=[(1, math.nan), (3, 0.75)])
     assert compare_runs(nan, nan, SAME).kind == "identical"
