@@ -8,7 +8,7 @@ STAMP  := $(VENV)/.set-up
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long check format bench results schemas reference docs ui clean
+.PHONY: help setup demo test test-long check format bench results schemas reference outputs docs ui clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /|/' | while IFS='|' read -r name text; do printf '  make %-9s %s\n' "$$name" "$$text"; done
@@ -59,6 +59,9 @@ schemas: setup  ## write the JSON schemas of presets and options into the packag
 
 reference: setup  ## write what docs/ says of verbs, config, Python and data sets from the code
 	@$(BIN)/python scripts/reference.py
+
+outputs: setup  ## run the commands whose output docs/ shows, and write what they print: [PROJECTS="images audit"] (minutes)
+	@$(BIN)/python scripts/worked_output.py $(PROJECTS)
 
 docs: setup  ## build the documentation into build/site; open its index.html
 	@$(BIN)/python -c 'import mkdocs, material' 2>/dev/null || UV_SYSTEM_CERTS=1 UV_NATIVE_TLS=1 VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --quiet --constraint scripts/constraints.txt --editable ".[docs]"

@@ -109,9 +109,11 @@ def test_the_code_of_the_page_on_own_code_is_trained_with(tmp_path, monkeypatch)
         (tmp_path / name).write_text(text)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setenv(TRUST_VARIABLE, "my_package")
+    monkeypatch.setenv(TRUST_VARIABLE, "my_package,my_losses")
     try:
         check_option("backbone", "mine", config_dirs=["my_conf"])
         check_option("loss", "mine", config_dirs=["my_conf"])
+        check_option("loss", "later", config_dirs=["my_conf"])
     finally:
         sys.modules.pop("my_package", None)
+        sys.modules.pop("my_losses", None)

@@ -90,6 +90,22 @@ def test_what_is_made_of_a_run_does_not_tell_which_run_it_was(tmp_path):
         assert first.read_bytes() == second.read_bytes()
 
 
+def test_the_readme_shows_the_run_of_its_pictures():
+    text = (REPOSITORY / "README.md").read_text("utf-8")
+    result = re.search(r"^balanced accuracy +(\d\.\d{3}) ", text, re.MULTILINE)[1]
+    of_pictures = {
+        name: Image.open(REPOSITORY / name).text.get(script.RESULT) for name in script.PICTURES if "svg" not in name
+    }
+    assert of_pictures == dict.fromkeys(of_pictures, result), (
+        "make_pictures.py draws them of the run of worked_output.py"
+    )
+
+
+def test_results_are_written_into_the_pictures(tmp_path):
+    script.write({"a.png": picture(0)}, tmp_path, {script.RESULT: "0.570"})
+    assert Image.open(tmp_path / "a.png").text == {script.RESULT: "0.570"}
+
+
 def test_only_the_footer_is_cut_away():
     cut = script.without_footer(picture(0))
     assert cut.size[0] == 600
