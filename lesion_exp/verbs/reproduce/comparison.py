@@ -155,8 +155,9 @@ def compare_runs(
     """Compares the metrics and the hashes of the best weights of two runs.
 
     The result is `identical` if weights and all points are equal bit for bit, `within tolerance` if no difference is
-    larger than `tolerance`, and else `diverged`. The times of points, metrics of the machine (`time/...`, `system/...`),
-    and those that verbs add to a run later (`evaluation/...`, `explanation/...`, `shortcuts/...`) are not compared.
+    larger than `tolerance`, and else `diverged`. The times of points are not compared, nor are metrics of the machine
+    (`time/...`, `system/...`) and those that verbs add to a run later (`evaluation/...`, `explanation/...`,
+    `shortcuts/...`).
     """
     names = sorted(name for name in {*then, *now} if not name.startswith(_NOT_COMPARED))
     ends = sorted({point.step for point in then.get(EPOCH_CLOCK, now.get(EPOCH_CLOCK, ()))})
