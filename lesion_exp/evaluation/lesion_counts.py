@@ -101,6 +101,11 @@ def too_few_in_all(table: pd.DataFrame) -> str | None:
     return f"every result here rests on {lesions}, {TOO_FEW} to evaluate a network; at least {LEAST_LESIONS} are needed"
 
 
+def knows_lesions(table: pd.DataFrame) -> bool:
+    """Returns whether a predictions table names the lesion of any image."""
+    return "lesion_id" in table and bool(table["lesion_id"].notna().any())
+
+
 def images_as_lesions(table: pd.DataFrame, unit: str) -> str | None:
     """Returns a warning if intervals are over lesions, no lesion is known, and patients have several images.
 
@@ -108,7 +113,7 @@ def images_as_lesions(table: pd.DataFrame, unit: str) -> str | None:
         table: predictions table.
         unit: what the intervals are computed over, lesion or patient.
     """
-    if unit != "lesion" or "patient_id" not in table or ("lesion_id" in table and table["lesion_id"].notna().any()):
+    if unit != "lesion" or "patient_id" not in table or knows_lesions(table):
         return None
     patients = table["patient_id"].dropna()
     if patients.nunique() == len(patients):

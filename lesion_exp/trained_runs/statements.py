@@ -8,7 +8,7 @@ import pandas as pd
 
 from lesion_exp.evaluation.calibrator import calibration_effect
 from lesion_exp.evaluation.intervals import lesion_of
-from lesion_exp.evaluation.lesion_counts import warnings_of_lesions
+from lesion_exp.evaluation.lesion_counts import knows_lesions, warnings_of_lesions
 from lesion_exp.evaluation.predictions import check, classes_of, known_rows, majority_baseline
 from lesion_exp.evaluation.registry import WATCHED, short_of, shown_in
 from lesion_exp.tracking import artifacts
@@ -28,7 +28,8 @@ def headline(facts: RunSummary) -> str | None:
     table, value = facts.predictions, facts.values.get(WATCHED)
     if table is None or value is None:
         return None
-    size = f"On {counted(len(table), 'image')} of {counted(lesion_of(table)[1], 'lesion')}"
+    lesions = f" of {counted(lesion_of(table)[1], 'lesion')}" if knows_lesions(table) else ""
+    size = f"On {counted(len(table), 'image')}{lesions}"
     seen = {
         (True, "test"): "some of which, or their copies, were trained on as well",
         (True, "val"): "some of which, or their copies, were trained on as well",

@@ -126,6 +126,7 @@ def test_nothing_is_claimed_of_data_of_the_users_own(full_run, name):
     for checklist in NAMES:
         left = {entry.item.answer: entry.left for entry in fill(read_checklist(checklist), facts)}
         assert all(left[key] for key in ("images", "source", "generated") if key in left)
+        assert left.get("source", "(not stored by this run)").count("(not stored by this run)") == 1
     assert ANSWERS["title"](facts) == f"Development and evaluation of a deep network (small_cnn) on {name}-3f2a."
     page = render(run_page(run))
     assert "view:" not in page.partition('id="checklists"')[2]
@@ -168,6 +169,8 @@ def test_images_whose_lesions_are_not_known_are_not_said_to_be_of_lesions(full_r
     said = ANSWERS["sizes"](RunSummary(run, RunArtifacts(run)))
     assert said.startswith("training: 180 images; ")
     assert said.endswith("Which images show the same lesion is not known.")
+    facts = RunSummary(run, RunArtifacts(run))
+    assert ANSWERS["headline"](facts).startswith("On 180 images never seen in training, balanced accuracy was ")
 
 
 def test_nobody_knows_how_many_models_made_imported_predictions(full_run):

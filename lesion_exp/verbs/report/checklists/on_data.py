@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lesion_exp.evaluation.figures.style import NUMBERED_FROM
+from lesion_exp.evaluation.lesion_counts import knows_lesions
 from lesion_exp.split import PARTS
 from lesion_exp.trained_runs.run_summary import RunSummary
 from lesion_exp.trained_runs.statements import split_in_words
@@ -168,5 +169,4 @@ def shift(facts: RunSummary) -> str | None:
 
 def _knows_lesions(facts: RunSummary) -> bool:
     """Whether the predictions name a lesion; without predictions the numbers of lesions are taken as they are."""
-    table = facts.predictions
-    return table is None or ("lesion_id" in table and bool(table["lesion_id"].notna().any()))
+    return facts.predictions is None or knows_lesions(facts.predictions)

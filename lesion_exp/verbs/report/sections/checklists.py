@@ -90,8 +90,10 @@ def fill(checklist: Checklist, facts: RunSummary) -> list[Filled]:
 
 
 def _filled(item: Item, answer: str | None) -> Filled:
-    left = item.author if answer or item.author else f"{item.asks[:1].lower()}{item.asks[1:]} (not stored by this run)"
-    return Filled(item, answer, left)
+    if answer or item.answer is None:
+        return Filled(item, answer, item.author)
+    asked = f"{item.asks[:1].lower()}{item.asks[1:]} (not stored by this run)"
+    return Filled(item, None, f"{asked}; {item.author}" if item.author else asked)
 
 
 def checklists(facts: RunSummary, titles: Mapping[str, str]) -> Section:
