@@ -206,6 +206,7 @@ def steady(text: str) -> str:
 
 _UNSTEADY: Final = (
     (r"\b20\d{6}-\d{6}-[0-9a-f]{4}\b", "20260101-120000-1a2b"),  # the id of a sweep
+    (r"\bstore_[0-9a-f]{16}\b", "store_N"),  # depends on the folder
     (r"\b20\d\d-\d\d-\d\d[ T]\d\d:\d\d(:\d\d)?\b", "2026-01-01 12:00"),
     (r"(?m)^(epoch .*\)) .*$", r"\1"),  # speed and time, which short epochs have not
     (r"\b\d+ min \d+ s\b", "N s"),

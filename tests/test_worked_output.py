@@ -176,6 +176,7 @@ def test_lines_between_those_that_are_shown_become_dots_and_empty_lines_stay_one
             "grad_cam: 9 of 9 images, about 3 passes\n",
         ),
         ("a\ntraining: 31 s so far\nepoch  4/12: 2 of 12 steps, 99 images/s\nb\n", "a\nb\n"),
+        ("image store: data_cache/store_de641d79394236aa", "image store: data_cache/store_N"),
         ("accuracy 0.522, 90 images, seed 1", "accuracy 0.522, 90 images, seed 1"),
     ],
 )
