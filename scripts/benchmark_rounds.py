@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import statistics
 import sys
 import time
@@ -36,6 +37,12 @@ def seconds_of(action: Callable[[], object]) -> float:
     begun = time.perf_counter()
     action()
     return time.perf_counter() - begun
+
+
+def processor_seconds() -> float:
+    """Seconds for which the ended children of this process have used a processor."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def show(title: str, columns: list[str], rows: list[list[str]]) -> None:

@@ -63,3 +63,18 @@ def test_many_rows_are_prepared_split_and_read():
     assert result["prepare"]["ratio_to_decoding"] > 0
     assert list(result["split"]["near_duplicate_seconds"]) == ["40", "160", "640"]
     assert result["memory"]["loader_mb"] < 300
+
+
+def test_many_cells_are_planned_driven_and_shown():
+    few, more = results("cells", "--cells", "10", "30")["cells"]
+    assert (few["cells"], more["cells"]) == (10, 30)
+    assert more["plan_seconds"] > few["plan_seconds"] > 0
+    assert min(more["first_processor"], more["last_processor"], more["status_processor"]) > 0
+
+
+def test_commands_are_measured_on_stores_of_several_sizes():
+    result = results("stores", "--runs", "10", "20", "--rounds", "1")
+    assert list(result["seconds_to_make"]) == ["10", "20"]
+    for found in result["seconds"].values():
+        assert all(entry["median"] > 0 for entry in found.values())
+        assert list(found) == ["10", "20"]
