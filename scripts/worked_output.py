@@ -212,6 +212,8 @@ _UNSTEADY: Final = (
     (r"\b\d+ min \d+ s\b", "N s"),
     (r"\b\d+(\.\d+)? (s|min|h)\b", "N s"),
     (r"\b\d+\.\d\ds\b", "N s"),  # of pytest
+    (r"(?m)^(cell .*\S) +time  run *\n─+", r"\1  time  run\n" + 75 * "─"),  # minutes make the column wider
+    (r" +N s  ([0-9a-f]{8})\b", r"   N s  \1"),
     (r"\b[\d,]+(\.\d+)? (images a second|a second|images/s)", r"N \2"),
     (r"\b\d+(\.\d+)? (GB|GiB|MB|MiB)\b", r"N \2"),
     (r"(?m)^.*(: N s so far|: \d+ of \d+ steps).*\n", ""),  # shown by slow work alone

@@ -159,6 +159,14 @@ def test_lines_between_those_that_are_shown_become_dots_and_empty_lines_stay_one
     assert worked_output.chosen(text, []) == "a\nb\n\n\nc\nd\n"
 
 
+def test_a_table_with_times_is_as_wide_after_seconds_as_after_minutes():
+    seconds = f"cell  loss   time  run     \n{27 * '─'}\n   0  focal  31 s  91c07d12\n"
+    minutes = f"cell  loss    time  run     \n{28 * '─'}\n   0  focal  2 min  91c07d12\n"
+    shown = worked_output.steady(seconds)
+    assert shown == worked_output.steady(minutes) == worked_output.steady(shown)
+    assert shown == f"cell  loss  time  run\n{75 * '─'}\n   0  focal   N s  91c07d12\n"
+
+
 @pytest.mark.parametrize(
     ("printed", "shown"),
     [
