@@ -205,9 +205,10 @@ def test_what_cannot_go_on_says_how_to_train_it_from_the_start(tiny_job):
 
 def test_an_extension_on_other_devices_is_refused_where_the_job_leaves_their_number_open():
     node = {"devices": "auto", "num_nodes": 1, "accelerator": "cpu", "find_batch_size": False, "find_lr": False}
-    job = SimpleNamespace(config={"trainer": node}, overrides=("seed=1",))
+    job = SimpleNamespace(config={"trainer": node}, command="lesion-exp train seed=1")
     run = SimpleNamespace(run_id="a" * 32, params={"resolved.trainer.devices": "4"})
-    with pytest.raises(ConfigError, match=r"the 4 devices on which run a+ began .*devices=auto.* got 1 here"):
+    said = r"the 4 devices on which run a+ began .*devices=auto.* got 1 here.* from the start: lesion-exp train seed=1$"
+    with pytest.raises(ConfigError, match=said):
         _check_devices(job, run)
     _check_devices(job, SimpleNamespace(run_id="a" * 32, params={"resolved.trainer.devices": "1"}))
     _check_devices(SimpleNamespace(config={"trainer": {**node, "devices": 2}}), run)
