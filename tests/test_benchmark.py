@@ -45,7 +45,7 @@ def test_the_first_step_is_set_beside_bare_imports():
 
 
 def test_kept_memory_saves_page_faults():
-    case = results("memory", "--cases", "resnet18_96", "--batch-size", "8", "--steps", "2", "--rounds", "1")[
+    case = results("memory", "--cases", "resnet18_96", "--batch-size", "8", "--steps", "6", "--rounds", "1")[
         "resnet18_96"
     ]
     assert case["kept"]["faults"] < case["as it is"]["faults"] / 3
