@@ -10,6 +10,7 @@ import socket
 import ssl
 import tempfile
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext
@@ -36,6 +37,8 @@ set are kept.
 """
 _PORTS: Final = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 _GATEWAY_ERRORS: Final = (502, 503, 504)
+_HOST_REFUSED: Final = "Invalid Host header"
+"""What an MLflow server says to a request for an address that it was not told to accept."""
 _SQLITE: Final = ("sqlite", "sqlite+pysqlite")
 _DATABASES: Final = ("postgresql", "mysql", "mssql")
 _UNUSABLE_IN_A_URI: Final = "?#%"
@@ -260,10 +263,16 @@ def check_server(uri: str, key: str) -> MlflowClient:
             client = MlflowClient(uri)
             client.search_experiments(max_results=1)
     except MlflowException as error:
+        said = without_secrets(str(error.message))[:500]
+        remedy = (
+            "Check the address, MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD or MLFLOW_TRACKING_TOKEN. Jobs "
+            "and ledgers contain no password."
+        )
+        if _HOST_REFUSED in said:
+            address = urllib.parse.urlsplit(uri).netloc.rpartition("@")[2]
+            remedy = f"Start the server with --allowed-hosts {address},localhost:PORT"
         raise ConfigError(
-            f"expected an MLflow server at {without_secrets(uri)} ({key}) that grants access; it says: "
-            f"{without_secrets(str(error.message))[:500]}\nCheck the address, MLFLOW_TRACKING_USERNAME and "
-            "MLFLOW_TRACKING_PASSWORD or MLFLOW_TRACKING_TOKEN. Jobs and ledgers contain no password."
+            f"expected an MLflow server at {without_secrets(uri)} ({key}) that grants access; it says: {said}\n{remedy}"
         ) from error
     return client
 

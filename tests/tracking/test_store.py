@@ -111,6 +111,28 @@ def test_server_that_is_no_mlflow_is_refused(root: Path) -> None:
         server.shutdown()
 
 
+def test_a_server_that_refuses_the_address_is_answered_with_its_option(root: Path) -> None:
+    class Refusing(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = b"" if self.path == "/health" else b"Invalid Host header - possible DNS rebinding attack detected"
+            self.send_response(403 if body else 200)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def do_POST(self) -> None:
+            self.do_GET()
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Refusing) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        address = f"127.0.0.1:{server.server_port}"
+        with pytest.raises(ConfigError, match=rf"Start the server with --allowed-hosts {address},localhost:PORT$"):
+            open_store(f"http://{address}", root)
+        server.shutdown()
+
+
 def test_telemetry_is_off(store: Store) -> None:
     assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
 

@@ -227,7 +227,7 @@ def _is_best(
     letters = [f"group {place}" for place in range(len(groups))]
     others = [place for place in range(len(groups)) if place != best]
     pairs = [(letters[best], letters[place]) for place in others]
-    with Stage(f"comparing the best of {metric} with {len(others)} others"):
+    with Stage(f"comparing the best of {metric} with {counted(len(others), 'other')}"):
         found = compared(tables, dict(zip(letters, places, strict=True)), pairs, draws=draws)
     differences = [pair.differences.get(name) for pair in found.pairs]
     if any(one is None for one in differences):

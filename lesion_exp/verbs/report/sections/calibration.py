@@ -99,7 +99,7 @@ def _by_chance(facts: RunSummary) -> list[Block]:
         Text(
             f"A calibration error is above 0 by chance alone: a perfectly calibrated network would have an expected "
             f"calibration error of {number(expected.value)} on these images. The intervals account for this, so they "
-            f"lie lower than the values and may end at them."
+            f"reach further below the values than above them."
         )
     ]
 
