@@ -303,9 +303,11 @@ class CalibrationEffect:
         )
         better = [name for name, loss in self.others.items() if round(loss, _DIGITS) <= round(self.before, _DIGITS)]
         remedy = f"calibration={better[0]} ({self.others[better[0]]:.{_DIGITS}f}) or " if better else ""
+        caution = " Results on images by which a calibration is chosen are slightly too good." if better else ""
         return (
             f"{self.method.capitalize()} calibration makes the probabilities worse: it raises the log loss of "
             f"{self.images:,} images that it was not fitted on {loss}{cause}. Use {remedy}calibration=none."
+            f"{caution}"
         )
 
 
