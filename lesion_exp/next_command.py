@@ -37,10 +37,11 @@ def next_command(*words: str) -> str:
 
     A word whose key is among `words` is not repeated. User and password of a store are left out.
     """
-    keys = {_key(word) for word in words if "=" in word}
-    repeated = [word for word in _repeated if _key(word) not in keys]
+    keys = {key_of(word) for word in words if "=" in word}
+    repeated = [word for word in _repeated if key_of(word) not in keys]
     return without_secrets(shell_words(["lesion-exp", *words, *repeated]))
 
 
-def _key(word: str) -> str:
-    return word.lstrip("+~").partition("=")[0]
+def key_of(override: str) -> str:
+    """Returns the key of an override, such as `paths.root` of `paths.root=DIR`, without the `+` or `~` before it."""
+    return override.lstrip("+~").partition("=")[0]

@@ -14,7 +14,7 @@ from lesion_exp.config.command_words import STORE_KEYS
 from lesion_exp.config.project import Project
 from lesion_exp.config.shipped_conf import conf_dir, documented_keys, find_root
 from lesion_exp.errors import ConfigError, did_you_mean
-from lesion_exp.next_command import repeat_in_commands
+from lesion_exp.next_command import key_of, repeat_in_commands
 from lesion_exp.option import file, option, options_of
 
 if TYPE_CHECKING:  # Hydra, yaml and MLflow are imported when a verb needs them, not for --help
@@ -303,11 +303,6 @@ def check_keys(arguments: Arguments, read: Sequence[str], reader: str) -> None:
                 f"expected keys that {reader} reads ({', '.join(read)}), got {key}{arguments.nearest_own(key)}\n"
                 f"a run keeps the config that it was trained with"
             )
-
-
-def key_of(text: str) -> str:
-    """Returns the key of an override."""
-    return text.lstrip("+~").partition("=")[0]
 
 
 def _is_place(key: str) -> bool:

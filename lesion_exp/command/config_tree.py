@@ -9,6 +9,7 @@ from typing import Any, Final
 from rich.text import Text
 from rich.tree import Tree
 
+from lesion_exp.next_command import key_of
 from lesion_exp.terminal import console
 
 HIDDEN: Final = ("paths", "print_config")
@@ -27,7 +28,7 @@ def show_config(
 
     With `defaults`, the config without overrides, only what differs from it is shown.
     """
-    written = {override.lstrip("+~").partition("=")[0] for override in overrides}
+    written = {key_of(override) for override in overrides}
     if defaults is None:
         shown, title = dict(config), "config"
     else:

@@ -12,12 +12,12 @@ from lesion_exp.command.arguments import (
     Arguments,
     check_store_keys,
     compose_config,
-    key_of,
     open_project,
     prepare_process,
 )
 from lesion_exp.command.chosen_run import ChosenRun, chosen_run, chosen_weights
 from lesion_exp.errors import ConfigError
+from lesion_exp.next_command import key_of
 from lesion_exp.taxonomy import RESEARCH_ONLY
 from lesion_exp.terminal import say
 from lesion_exp.verbs.predict.request import NO_IMAGES, PredictionRequest

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from lesion_exp.config.registered import TARGET, nodes_with_targets, registered_options
 from lesion_exp.config.shipped_conf import conf_dir, group_names, option_names
+from lesion_exp.next_command import key_of
 from lesion_exp.privacy import without_secrets
 
 STORE_KEYS: Final = ("tracking.uri", "paths.root")
@@ -28,7 +29,7 @@ _OWN: Final = "lesion_exp"
 
 def store_words(overrides: Iterable[str]) -> list[str]:
     """Returns those of `overrides` that say in which store a run is."""
-    return [text for text in overrides if _key(text) in STORE_KEYS]
+    return [text for text in overrides if key_of(text) in STORE_KEYS]
 
 
 def place_words(overrides: Iterable[str], config: Mapping[str, Any]) -> list[str]:
@@ -38,13 +39,13 @@ def place_words(overrides: Iterable[str], config: Mapping[str, Any]) -> list[str
     """
     values = {"tracking.uri": config["tracking"]["uri"]}
     values |= {f"paths.{name}": folder for name, folder in config["paths"].items()}
-    named = {_key(text) for text in overrides}
+    named = {key_of(text) for text in overrides}
     return [without_secrets(f"{key}={value}") for key, value in values.items() if key in named and value]
 
 
 def without_place(override: str) -> str:
     """Returns `override` with DIR, FILE or URI in place of a location on a machine."""
-    key = _key(override)
+    key = key_of(override)
     shown = next((word for place, word in _PLACES.items() if key.startswith(place)), None)
     return override if shown is None else f"{key}={shown}"
 
@@ -70,13 +71,9 @@ def trust_words(config: Mapping[str, Any]) -> list[str]:
     return [word for package in sorted(packages) for word in ("--trust", package)]
 
 
-def _key(override: str) -> str:
-    return override.lstrip("+~").partition("=")[0]
-
-
 def _names_own_option(override: str, conf: Path, groups: Iterable[str]) -> bool:
     """Whether `override` chooses an option of a group, or one of several for a sweep, that is not shipped."""
-    group, value = _key(override).partition("@")[0], override.partition("=")[2].strip("'\"")
+    group, value = key_of(override).partition("@")[0], override.partition("=")[2].strip("'\"")
     if group not in groups or not value or value == "null" or "(" in value:
         return False
     known = option_names(group, [conf])

@@ -13,6 +13,7 @@ from lesion_exp.config.freeze import freeze
 from lesion_exp.config.instantiate import instantiate
 from lesion_exp.config.registered import check_registered
 from lesion_exp.errors import ConfigError
+from lesion_exp.next_command import key_of
 from lesion_exp.sweeps.launcher.launcher import make_launcher
 from lesion_exp.sweeps.ledger import Sweep, find_sweep, newest_first
 from lesion_exp.sweeps.plan import SweepPlan, check_cell, plan_sweep
@@ -100,7 +101,7 @@ def plan_meter(
         DataError: the data cannot be used.
     """
     for key, reason in _CHOSEN_HERE:
-        given = next((text for text in overrides if text.lstrip("+~").partition("=")[0] == key), None)
+        given = next((text for text in overrides if key_of(text) == key), None)
         if given is not None:
             raise ConfigError(f"expected no {key}= in the leak meter, got {given}: {reason}; leave it out")
     fixed = [*overrides, "split=held_out", "split.allow_leakage=true", "test=true"]
