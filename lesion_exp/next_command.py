@@ -45,3 +45,8 @@ def next_command(*words: str) -> str:
 def key_of(override: str) -> str:
     """Returns the key of an override, such as `paths.root` of `paths.root=DIR`, without the `+` or `~` before it."""
     return override.lstrip("+~").partition("=")[0]
+
+
+def key_and_value(override: str) -> tuple[str, str]:
+    """Returns the key of an override and the text of its value, which is empty without one."""
+    return key_of(override), override.partition("=")[2]

@@ -19,6 +19,17 @@ if TYPE_CHECKING:  # Rich is imported when something is drawn, not for --help
 FILE_WIDTH: Final = 100
 """Width in characters of what is written to a file or a pipe."""
 _UNPRINTED: Final = re.compile(r"[^\S ]|[\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff\ud800-\udfff]")
+_ARGUMENTS: Final = (
+    r"[\w./@+~]+=(?:'[^']*'|[^\s'])*",  # a key with its value
+    r"'[^']*'",
+    r"--(?:trust|config-dir) \S+",
+    r"--?[a-z][\w-]*(?:=\S+)?",
+    r"[\da-f]{8}[\w-]*",  # the id of a run or a sweep
+)
+_COMMAND: Final = re.compile(rf"lesion-exp (?:(?:sweep|bundle) )?[a-z][a-z-]*(?: (?:{'|'.join(_ARGUMENTS)}))*")
+"""A command of this program within a text."""
+_KEPT_SPACE: Final = "\ue000"
+"""Stands for a space at which a line is not broken."""
 
 
 def in_notebook() -> bool:
@@ -112,7 +123,8 @@ def wrapped_for(text: str, stream: IO[str]) -> str:
 def wrapped(text: str, width: int | None) -> str:
     """Breaks the lines of `text` that are longer than `width` between words; None returns it unchanged.
 
-    Continuation lines are indented by two further characters. A word longer than a line, such as a path, is not broken.
+    Continuation lines are indented by two further characters. A word longer than a line, such as a path, is not broken,
+    nor is a command of this program: copied from the terminal it is one line.
     """
     if width is None:
         return text
@@ -123,14 +135,15 @@ def _broken(line: str, width: int) -> str:
     if len(line) <= width:
         return line
     indent = " " * min(len(line) - len(line.lstrip()) + 2, width // 2)
+    kept = _COMMAND.sub(lambda found: found[0].replace(" ", _KEPT_SPACE), line)
     return textwrap.fill(
-        line,
+        kept,
         width,
         subsequent_indent=indent,
         break_long_words=False,
         break_on_hyphens=False,
         replace_whitespace=False,
-    )
+    ).replace(_KEPT_SPACE, " ")
 
 
 def say(text: str, stream: IO[str] | None = None, end: str = "\n") -> None:

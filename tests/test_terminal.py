@@ -67,3 +67,20 @@ def test_a_terminal_shows_colours(monkeypatch):
     console(screen).print("[red]words[/]")
     assert "\x1b[31m" in screen.getvalue()
     assert plain(screen.getvalue())[0] == "words"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "lesion-exp resume run=3f2a91c07d1e4b5f8a6c paths.root=/data/studies/first --trust clinic",
+        "lesion-exp sweep resume 20260101-120000-abcd paths.root=/data/studies/first --config-dir /data/conf",
+        "lesion-exp evaluate 'run=[3f2a91c0,77de02b4]' 'paths.root=/data/my studies' tracking.uri=URI --check-only",
+        "lesion-exp train -m experiment=mine optimizer.lr=0.1,0.2 '+tags.why=a b' --trust=clinic",
+    ],
+)
+def test_a_command_in_a_text_is_not_broken(command):
+    text = f"the sweep was stopped after a while of waiting; {command} continues it from there, and nothing is lost"
+    lines = wrapped(text, 60).split("\n")
+    assert command in [line.strip() for line in lines], "a line of its own, which a shell takes"
+    assert " ".join(line.strip() for line in lines) == text
+    assert all(len(line) <= 60 for line in lines if command not in line)

@@ -46,10 +46,11 @@ def verb_help(verb: Verb) -> str:
     """Returns the text of `lesion-exp VERB --help`: examples, groups with options, keys with defaults and meaning."""
     conf = conf_dir()
     width = _width()
-    defaults = default_options(conf)
+    defaults = {group: name for group, name in default_options(conf).items() if group not in verb.without_default}
     lines = [f"lesion-exp {verb.name}: {verb.summary}", "", "examples:", *(f"  {line}" for line in verb.examples), ""]
     if verb.groups:
-        lines.append("groups (GROUP=OPTION, the default in [brackets]):")
+        marked = ", the default in [brackets]" if any(defaults.get(group) for group in verb.groups) else ""
+        lines.append(f"groups (GROUP=OPTION{marked}):")
         for group in verb.groups:
             options = [f"[{o}]" if o == defaults.get(group) else o for o in option_names(group, [conf])]
             lines += _entry(group, " ".join(options), width, 14)

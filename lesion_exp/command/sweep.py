@@ -211,9 +211,10 @@ def _go_on(sweep: Sweep, again: Collection[str], given: Mapping[str, str]) -> in
     from lesion_exp.sweeps.summary import summarize
 
     launcher = make_launcher(launcher_node(sweep.facts.launcher, given))
-    counts = summarize(sweep).counts()
+    known = summarize(sweep)
+    counts = known.counts()
     if not {"queued", "running", *again} & set(counts):
-        _show(summarize(sweep))
+        _show(known)
         retry = f"; {_command(sweep, 'retry')} runs the failed cells again"
         log.info("no cell is left to run%s", retry if "failed" in counts else "")
         store = sweep.project.store
@@ -336,23 +337,24 @@ def _status(sweep: Sweep, arguments: Arguments) -> int:
     from lesion_exp.sweeps.summary import as_json, as_table, summarize
 
     _conclude(sweep)
+    summary = summarize(sweep)
     if arguments.json:
-        print(json.dumps(as_json(summarize(sweep))))
+        print(json.dumps(as_json(summary)))
         return 0
     from rich.live import Live
 
     shown, is_watched = console(sys.stdout), "--watch" in arguments.flags
     if not is_watched:
-        shown.print(as_table(summarize(sweep)))
-    if not is_driven(sweep) and {"queued", "running"} & set(summarize(sweep).counts()):
+        shown.print(as_table(summary))
+    if not is_driven(sweep) and {"queued", "running"} & set(summary.counts()):
         log.info("no process on this machine is running the sweep; %s continues it", _command(sweep, "resume"))
     if not is_watched:
         return 0
-    with Live(as_table(summarize(sweep)), console=shown, auto_refresh=False) as live:
-        while {"queued", "running"} & set(summarize(sweep).counts()):
-            live.update(as_table(summarize(sweep)), refresh=True)
+    with Live(as_table(summary), console=shown, auto_refresh=False) as live:
+        while {"queued", "running"} & set(summary.counts()):
             time.sleep(WATCH_SECONDS)
-        live.update(as_table(summarize(sweep)), refresh=True)
+            summary = summarize(sweep)
+            live.update(as_table(summary), refresh=True)
     _conclude(sweep)
     return 0
 

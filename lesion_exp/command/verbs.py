@@ -31,6 +31,8 @@ class Verb:
     """Other arguments with their meaning: names without `=`, and patterns of keys such as `launcher.KEY=VALUE`."""
     chosen: tuple[tuple[str, str], ...] = ()
     """Groups whose option the verb chooses itself, with that option."""
+    without_default: tuple[str, ...] = ()
+    """Groups of which the verb uses an option only if it is named, so that its help marks none as the default."""
     flags: tuple[str, ...] = ()
     """Names in `FLAGS`, beside those that every verb has."""
     takes_names: bool = False
@@ -242,6 +244,7 @@ VERBS: Final = {
                 "lesion-exp evaluate 'run=[3f2a91c0,77de02b4]' ensemble=mean --json",
             ),
             ("dataset", "evaluation"),
+            without_default=("dataset",),
             options=("command.evaluate:EvaluateOptions",),
             config_keys=(
                 ("split.part", f"part of the data: {either(EVALUATED_PARTS)}"),
@@ -270,6 +273,7 @@ VERBS: Final = {
                 "lesion-exp import predictions=theirs.csv like=3f2a91c0 columns='{image_id: file, prediction: dx}'",
             ),
             ("dataset", "evaluation"),
+            without_default=("dataset",),
             options=("verbs.evaluate.import_request:ImportRequest",),
             config_keys=(
                 ("dataset=NAME", "the data set with the true classes; its image files need not be there"),
@@ -409,6 +413,7 @@ VERBS: Final = {
                 "lesion-exp predict run=3f2a91c0 input=new.zip output=new.parquet rank=margin count=50 --json",
             ),
             ("dataset",),
+            without_default=("dataset",),
             options=("command.chosen_run:ChosenRun", "verbs.predict.request:PredictionRequest"),
             config_keys=(
                 ("dataset=NAME", "predict all images of a data set, in place of input=; its ids and lesions are kept"),

@@ -20,6 +20,7 @@ STORE_KEYS: Final = ("tracking.uri", "paths.root")
 _PLACES: Final[Mapping[str, str]] = {
     "dataset.root": "DIR",
     "dataset.pseudo_labels": "FILE",
+    "paths.root": "ROOT",
     "paths": "DIR",
     "tracking.uri": "URI",
 }
@@ -44,7 +45,7 @@ def place_words(overrides: Iterable[str], config: Mapping[str, Any]) -> list[str
 
 
 def without_place(override: str) -> str:
-    """Returns `override` with DIR, FILE or URI in place of a location on a machine."""
+    """Returns `override` with DIR, FILE, ROOT or URI in place of a location on a machine."""
     key = key_of(override)
     shown = next((word for place, word in _PLACES.items() if key.startswith(place)), None)
     return override if shown is None else f"{key}={shown}"

@@ -12,6 +12,7 @@ from lesion_exp.backbone.options import meant_weights
 from lesion_exp.choices import DRAWN
 from lesion_exp.config.named_run import RUN, WEIGHTS
 from lesion_exp.errors import DataError
+from lesion_exp.next_command import key_and_value
 
 _FILES: Final = {
     "split.path": "the csv of the split",
@@ -33,7 +34,7 @@ def check_given_weights(overrides: Iterable[str]) -> None:
         DataError: the file does not exist.
     """
     for text in overrides:
-        key, _, value = text.lstrip("+").partition("=")
+        key, value = key_and_value(text)
         if key == WEIGHTS and value and not value.startswith(_NO_FILE) and not _SEVERAL.search(value):
             _check_file(WEIGHTS, Path(value).expanduser().absolute())
 

@@ -194,7 +194,7 @@ def no_folder(root: Path, name: str, key: str) -> str:
     """Returns the message about a root of the data set `name`, given by `key`, that is not a folder."""
     return (
         f"expected a folder with the files of {name} at {key}, but {'a file' if root.is_file() else 'nothing'} is at "
-        f"{root}; set {key}=DIR to the folder that holds the downloaded zips or the unpacked files"
+        f"{root}; set {key}=DIR to the folder that holds its files, unpacked or in zips"
     )
 
 

@@ -14,7 +14,8 @@ from sklearn.isotonic import IsotonicRegression
 
 from lesion_exp.errors import DataError, check_choice
 from lesion_exp.evaluation.calibration import log_losses
-from lesion_exp.evaluation.intervals import lesion_of
+from lesion_exp.evaluation.intervals import lesion_draws, lesion_of, percentile_interval
+from lesion_exp.evaluation.lesion_counts import is_enough
 from lesion_exp.evaluation.predictions import (
     LABELS_ONLY,
     PREFIX,
@@ -29,6 +30,8 @@ from lesion_exp.evaluation.predictions import (
 SMALLEST: Final = float(np.finfo(np.float32).tiny)
 """Smaller probabilities are replaced by this one before a logarithm: float32 represents no smaller number exactly."""
 _LOG_TEMPERATURES: Final = (np.log(0.02), np.log(50.0))
+_DRAWS: Final = 1000
+"""Bootstrap draws of lesions for the interval of the effect."""
 
 
 @dataclass(frozen=True)
@@ -284,6 +287,10 @@ class CalibrationEffect:
     after: float
     others: Mapping[str, float]
     """The log loss of the same images after each of the other calibrations of the network, by method."""
+    change: tuple[float, float] | None = None
+    """The 95% interval of `after - before` over lesions; None if it is not known."""
+    num_lesions: int | None = None
+    """The number of lesions of the images."""
 
     @property
     def is_worse(self) -> bool:
@@ -292,8 +299,8 @@ class CalibrationEffect:
 
     @property
     def warning(self) -> str | None:
-        """A warning with a remedy if the calibration raises the log loss; else None."""
-        if not self.is_worse:
+        """A warning with a remedy if the calibration raises the log loss of enough lesions; else None."""
+        if not self.is_worse or not (self.num_lesions is None or is_enough(self.num_lesions)):
             return None
         loss = f"from {self.before:.{_DIGITS}f} to {self.after:.{_DIGITS}f}"
         cause = (
@@ -306,9 +313,17 @@ class CalibrationEffect:
         caution = " Results on images by which a calibration is chosen are slightly too good." if better else ""
         return (
             f"{self.method.capitalize()} calibration makes the probabilities worse: it raises the log loss of "
-            f"{self.images:,} images that it was not fitted on {loss}{cause}. Use {remedy}calibration=none."
+            f"{self.images:,} images that it was not fitted on {loss}{self._interval()}{cause}. Use {remedy}"
+            f"calibration=none."
             f"{caution}"
         )
+
+    def _interval(self) -> str:
+        if self.change is None:
+            return ""
+        low, high = self.change
+        doubt = ", so this may be chance" if low <= 0 else ""
+        return f" (95% interval of the change over lesions: {low:+.{_DIGITS}f} to {high:+.{_DIGITS}f}{doubt})"
 
 
 def calibration_effect(
@@ -331,8 +346,17 @@ def calibration_effect(
         return None
     true = true_classes(table)
     losses = {
-        name: float(log_losses(probabilities(calibrator.calibrate(table)), true).mean())
-        for name, calibrator in calibrators.items()
+        name: log_losses(probabilities(calibrator.calibrate(table)), true) for name, calibrator in calibrators.items()
     }
-    before = float(log_losses(probabilities(table), true).mean())
-    return CalibrationEffect(method, len(table), before, losses.pop(method), losses)
+    before, after = log_losses(probabilities(table), true), losses.pop(method)
+    others = {name: float(found.mean()) for name, found in losses.items()}
+    lesion, num_lesions = lesion_of(table)
+    change = _mean_over_lesions(after - before, lesion, num_lesions)
+    return CalibrationEffect(method, len(table), float(before.mean()), float(after.mean()), others, change, num_lesions)
+
+
+def _mean_over_lesions(values: FloatArray, lesion: IntArray, num_lesions: int) -> tuple[float, float]:
+    """The 95% interval of the mean of `values` (N,), from bootstrap draws of lesions."""
+    sums, sizes = np.bincount(lesion, values, num_lesions), np.bincount(lesion, minlength=num_lesions)
+    means = [sums @ weights / (sizes @ weights) for weights in lesion_draws(num_lesions, _DRAWS, seed=0)]
+    return percentile_interval(np.concatenate(means))

@@ -97,8 +97,9 @@ def too_few_in_all(table: pd.DataFrame) -> str | None:
     total = lesion_of(table)[1]
     if is_enough(total):
         return None
-    lesions = f"{total:,} {'lesion' if total == 1 else 'lesions'}"
-    return f"every result here rests on {lesions}, {TOO_FEW} to evaluate a network; at least {LEAST_LESIONS} are needed"
+    ending = "" if total == 1 else "s"
+    size = f"{total:,} lesion{ending}" if knows_lesions(table) else f"{total:,} image{ending} without a known lesion"
+    return f"every result here rests on {size}, {TOO_FEW} to evaluate a network; at least {LEAST_LESIONS} are needed"
 
 
 def knows_lesions(table: pd.DataFrame) -> bool:

@@ -42,8 +42,9 @@ class Official:
             have = ", ".join(sorted(map(str, published[known].unique()))) or "none"
             raise DataError(
                 f"expected a data set with published parts for split=official, but {int((~known).sum())} of "
-                f"{len(table)} images have none and the parts are: {have}; add the official test set if there is one "
-                f"(dataset.parts=[train,test]), or use split=grouped"
+                f"{len(table)} images have none and the parts are: {have}; a challenge has them with "
+                f"dataset.parts=[train,test], a table in its column official_split, and class folders in folders named "
+                f"train and test; or use split=grouped"
             )
         part = published.astype(object).copy()
         if "val" not in set(published):

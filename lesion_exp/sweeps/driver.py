@@ -17,14 +17,14 @@ from lesion_exp.errors import ConfigError
 from lesion_exp.next_command import next_command
 from lesion_exp.progress import Stage
 from lesion_exp.sweeps.adaptive import SearchSession
-from lesion_exp.sweeps.cell import CELL_TAG, STOPPED, UNFINISHED, Cell
+from lesion_exp.sweeps.cell import STOPPED, UNFINISHED, Cell
 from lesion_exp.sweeps.launcher.launcher import Ended, Launcher
 from lesion_exp.sweeps.ledger import Sweep
 from lesion_exp.sweeps.parent_run import ParentRun, is_concluded
 from lesion_exp.sweeps.same_data import CurrentData, changes_since_start
 from lesion_exp.sweeps.summary import KnownRows, Summary, summarize
 from lesion_exp.tracking.environment import version_differences
-from lesion_exp.tracking.find import find_finished, find_tagged
+from lesion_exp.tracking.find import find_finished, find_run
 from lesion_exp.tracking.store import Store
 
 log = logging.getLogger(__name__)
@@ -208,8 +208,11 @@ class _Driver:
 
     def _fits(self, earlier: Cell) -> bool:
         """Whether the run of an earlier cell was trained on the current data."""
-        tags = {"sweep_id": self.sweep.facts.sweep_id, CELL_TAG: f"{earlier.number:04d}"}
-        run = find_tagged(self.store, tags)
+        run_id = earlier.state().run_id  # of another cell if this one took over its results
+        try:
+            run = None if run_id is None else find_run(self.store, run_id)
+        except ConfigError:  # it was deleted
+            return True
         return run is None or not self.current_data.differences(earlier, run.tags)
 
     def _start_cells(self) -> None:

@@ -20,6 +20,7 @@ from typing import Any, Final
 from lesion_exp.config.freeze import Job
 from lesion_exp.config.project import Project
 from lesion_exp.errors import ConfigError, first_cases
+from lesion_exp.next_command import key_of
 from lesion_exp.privacy import without_secrets
 from lesion_exp.sweeps.cell import Cell, write_json
 from lesion_exp.tracking.run_names import SHORTEST_PREFIX
@@ -239,5 +240,5 @@ def names_sweep(spec: str, sweep_id: str, run_id: str) -> bool:
 
 
 def _line(sweep: Sweep) -> str:
-    words = [word for word in sweep.facts.overrides if word.partition("=")[0].lstrip("+") in sweep.facts.keys]
+    words = [word for word in sweep.facts.overrides if key_of(word) in sweep.facts.keys]
     return f"{sweep.facts.sweep_id}  {' '.join(words)}"

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from lesion_exp.data.lock import hold, release
 from lesion_exp.errors import UserError
+from lesion_exp.next_command import key_and_value
 from lesion_exp.process.distributed_environment import is_follower
 from lesion_exp.process.messages import show_messages
 from lesion_exp.process.peer_heartbeats import PeerLost
@@ -136,7 +137,7 @@ def cell_context(cell: Cell, sweep: Sweep) -> RunContext:
     tags = _identity(cell, sweep)
     if sweep.facts.parent_run_id is not None:
         tags[PARENT_TAG] = sweep.facts.parent_run_id
-    values = {text.lstrip("+").partition("=")[0]: text.partition("=")[2] for text in overrides}
+    values = dict(map(key_and_value, overrides))
     choice = chosen(values)
     tags[CHOICE_TAG] = as_text(choice)
     name = " ".join(text.lstrip("+") for text in overrides)

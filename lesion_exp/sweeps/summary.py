@@ -16,6 +16,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from lesion_exp.fitted_table import FittedTable
+from lesion_exp.next_command import key_and_value
 from lesion_exp.progress import duration
 from lesion_exp.sweeps.cell import PRUNED, STATUSES, UNFINISHED, Cell, CellState
 from lesion_exp.sweeps.choices import Choices, best_means, group_cells, is_repeat
@@ -157,7 +158,7 @@ def summarize(sweep: Sweep) -> Summary:
 
 def _row(cell: Cell, metrics: Sequence[str]) -> Row:
     overrides, _ = cell.facts()
-    values = {text.lstrip("+").partition("=")[0]: text.partition("=")[2] for text in overrides}
+    values = dict(map(key_and_value, overrides))
     state, epochs = cell.state(), cell.epochs()
     state = replace(state, run_id=state.run_id or cell.begun_run())
     last = epochs[-1] if epochs else None

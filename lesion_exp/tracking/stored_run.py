@@ -189,7 +189,8 @@ def read_stored_json(run: Run, name: str) -> Any:
 def _damaged(run: Run, name: str, error: Exception) -> DataError:
     return DataError(
         f"expected {name} of run {run.run_id} as the run stored it, but it cannot be read: {error}; put the file of a "
-        f"copy of the run in its place, or train again: lesion-exp reproduce run={run.run_id}"
+        f"copy of the run in its place, or train again: "
+        f"{next_command('reproduce', f'run={run.run_id}')}"
     )
 
 

@@ -9,6 +9,7 @@ from lesion_exp.data.views import PretrainingDataModule
 from lesion_exp.dataset.table import UNLABELLED
 from lesion_exp.errors import ConfigError, DataError
 from lesion_exp.evaluation.registry import PROBE_METRIC
+from lesion_exp.next_command import key_and_value
 from lesion_exp.pretrain import chosen_parts
 from lesion_exp.scheduler.schedule import ENDLESS
 from lesion_exp.training.build import check_optimisation, make_datamodule
@@ -28,7 +29,7 @@ def check_pretraining_keys(config: Mapping[str, Any], overrides: Sequence[str]) 
         ConfigError: a key concerns a classifier, or does not work with a pretraining.
     """
     for text in overrides:
-        key, _, value = text.lstrip("+~").partition("=")
+        key, value = key_and_value(text)
         if key.split(".")[0].split("/")[0].split("@")[0] in NOT_READ and (key, value) != ("test", "false"):
             raise ConfigError(
                 f"expected keys that a pretraining reads, got {text}, which concerns a classifier; leave it out "

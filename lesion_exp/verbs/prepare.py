@@ -81,10 +81,10 @@ def show(summary: dict[str, Any], shown: Console) -> None:
     if summary["left_out"]:
         shown.print(f"left out: {len(summary['left_out']):,} (listed in --json and in the run's dataset/flow.json)")
     for found in summary["findings"]:
-        style = "yellow" if found["level"] == "warning" else "none"
-        shown.print(found["text"], style=style, markup=False)
-        for case in found["cases"] if found["level"] == "warning" else ():
-            shown.print(f"  - {case}", style=style, markup=False)
+        if found["level"] == "warning":  # the others were logged while the data were read
+            shown.print(found["text"], style="yellow", markup=False)
+            for case in found["cases"]:
+                shown.print(f"  - {case}", style="yellow", markup=False)
     for label, row in summary["differs_from_published"].items():
         shown.print(f"[yellow]{label}: {row['found']:,} images, published {row['published']:,}[/]")
     shown.print(summary["audit_in_words"], markup=False)

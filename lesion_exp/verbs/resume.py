@@ -42,6 +42,9 @@ from lesion_exp.training.trainer import num_devices_and_nodes
 EXTENDS_TAG: Final = "extends"
 """Tag of an extended run with the id of the run whose last checkpoint it continues."""
 
+_SOME_BATCHES: Final = 10
+"""Batches of an epoch where only the dependence on the number of epochs matters."""
+
 
 def resume(run: Run, project: Project, data_root: Path | None = None, num_processes: int | None = None) -> JobResult:
     """Trains the rest of `run` and evaluates it.
@@ -64,15 +67,23 @@ def resume(run: Run, project: Project, data_root: Path | None = None, num_proces
         PeerLost: another process was lost.
     """
     check_trains(run)
-    if run.status == "FINISHED":
-        raise ConfigError(
-            f"expected a run that stopped, but {run.run_id} has finished; "
-            f"{next_command('reproduce', f'run={run.run_id}')} trains it again, "
-            f"{next_command('resume', f'run={run.run_id}', 'trainer.max_epochs=N')} trains it for longer"
-        )
     job = trained_run(run, project, data_root).frozen_job("its training to go on")
+    if run.status == "FINISHED":
+        again = next_command("reproduce", f"run={run.run_id}")
+        raise ConfigError(
+            f"expected a run that stopped, but {run.run_id} has finished; {again} trains it again, {_longer(run, job)}"
+        )
     processes = None if num_processes is None else (num_processes, 1)
     return train(job, replace(resume_context(run), processes=processes))
+
+
+def _longer(run: Run, job: Job) -> str:
+    """How a finished run is trained for longer, as the end of a sentence."""
+    lengths = (TrainingLength(_SOME_BATCHES, max_epochs=2), TrainingLength(_SOME_BATCHES, max_epochs=4))
+    if _schedule_differs(job, job, lengths, int(lengths[0].total_steps)) is None:
+        return f"{next_command('resume', f'run={run.run_id}', 'trainer.max_epochs=N')} trains it for longer"
+    longer = replace(job, overrides=(*job.overrides, "trainer.max_epochs=N"))
+    return f"and since its first steps depend on the length of the training, {longer.command} starts a longer one"
 
 
 def extend(run: Run, changes: Mapping[str, int], project: Project, data_root: Path | None = None) -> JobResult:
@@ -263,7 +274,7 @@ def _trained(run: Run) -> Trained:
     except (DataError, ConfigError, OSError) as error:
         raise DataError(
             f"expected the last checkpoint of run {run.run_id} (checkpoints/{LAST}), but neither its live folder nor "
-            f"its artifacts have it; lesion-exp reproduce run={run.run_id} trains it again"
+            f"its artifacts have it; {next_command('reproduce', f'run={run.run_id}')} trains it again"
         ) from error
     content = read_checkpoint(checkpoint)
     epochs = content["loops"]["fit_loop"]["epoch_progress"]["total"]

@@ -35,6 +35,7 @@ def test_a_moved_run_is_looked_for_where_its_config_says():
     [
         ("dataset.root=/data/ph2", "dataset.root=DIR"),
         ("dataset.pseudo_labels=/data/p.csv", "dataset.pseudo_labels=FILE"),
+        ("paths.root=/data", "paths.root=ROOT"),
         ("paths.sweeps=/data", "paths.sweeps=DIR"),
         ("tracking.uri=http://server", "tracking.uri=URI"),
         ("tracking.experiment=pilot", "tracking.experiment=pilot"),

@@ -51,3 +51,19 @@ def test_the_file_of_calibrated_metrics_warns_of_the_calibration_alone(make_tabl
     found = evaluate_table(few, fit_on_validation(make_table(60, seed=1)), EvaluationOptions(20, calibration="vector"))
     assert "too few" in found.warnings[0]
     assert found.files()["calibrated.json"].get("warning") == found.effect.warning
+
+
+def test_the_warning_has_an_interval_and_says_what_may_be_chance(make_table):
+    fitted, table = fit_on_validation(make_table(60, seed=1)), make_table(200)
+    effect = calibration_effect(table, "isotonic", fitted.calibrators)
+    low, high = effect.change
+    assert low < effect.after - effect.before < high
+    assert f"(95% interval of the change over lesions: {low:+.3f} to {high:+.3f}" in effect.warning
+    sure, unsure = (CalibrationEffect("vector", 90, 0.9, 1.0, {}, (low, 0.2), 40) for low in (0.01, -0.01))
+    assert "so this may be chance" in unsure.warning
+    assert "so this may be chance" not in sure.warning
+
+
+def test_too_few_lesions_say_nothing_of_a_calibration():
+    assert CalibrationEffect("vector", 14, 0.9, 1.4, {}, (0.2, 0.6), 19).warning is None
+    assert CalibrationEffect("vector", 14, 0.9, 1.4, {}, (0.2, 0.6), 20).warning is not None

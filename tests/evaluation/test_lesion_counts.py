@@ -104,6 +104,9 @@ def test_a_part_of_too_few_lesions_is_warned_of(table: pd.DataFrame) -> None:
     options = EvaluationOptions(draws=100, seed=0)
     [said] = evaluate_table(few.reset_index(drop=True), None, options).warnings
     assert said == "every result here rests on 19 lesions, too few to evaluate a network; at least 20 are needed"
+    unnamed = few.assign(lesion_id=None).head(7).reset_index(drop=True)
+    [said] = evaluate_table(unnamed, None, options).warnings
+    assert said.startswith("every result here rests on 7 images without a known lesion, too few to evaluate a network")
     assert evaluate_table(table, None, options).warnings == []
 
 

@@ -13,6 +13,7 @@ from lesion_exp.cli import main
 from lesion_exp.command.sweep import _command
 from lesion_exp.data.data_fingerprint import DataFingerprint
 from lesion_exp.errors import ConfigError
+from lesion_exp.sweeps import driver as driver_module
 from lesion_exp.sweeps.driver import cancel_waiting, conclude, lacks_conclusion
 from lesion_exp.sweeps.ledger import find_sweep, read_sweep
 from lesion_exp.sweeps.parent_run import ParentRun
@@ -539,3 +540,15 @@ def test_an_experiment_keeps_the_views_of_its_newest_sweeps(planned, driven, mon
     notes = [run.tags["mlflow.note.content"] for run in runs]
     assert [f"viewStateShareKey={view}" in note for view, note in zip(views, notes, strict=True)] == kept
     assert "searchFilter=tags.sweep_id%20%3D%20%2720260101-000000-abcd%27" in notes[0], "the cells are still found"
+
+
+@pytest.mark.parametrize(("digest", "fits"), [("same", True), ("other", False)])
+def test_an_earlier_cell_fits_if_the_run_whose_results_it_has_was_trained_on_the_current_data(
+    monkeypatch, digest, fits
+):
+    taken_over = SimpleNamespace(number=3, state=lambda: SimpleNamespace(run_id="a" * 32))
+    runs = {"a" * 32: SimpleNamespace(tags={"data": digest})}
+    monkeypatch.setattr(driver_module, "find_run", lambda store, run_id: runs[run_id])
+    differences = {"same": [], "other": ["labels"]}
+    current = SimpleNamespace(differences=lambda cell, tags: differences[tags["data"]])
+    assert driver_module._Driver._fits(SimpleNamespace(store=None, current_data=current), taken_over) == fits

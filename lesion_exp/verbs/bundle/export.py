@@ -16,6 +16,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 from lesion_exp.config.freeze import read_job, with_places
 from lesion_exp.config.named_run import TEACHER
 from lesion_exp.errors import ConfigError, first_cases
+from lesion_exp.next_command import next_command
 from lesion_exp.privacy import anonymized
 from lesion_exp.tracking.embedded import HEARTBEAT_TAG
 from lesion_exp.tracking.find import find_run, runs_where
@@ -68,9 +69,11 @@ def _say_teachers(runs: Sequence[Run], origins: Mapping[str, str]) -> None:
         if teacher is not None and teacher not in {*origins, *origins.values()}:
             log.warning(
                 "run %s learned from run %s, which the bundle does not have: to reproduce it elsewhere, export both: "
-                "lesion-exp bundle export 'run=[%s,%s]' output=FILE",
-                run.run_id, teacher, run.run_id[:8], teacher[:8],
-            )  # fmt: skip
+                "%s",
+                run.run_id,
+                teacher,
+                next_command("bundle", "export", f"run=[{run.run_id[:8]},{teacher[:8]}]", "output=FILE"),
+            )
 
 
 def export_runs(runs: Sequence[Run], output: Path) -> Exported:

@@ -37,7 +37,8 @@ class ComparedJob:
         first = self.runs[0]
         seed = rf"(^| )(s|seed=){re.escape(self.seeds[0])}(?= |$)"
         name = re.sub(seed, "", first.name).strip() or first.name if len(self.runs) > 1 else first.name
-        untold = [first.tags[choice] for choice in CHOICES if first.tags.get(choice, name) not in name]
+        chosen = [first.tags[choice] for choice in CHOICES if choice in first.tags]
+        untold = [option for option in chosen if not re.search(rf"(?<![^\W_]){re.escape(option)}(?![^\W_])", name)]
         return f"{name} ({' '.join(untold)})" if untold else name
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from rich.console import Console
@@ -27,6 +27,8 @@ _WIDE: Final = 100
 _MOST_PAIRS: Final = 3
 """If there are more pairs, each is shown in one line."""
 _DIFFERS: Final = "Differences between the configs"
+_CLASS_FAMILIES: Final = ("recall", "auroc", "f1")
+"""Metrics of each class in the table of a pair; the last one on wide terminals alone."""
 
 
 def show_report(report: ComparisonReport, console: Console, *, every_pair: bool = False) -> None:
@@ -55,9 +57,12 @@ def show_report(report: ComparisonReport, console: Console, *, every_pair: bool 
         console.print(words)
         if with_tables:
             overall = _metrics_table(pair, found.overall(), console.width)
-            for table in (overall, _classes_table(pair, found.class_images, console.width)):
+            families = _CLASS_FAMILIES if console.width >= _WIDE else _CLASS_FAMILIES[:-1]
+            for table in (overall, _classes_table(pair, found.class_images, families)):
                 console.print()
                 console.print(table)
+            if further := _further_classes(pair, found.class_images, families):
+                console.print(Text(f"distinguishable as well: {further}"))
     if report.config_differences:
         console.print()
         console.print(_config_table(report, console))
@@ -133,8 +138,7 @@ def _metrics_table(pair: Pair, names: Sequence[str], width: int) -> FittedTable:
     return table
 
 
-def _classes_table(pair: Pair, images: dict[str, int], width: int) -> FittedTable:
-    families = ("recall", "auroc", "f1") if width >= _WIDE else ("recall", "auroc")
+def _classes_table(pair: Pair, images: Mapping[str, int], families: Sequence[str]) -> FittedTable:
     header = (text for family in families for text in (f">{family}", "|95% interval"))
     table = FittedTable("class", ">images", *header, title=f"By class, {pair.first} - {pair.second}")
     for class_name, count in images.items():
@@ -147,6 +151,17 @@ def _classes_table(pair: Pair, images: dict[str, int], width: int) -> FittedTabl
             cells.append(Text(_interval(found) if found else "", style))
         table.add_row(class_name, f"{count:,}", *cells)
     return table
+
+
+def _further_classes(pair: Pair, images: Mapping[str, int], families: Sequence[str]) -> str:
+    """The significant differences of classes that the table of classes has no column for, which the verdict names."""
+    shown = {f"{family}/{name}" for family in families for name in images}
+    others = {name: found for name, found in pair.differences.items() if name.partition("/")[2] in images}
+    return "; ".join(
+        f"{name} {found.difference:+.3f} ({_interval(found)})"
+        for name, found in others.items()
+        if found.significant and name not in shown
+    )
 
 
 def _show_methods(report: ComparisonReport, console: Console, with_tables: bool) -> None:

@@ -160,7 +160,8 @@ def data_set(config: Mapping[str, Any]) -> Iterator[CheckResult]:
     warned = [found.text for found in flow.findings if found.level == "warning"]
     text = f"{node['name']} in {root}: {len(table):,} images, {table['label'].nunique()} classes"
     if warned:
-        yield note("data set", f"{text}; {'; '.join(warned)}", "lesion-exp prepare shows the cases")
+        prepare = next_command("prepare", f"dataset={node['name']}", f"dataset.root={root}")
+        yield note("data set", f"{text}; {'; '.join(warned)}", f"{prepare} shows the cases")
     else:
         yield ok("data set", text)
 

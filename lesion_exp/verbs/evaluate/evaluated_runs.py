@@ -15,6 +15,7 @@ from lesion_exp.config.project import Project
 from lesion_exp.dataset.display_name import display_name
 from lesion_exp.errors import ConfigError, LeakageError, UserError, first_cases
 from lesion_exp.evaluation.class_mapping import map_classes
+from lesion_exp.next_command import next_command
 from lesion_exp.split.seen_before import CHOSEN, IMAGES, LABELS, PROBED, find_seen, seen_again
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.find import runs_where
@@ -97,10 +98,10 @@ def warn_of_changed_data(run: Run, config: Mapping[str, Any]) -> None:
     if changed:
         log.warning(
             "the data set differs from that of run %s in: %s. Its stored predictions are evaluated with the labels of "
-            "that data set; lesion-exp reproduce run=%s trains on the present data",
+            "that data set; %s trains on the present data",
             run.run_id,
             "; ".join(changed),
-            run.run_id,
+            next_command("reproduce", f"run={run.run_id}"),
         )
 
 

@@ -22,6 +22,7 @@ from lesion_exp.config.freeze import freeze
 from lesion_exp.config.project import Project
 from lesion_exp.config.registered import TRUST_VARIABLE
 from lesion_exp.errors import ConfigError, check_output
+from lesion_exp.next_command import key_and_value, key_of
 from lesion_exp.progress import Stage, duration
 from lesion_exp.terminal import shell_words
 from lesion_exp.training.check_training import check_training
@@ -159,7 +160,7 @@ class _Maker:
 
 def _check_overrides(overrides: Sequence[str], output: Path) -> None:
     for text in overrides:
-        if _node(text) not in (*KEPT, *ELSEWHERE) and text.lstrip("+").partition("=")[0] not in KEPT_KEYS:
+        if _node(text) not in (*KEPT, *ELSEWHERE) and key_of(text) not in KEPT_KEYS:
             raise ConfigError(
                 f"expected keys below {', '.join(KEPT)} or one of {', '.join(KEPT_KEYS)}, got {text}; the plan chooses "
                 f"the others itself, and the training by it takes them all: "
@@ -173,15 +174,15 @@ def _check_overrides(overrides: Sequence[str], output: Path) -> None:
 
 def _node(text: str) -> str:
     """The node of the config that the override `text` changes."""
-    return text.lstrip("+").partition("=")[0].partition(".")[0].partition("/")[0]
+    return key_of(text).partition(".")[0].partition("/")[0]
 
 
 def _user_choices(overrides: Sequence[str], given: Composed) -> list[Choice]:
     """What the user gave, as it goes into the preset: groups by their option, keys by their resolved value."""
     config, found = OmegaConf.create(given.config), []
-    last = {text.lstrip("+").partition("=")[0]: text for text in overrides}
+    last = {key_of(text): text for text in overrides}
     for text in last.values():
-        key, _, value = text.lstrip("+").partition("=")
+        key, value = key_and_value(text)
         if _node(text) in ELSEWHERE:
             continue
         if key in given.options:

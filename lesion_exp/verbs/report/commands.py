@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
+from lesion_exp.choices import DRAWN
 from lesion_exp.config.command_words import config_dir_words, store_words, trust_words, without_place
+from lesion_exp.config.registered import TARGET
 from lesion_exp.errors import ConfigError
 from lesion_exp.terminal import shell_words
 from lesion_exp.tracking.find import find_run
 from lesion_exp.trained_runs.run_summary import RunArtifacts, RunSummary
 
-PROGRAM = "lesion-exp"
+PROGRAM: Final = "lesion-exp"
+_MEANINGS: Final[Mapping[str, str]] = {
+    "dataset.root=DIR": "DIR is the folder of the data set on your machine",
+    "paths.root=ROOT": "ROOT is the folder of the project, in which mlruns is",
+    "tracking.uri=URI": "URI is the address of the store of runs",
+}
+"""Words of the printed commands in which a word in capitals stands for a location -> what it stands for."""
 
 
 def command_on(facts: RunSummary, *words: str, in_store: bool = True) -> str:
@@ -27,9 +35,16 @@ def command_on(facts: RunSummary, *words: str, in_store: bool = True) -> str:
     return shell_words([PROGRAM, *words, *places, *trust_words(made.config)])
 
 
-def command_on_sweep(facts: Mapping[str, Any], *words: str) -> str:
-    """Returns the command `lesion-exp WORDS` for a sweep with its store; `facts` are those of the sweep."""
-    return shell_words([PROGRAM, *words, *map(without_place, store_words(_texts(facts.get("overrides"))))])
+def command_on_sweep(facts: Mapping[str, Any], configs: Iterable[Mapping[str, Any]], *words: str) -> str:
+    """Returns the command `lesion-exp WORDS` for a sweep, with its store and the user's packages that its cells use.
+
+    Args:
+        facts: those of the sweep.
+        configs: of its cells.
+        words: verb, keys and values.
+    """
+    places = map(without_place, store_words(_texts(facts.get("overrides"))))
+    return shell_words([PROGRAM, *words, *places, *_all_trusted(configs)])
 
 
 def made_by(facts: RunSummary) -> str | None:
@@ -41,11 +56,31 @@ def made_by(facts: RunSummary) -> str | None:
     return shell_words([PROGRAM, "train", *map(without_place, _texts(overrides)), *own, *trust_words(facts.config)])
 
 
-def swept_by(facts: Mapping[str, Any]) -> str | None:
+def swept_by(facts: Mapping[str, Any], configs: Iterable[Mapping[str, Any]]) -> str | None:
     """Returns the command that made the sweep with these `facts`; None if they do not name its overrides."""
     overrides = _texts(facts.get("overrides"))
-    words = [PROGRAM, "train", "-m", *map(without_place, overrides), *config_dir_words(overrides)]
+    own = [*config_dir_words(overrides), *_all_trusted(configs)]
+    words = [PROGRAM, "train", "-m", *map(without_place, overrides), *own]
     return shell_words(words) if overrides else None
+
+
+def placeholders(*commands: str) -> str:
+    """Returns a sentence on the words in capitals in `commands` that stand for locations; empty without such words."""
+    words = {word for command in commands for word in command.split()}
+    found = [meaning for word, meaning in _MEANINGS.items() if word in words]
+    return f"{'; '.join(found)}." if found else ""
+
+
+def data_words(config: Mapping[str, Any]) -> list[str]:
+    """Returns `dataset.root=DIR` for a job on files of the user; no words if its data are drawn anew."""
+    dataset = config.get("dataset")
+    return [] if isinstance(dataset, Mapping) and dataset.get(TARGET) == DRAWN else ["dataset.root=DIR"]
+
+
+def _all_trusted(configs: Iterable[Mapping[str, Any]]) -> list[str]:
+    flagged = [trust_words(config) for config in configs]
+    packages = dict.fromkeys(package for words in flagged for package in words[1::2])
+    return [word for package in packages for word in ("--trust", package)]
 
 
 def _trained(facts: RunSummary) -> RunSummary:

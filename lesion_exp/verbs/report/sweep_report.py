@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import yaml
 from markupsafe import Markup
 
 from lesion_exp.config.command_words import without_place
+from lesion_exp.errors import ConfigError
 from lesion_exp.evaluation.registry import words_of
 from lesion_exp.sweeps.swept import FACTS, TEST, Swept, SweptCell
-from lesion_exp.tracking.find import READS_TAG, runs_where
+from lesion_exp.tracking.find import READS_TAG, find_run, runs_where
 from lesion_exp.tracking.stored_run import MEMBERS_TAG
 from lesion_exp.trained_runs.run_summary import RunArtifacts, RunSummary
 from lesion_exp.trained_runs.statements import headline
@@ -44,7 +45,7 @@ from lesion_exp.verbs.report.blocks import (
     not_stored,
 )
 from lesion_exp.verbs.report.charts import Scale, number_scale, parallel, scale_of
-from lesion_exp.verbs.report.commands import command_on_sweep, swept_by
+from lesion_exp.verbs.report.commands import command_on_sweep, data_words, placeholders, swept_by
 from lesion_exp.verbs.report.page import Page
 from lesion_exp.verbs.report.sections.calibration import calibration
 from lesion_exp.verbs.report.sections.curves import curves
@@ -165,7 +166,7 @@ def cells(swept: Swept) -> Section:
     table = Table(
         "Every cell, with validation metrics of its best epoch; those of the best choice are bold", columns, rows
     )
-    command = command_on_sweep(swept.facts, "report", "run=RUN")
+    command = command_on_sweep(swept.facts, (), "report", "run=RUN")
     return Section("cells", "Cells", [table, Text(f"The command {command} makes the page of a cell.")])
 
 
@@ -260,16 +261,36 @@ def config(swept: Swept) -> Section:
 def reproduce(swept: Swept) -> Section:
     """Returns the section on reproduction."""
     sweep_id = swept.parent.tags.get("sweep_id", swept.parent.run_id)
-    made = swept_by(swept.facts)
-    on = partial(command_on_sweep, swept.facts)
+    configs = _configs(swept)
+    made = swept_by(swept.facts, configs)
+    on = partial(command_on_sweep, swept.facts, configs)
+    again = on("reproduce", "run=RUN", *data_words(configs[0] if configs else {}))
+    export = command_on_sweep(swept.facts, (), "bundle", "export", f"run={sweep_id}", "output=sweep.zip")
     blocks: list[Block] = [
         Code("The command that made this sweep", made) if made else not_stored(FACTS),
         Code("Continue with the missing cells", on("sweep", "resume", sweep_id)),
         Code("Retry the failed cells", on("sweep", "retry", sweep_id)),
-        Code("Train one cell again and compare the results", on("reproduce", "run=RUN", "dataset.root=DIR")),
-        Code("Export everything as one file", on("bundle", "export", f"run={sweep_id}", "output=sweep.zip")),
+        Code("Train one cell again and compare the results", again),
+        Code("Export everything as one file", export),
     ]
+    blocks += [Text(words)] if (words := placeholders(again, made or "")) else []
     return Section("reproduce", "How to reproduce", blocks)
+
+
+def _configs(swept: Swept) -> list[Mapping[str, Any]]:
+    """The config of one cell for each combination of options, as far as their runs are in the store."""
+    chosen: dict[tuple[str, ...], str] = {}
+    for cell in swept.cells:
+        if cell.run_id:
+            chosen.setdefault(tuple(value for key, value in cell.values.items() if "." not in key), cell.run_id)
+    configs = []
+    for run_id in chosen.values():
+        try:
+            run = find_run(swept.parent.store, run_id)
+        except ConfigError:
+            continue
+        configs.append(RunSummary(run, RunArtifacts(run)).config)
+    return configs
 
 
 SECTIONS: Final[tuple[Callable[[Swept], Section], ...]] = (

@@ -82,6 +82,11 @@ def data_conditions(parts: Mapping[str, str]) -> dict[str, str]:
     return {f"{DATA} ({words})": parts[part] for part, words in PARTS.items() if part in parts}
 
 
+def is_of_data(name: str) -> bool:
+    """Returns whether the condition `name` is known only if the data can be read."""
+    return name in (DATA, SPLIT) or name.startswith(f"{DATA} (")
+
+
 def differences(then: Conditions, now: Conditions) -> list[Difference]:
     """Returns the conditions whose states differ, in the order of `then`, new ones last."""
     names = list(dict.fromkeys([*then, *now]))

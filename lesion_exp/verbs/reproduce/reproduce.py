@@ -28,6 +28,7 @@ from lesion_exp.training.run_context import RunContext
 from lesion_exp.training.trainer import describe_resolved
 from lesion_exp.verbs.reproduce.comparison import (
     CODE,
+    DATA,
     FILES,
     RESOLVED,
     THREADS,
@@ -38,6 +39,7 @@ from lesion_exp.verbs.reproduce.comparison import (
     conditions,
     data_conditions,
     differences,
+    is_of_data,
 )
 from lesion_exp.verbs.reproduce.request import ReproductionRequest
 
@@ -57,9 +59,12 @@ class Checked:
     """The conditions of a run, compared with the current ones."""
 
     num_conditions: int
+    """The conditions that could be compared."""
     differences: list[Difference]
     num_threads: int | None
     """The recorded number of threads to train with; None leaves it unchanged."""
+    not_compared: tuple[str, ...] = ()
+    """Conditions of the data that the run recorded, if the present data cannot be read."""
 
 
 def first_run(store: Store, job: Job) -> Run | None:
@@ -72,10 +77,13 @@ def first_run(store: Store, job: Job) -> Run | None:
 def check(run: Run, job: Job) -> Checked:
     """Compares the recorded conditions of `run` with those under which `job` would run now."""
     then, now = recorded_conditions(run, job), present_conditions(job, run.tags)
+    unread = () if DATA in now else tuple(name for name in then if is_of_data(name))
+    then = {name: state for name, state in then.items() if name not in unread}
     noted = [_with_note(difference) for difference in differences(then, now)]
     recorded = int(then.get(THREADS, 0))
     most = THREADS_A_CORE * (os.cpu_count() or 1)
-    return Checked(len({*then, *now}), noted, recorded if 1 <= recorded <= most else None)
+    threads = recorded if 1 <= recorded <= most else None
+    return Checked(len({*then, *now}), noted, threads, not_compared=unread)
 
 
 def recorded_conditions(run: Run, job: Job) -> Conditions:

@@ -13,6 +13,8 @@ from lesion_exp.verbs.reproduce.reproduce import Checked
 def condition_lines(checked: Checked) -> Iterator[str]:
     """Lines of text about the conditions, one for each difference."""
     count = len(checked.differences)
+    if checked.not_compared:
+        yield f"not compared, because the data cannot be read: {', '.join(checked.not_compared)}"
     if count == 0:
         yield f"conditions: all {checked.num_conditions} are the same"
         return
@@ -54,6 +56,7 @@ def as_json(run_id: str | None, job_hash: str, checked: Checked | None) -> dict[
         "job_hash": job_hash,
         "num_conditions": checked.num_conditions if checked else 0,
         "differences": [{"name": d.name, "then": d.then, "now": d.now, "note": d.note} for d in found],
+        "not_compared": list(checked.not_compared) if checked else [],
     }
 
 

@@ -29,7 +29,7 @@ OLDEST: Final = 130
 NOT_KNOWN: Final = ("", UNKNOWN)
 """Values of these fields for an unknown value."""
 UNKNOWN_FORMAT: Final = 415
-_NUMBER: Final = re.compile(r"\d+(\.\d+)?([eE][+-]?\d+)?", re.ASCII)
+_NUMBER: Final = re.compile(r"\d+(\.\d+|,\d{1,2})?([eE][+-]?\d+)?", re.ASCII)
 Made = TypeVar("Made")
 
 
@@ -202,7 +202,7 @@ def _joined(refusals: Sequence[Refusal]) -> Refusal:
 def _age(text: str) -> float:
     if text in NOT_KNOWN:
         return math.nan
-    age = float(text) if _NUMBER.fullmatch(text) else math.nan
+    age = float(text.replace(",", ".")) if _NUMBER.fullmatch(text) else math.nan
     if not 0 <= age <= OLDEST:
         raise Refusal(422, f"expected age in years, from 0 to {OLDEST}, or {UNKNOWN}, got {text!r}")
     return age

@@ -176,7 +176,7 @@ def test_commands_name_the_store_and_the_users_own_options(full_run, bare_run, p
     run = full_run(change)
     text, page = page_of(run)
     assert "/secret/place" not in text
-    place, trust = "paths.root=DIR tracking.uri=URI", "--trust clinic_losses"
+    place, trust = "paths.root=ROOT tracking.uri=URI", "--trust clinic_losses"
     assert f"lesion-exp reproduce run={run.run_id[:8]} dataset.root=DIR {place} {trust}" in page.text
     assert f"lesion-exp reproduce job=config/job.yaml dataset.root=DIR {trust}" in page.text
     assert f"lesion-exp train loss=mine {place} --config-dir DIR {trust}" in page.text

@@ -2,6 +2,7 @@ import json
 import shutil
 
 import pytest
+import yaml
 
 from lesion_exp.errors import ConfigError
 from lesion_exp.sweeps.ledger import create_sweep
@@ -120,8 +121,31 @@ def test_commands_on_a_sweep_name_its_store(store, root, outline):
     _, words = told(store, root, "latest", outline)
     for command in (f"sweep resume {sweep.facts.sweep_id}", f"sweep retry {sweep.facts.sweep_id}", "report run=RUN",
                     "reproduce run=RUN dataset.root=DIR"):  # fmt: skip
-        assert f"lesion-exp {command} paths.root=DIR" in words
+        assert f"lesion-exp {command} paths.root=ROOT" in words
     assert str(root) not in words
+
+
+def test_commands_on_a_sweep_trust_the_packages_of_its_cells(store, root, full_run, outline):
+    def change(folder):
+        path = folder / "config" / "job.yaml"
+        body = yaml.safe_load(path.read_text())
+        body["config"]["loss"]["_target_"] = "clinic_losses.margin"
+        body["config"]["dataset"]["_target_"] = "lesion_exp.dataset.synthetic.read_synthetic"
+        path.write_text(yaml.safe_dump(body))
+
+    trained = full_run(change)
+    plan = plan_sweep([*TINY, f"paths.root={root}", "seed=1,2"], root=root)
+    sweep = create_sweep(root / "sweeps", plan.facts, plan.cells, [])
+    first = next(iter(sweep.cells()))
+    first.write(status="finished", run_id=trained.run_id, metrics={}, started=10.0, ended=15.0)
+    with ParentRun(sweep, store) as parent:
+        parent.finish(summarize(parent.sweep))
+    _, words = told(store, root, sweep.facts.sweep_id, outline)
+    own = "paths.root=ROOT --trust clinic_losses"
+    for command in (f"sweep resume {sweep.facts.sweep_id}", f"sweep retry {sweep.facts.sweep_id}", "reproduce run=RUN"):
+        assert f"lesion-exp {command} {own}" in words, "the lesions are drawn, so no folder of data is named"
+    assert "ROOT is the folder of the project, in which mlruns is." in words
+    assert "DIR is the folder of the data set" not in words
 
 
 def test_unknown_sweeps_are_refused(store, root, swept):

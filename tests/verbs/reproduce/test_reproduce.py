@@ -8,7 +8,7 @@ import torch
 from lesion_exp.cli import main
 from lesion_exp.config.freeze import job_hash, read_job, relocated
 from lesion_exp.config.project import Project
-from lesion_exp.errors import ConfigError
+from lesion_exp.errors import ConfigError, DataError
 from lesion_exp.tracking.environment import SourceState
 from lesion_exp.tracking.find import find_run
 from lesion_exp.tracking.lightning_logger import TrackingLogger
@@ -21,6 +21,7 @@ from lesion_exp.verbs.reproduce.reproduce import (
     train_again,
     using_threads,
 )
+from lesion_exp.verbs.reproduce.reproduction_report import as_json, condition_lines
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
 
@@ -91,6 +92,26 @@ def test_more_threads_than_a_machine_bears_are_named_but_not_set(first, monkeypa
         checked = check(run, job)
         assert checked.num_threads == set_to
         assert ("not set" in str(names(checked)["threads"])) == (set_to is None)
+
+
+@pytest.mark.slow
+def test_data_that_cannot_be_read_are_not_compared_and_do_not_count_as_different(first, monkeypatch):
+    run, job = first
+    usual = check(run, job)
+
+    def lost(_):
+        raise DataError("expected a folder with the files")
+
+    monkeypatch.setattr("lesion_exp.verbs.reproduce.reproduce.load_data", lost)
+    checked = check(run, job)
+    assert checked.differences == []
+    assert checked.not_compared[:2] == ("data", "split")
+    assert checked.num_conditions + len(checked.not_compared) == usual.num_conditions
+    assert usual.not_compared == ()
+    said = list(condition_lines(checked))
+    assert said[0].startswith("not compared, because the data cannot be read: data, split, data (")
+    assert said[1] == f"conditions: all {checked.num_conditions} are the same"
+    assert as_json(run.run_id, job.job_hash, checked)["not_compared"] == list(checked.not_compared)
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@ import io
 import itertools
 import json
 import logging
+import math
 import time
 from dataclasses import asdict
 
@@ -13,6 +14,8 @@ from PIL import Image
 from lesion_exp.evaluation.answer_rates import AnswerRates, Rate, answer_rates
 from lesion_exp.evaluation.predictions import probabilities
 from lesion_exp.verbs.serve.answers import answered, malignant_share
+from lesion_exp.verbs.serve.intake import Refusal
+from lesion_exp.verbs.serve.prediction import _age
 from lesion_exp.verbs.serve.served_model import (
     EDGES,
     NAMES,
@@ -372,3 +375,14 @@ def test_malignant_classes_are_added_up_where_that_says_something():
     assert malignant_share({"benign": 0.25, "malignant": 0.75}) == 0.75
     assert malignant_share({"mel": 0.5, "bcc": 0.5}) is None
     assert malignant_share({"mine": 0.5, "mel": 0.25, "nv": 0.25}) is None
+
+
+@pytest.mark.parametrize(("text", "age"), [("62", 62.0), ("62.5", 62.5), ("62,5", 62.5), ("unknown", math.nan)])
+def test_an_age_may_have_a_decimal_comma(text, age):
+    assert _age(text) == pytest.approx(age, nan_ok=True)
+
+
+@pytest.mark.parametrize("text", ["1,062", "62,5,0", "-1", "131", "sixty"])
+def test_what_is_no_age_is_refused(text):
+    with pytest.raises(Refusal, match="expected age in years"):
+        _age(text)

@@ -11,7 +11,7 @@ from lesion_exp.tracking import artifacts
 from lesion_exp.trained_runs.run_summary import JOB, RunSummary
 from lesion_exp.trained_runs.wording import counted, duration, listed
 from lesion_exp.verbs.report.blocks import Block, Cell, Code, Note, Pairs, Section, Text, not_stored
-from lesion_exp.verbs.report.commands import command_on, made_by
+from lesion_exp.verbs.report.commands import command_on, data_words, made_by, placeholders
 
 _LEFT_OUT: Final = ("paths", "tracking", "launcher", "print_config")
 """Nodes with locations on a machine, which cannot change a result."""
@@ -159,8 +159,9 @@ def reproduce(facts: RunSummary) -> Section:
         return Section("reproduce", "How to reproduce", [again, _fingerprints(facts), *_kept(facts)])
     if not facts.job:
         return Section("reproduce", "How to reproduce", [not_stored(JOB), _fingerprints(facts), *_kept(facts)])
-    with_store = command_on(facts, "reproduce", f"run={run_id}", "dataset.root=DIR")
-    from_file = command_on(facts, "reproduce", f"job={JOB}", "dataset.root=DIR", in_store=False)
+    data = data_words(facts.config)
+    with_store = command_on(facts, "reproduce", f"run={run_id}", *data)
+    from_file = command_on(facts, "reproduce", f"job={JOB}", *data, in_store=False)
     blocks: list[Block] = [
         Text("These commands train the same job again, compare the results and report all differences:"),
         Code("With the store of this run", with_store),
@@ -168,6 +169,7 @@ def reproduce(facts: RunSummary) -> Section:
     ]
     made = made_by(facts)
     blocks += [Code("The command that made this run", made)] if made else [not_stored(JOB)]
+    blocks += [Text(words)] if (words := placeholders(with_store, from_file, made or "")) else []
     return Section("reproduce", "How to reproduce", [*blocks, _fingerprints(facts), *_kept(facts)])
 
 

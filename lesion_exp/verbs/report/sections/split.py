@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from lesion_exp.evaluation.lesion_counts import knows_lesions
 from lesion_exp.split import PARTS
 from lesion_exp.tracking import artifacts
 from lesion_exp.trained_runs.run_summary import AUDIT, FLOW, RunSummary
@@ -51,11 +52,9 @@ def _verdict(facts: RunSummary) -> Note:
 
 def _tables(facts: RunSummary) -> list[Block]:
     parts = [part for part in PARTS if part in facts.parts]
-    sizes: list[list[Cell]] = [
-        [unit, *(f"{facts.parts[part].get(unit, 0):,}" for part in parts)]
-        for unit in ("images", "lesions", "patients")
-        if unit != "patients" or any(facts.parts[part].get("patients") for part in parts)
-    ]
+    units = ["images", *(["lesions"] if _knows_lesions(facts) else [])]
+    units += ["patients"] if any(facts.parts[part].get("patients") for part in parts) else []
+    sizes: list[list[Cell]] = [[unit, *(f"{facts.parts[part].get(unit, 0):,}" for part in parts)] for unit in units]
     for name in facts.classes:
         counts = [facts.parts[part].get("counts", {}).get(name, 0) for part in parts]
         shares = [count / max(facts.parts[part]["images"], 1) for part, count in zip(parts, counts, strict=True)]
@@ -72,6 +71,11 @@ def _tables(facts: RunSummary) -> list[Block]:
         Table("Each part by class", ["number of", *(f">{PARTS[part]}" for part in parts)], sizes),
         Table("Overlap between parts", ["kind", ">number", "first cases"], rows),
     ]
+
+
+def _knows_lesions(facts: RunSummary) -> bool:
+    """Whether counts of lesions say anything: without known lesions each image counts as one."""
+    return facts.predictions is None or knows_lesions(facts.predictions)
 
 
 def _pseudo_labels(facts: RunSummary) -> list[Block]:
@@ -136,14 +140,14 @@ def _flow(facts: RunSummary) -> list[Block]:
     steps = facts.flow.get("steps", [])
     if not steps:
         return [not_stored(FLOW)]
-    with_patients = any(step.get("patients") for step in steps)
+    units = ["lesions"] if _knows_lesions(facts) else []
+    units += ["patients"] if any(step.get("patients") for step in steps) else []
     rows: list[list[Cell]] = []
     for number, step in enumerate(steps):
         before = steps[number - 1] if number else step
-        counts = [step["images"], step["images"] - before["images"], step["lesions"]]
-        patients = [f"{step.get('patients', 0):,}"] if with_patients else []
-        rows.append([step["step"], f"{counts[0]:,}", f"{counts[1]:,}" if number else NONE, f"{counts[2]:,}", *patients])
-    columns = ["after", ">images", ">change", ">lesions", *([">patients"] if with_patients else [])]
+        change = f"{step['images'] - before['images']:,}" if number else NONE
+        rows.append([step["step"], f"{step['images']:,}", change, *(f"{step.get(unit, 0):,}" for unit in units)])
+    columns = ["after", ">images", ">change", *(f">{unit}" for unit in units)]
     blocks: list[Block] = [Table("Images after each step, from the files to the split", columns, rows)]
     blocks.append(Text(_left_out(facts.flow.get("left_out", []))))
     differs = facts.flow.get("differs_from_published", {})
