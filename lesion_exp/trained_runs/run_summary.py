@@ -16,6 +16,7 @@ from lesion_exp import taxonomy
 from lesion_exp.config.freeze import chosen_options
 from lesion_exp.dataset.display_name import is_own
 from lesion_exp.errors import DataError
+from lesion_exp.evaluation.lesion_counts import knows_lesions
 from lesion_exp.evaluation.predictions import check, classes_of, known_rows
 from lesion_exp.evaluation.registry import OF_A_CLASS
 from lesion_exp.tracking import artifacts
@@ -145,6 +146,14 @@ class RunSummary:
     def predictions(self) -> pd.DataFrame | None:
         """The predictions of that part, without images of unknown classes."""
         return None if self.part is None else self._predictions(self.part)
+
+    @property
+    def counts_lesions(self) -> bool:
+        """Whether numbers of lesions say anything: without known lesions each image counts as one.
+
+        Without predictions the numbers are taken as they are.
+        """
+        return self.predictions is None or knows_lesions(self.predictions)
 
     def _predictions(self, part: str) -> pd.DataFrame | None:
         name = artifacts.predictions(part)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from lesion_exp.evaluation.figures.style import NUMBERED_FROM
-from lesion_exp.evaluation.lesion_counts import knows_lesions
 from lesion_exp.split import PARTS
 from lesion_exp.trained_runs.run_summary import RunSummary
 from lesion_exp.trained_runs.statements import split_in_words
@@ -98,7 +97,7 @@ def disjoint(facts: RunSummary) -> str | None:
 
 def sizes(facts: RunSummary) -> str | None:
     """The numbers of images, lesions and patients of each part."""
-    words, any_lesion = [], _knows_lesions(facts)
+    words, any_lesion = [], facts.counts_lesions
     for name, part in facts.parts.items():
         patients = f", {counted(part['patients'], 'patient')}" if part.get("patients") else ""
         lesions = f" of {counted(part['lesions'], 'lesion')}" if any_lesion else ""
@@ -165,8 +164,3 @@ def shift(facts: RunSummary) -> str | None:
         f"{start}; the class share that differs most between test part and data "
         f"set is that of {name}, by {100 * shares[name]:+.1f} percentage points."
     )
-
-
-def _knows_lesions(facts: RunSummary) -> bool:
-    """Whether the predictions name a lesion; without predictions the numbers of lesions are taken as they are."""
-    return facts.predictions is None or knows_lesions(facts.predictions)

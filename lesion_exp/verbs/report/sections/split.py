@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from lesion_exp.evaluation.lesion_counts import knows_lesions
 from lesion_exp.split import PARTS
 from lesion_exp.tracking import artifacts
 from lesion_exp.trained_runs.run_summary import AUDIT, FLOW, RunSummary
@@ -52,7 +51,7 @@ def _verdict(facts: RunSummary) -> Note:
 
 def _tables(facts: RunSummary) -> list[Block]:
     parts = [part for part in PARTS if part in facts.parts]
-    units = ["images", *(["lesions"] if _knows_lesions(facts) else [])]
+    units = ["images", *(["lesions"] if facts.counts_lesions else [])]
     units += ["patients"] if any(facts.parts[part].get("patients") for part in parts) else []
     sizes: list[list[Cell]] = [[unit, *(f"{facts.parts[part].get(unit, 0):,}" for part in parts)] for unit in units]
     for name in facts.classes:
@@ -71,11 +70,6 @@ def _tables(facts: RunSummary) -> list[Block]:
         Table("Each part by class", ["number of", *(f">{PARTS[part]}" for part in parts)], sizes),
         Table("Overlap between parts", ["kind", ">number", "first cases"], rows),
     ]
-
-
-def _knows_lesions(facts: RunSummary) -> bool:
-    """Whether counts of lesions say anything: without known lesions each image counts as one."""
-    return facts.predictions is None or knows_lesions(facts.predictions)
 
 
 def _pseudo_labels(facts: RunSummary) -> list[Block]:
@@ -140,7 +134,7 @@ def _flow(facts: RunSummary) -> list[Block]:
     steps = facts.flow.get("steps", [])
     if not steps:
         return [not_stored(FLOW)]
-    units = ["lesions"] if _knows_lesions(facts) else []
+    units = ["lesions"] if facts.counts_lesions else []
     units += ["patients"] if any(step.get("patients") for step in steps) else []
     rows: list[list[Cell]] = []
     for number, step in enumerate(steps):
