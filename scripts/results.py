@@ -76,6 +76,10 @@ ROWS: Final = (
     Row("mask_overlay", "the same 30 epochs, with the mask's outline drawn",
         ("experiment=ham10000_cpu", "dataset.mask=overlay"), "scratch_30"),
     Row("probe", "probe of an ImageNet encoder", ("experiment=probe", "dataset=ham10000"), "scratch_8"),
+    Row("finetuned_10", "fine-tuned with age, sex and site, 8 epochs at 128 pixels",
+        ("experiment=ham10000_finetuned", "image_size=128", "trainer.max_epochs=8"), "scratch_30"),
+    Row("finetuned_30", "fine-tuned with age, sex and site, 20 epochs",
+        ("experiment=ham10000_finetuned",), "finetuned_10"),
 )  # fmt: skip
 
 

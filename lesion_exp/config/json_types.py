@@ -95,7 +95,8 @@ def of_annotation(annotation: Any) -> Schema:
     if origin is typing.Literal:
         return {"enum": list(arguments)}
     if origin in {typing.Union, types.UnionType}:
-        return either([of_annotation(argument) for argument in arguments])
+        # typing remembers unions, so that the order of Union[int, float] is that of whoever wrote it first
+        return either([of_annotation(argument) for argument in sorted(arguments, key=repr)])
     if (origin or annotation) in _LISTS:
         inner = [of_annotation(argument) for argument in arguments if argument is not Ellipsis]
         items = either(inner) if inner else {}

@@ -248,7 +248,10 @@ def _offers(facts: DataFacts, folds: int) -> tuple[str, ...]:
         found.append("dataset.mask=overlay, or crop: all images have masks (the gain is untested)")
     complete = [name for name, share in facts.missing.items() if share <= METADATA_MISSING]
     if complete:
-        found.append(f"backbone.metadata=concat: {', '.join(complete)} known for most images (untested)")
+        found.append(
+            f"backbone.metadata=concat: {', '.join(complete)} known for most images (on HAM10000 a run had a balanced "
+            f"accuracy of 0.788 with it, and 0.767 without; one run each)"
+        )
     if len(facts.sources) > 1:
         found.append(f"sampler=by_source: the images are from {len(facts.sources)} sources (untested)")
     return tuple(found)

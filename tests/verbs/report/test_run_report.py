@@ -170,6 +170,7 @@ def test_commands_name_the_store_and_the_users_own_options(full_run, bare_run, p
         path = folder / "config" / "job.yaml"
         body = yaml.safe_load(path.read_text()) | {"overrides": typed}
         body["config"]["loss"]["_target_"] = "clinic_losses.margin"
+        body["config"]["dataset"]["_target_"] = "lesion_exp.dataset.ham10000.read_ham10000"  # files, not drawn
         path.write_text(yaml.safe_dump(body))
         (folder / "evaluation" / "test" / "subgroups.json").unlink()
 
@@ -179,6 +180,7 @@ def test_commands_name_the_store_and_the_users_own_options(full_run, bare_run, p
     place, trust = "paths.root=ROOT tracking.uri=URI", "--trust clinic_losses"
     assert f"lesion-exp reproduce run={run.run_id[:8]} dataset.root=DIR {place} {trust}" in page.text
     assert f"lesion-exp reproduce job=config/job.yaml dataset.root=DIR {trust}" in page.text
+    assert "DIR is the folder of the data set on your machine; ROOT is the folder of the project" in page.text
     assert f"lesion-exp train loss=mine {place} --config-dir DIR {trust}" in page.text
     assert f"lesion-exp evaluate run={run.run_id[:8]} {place} {trust} adds them." in page.text
     ensemble = bare_run(kind="ensemble", ensemble="mean", members=f"{run.run_id},{'f' * 32}")
