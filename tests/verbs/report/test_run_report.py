@@ -348,6 +348,11 @@ def test_runs_without_results_of_their_own_are_refused(bare_run, kind, message):
     ("changes", "question", "training"),
     [
         ({"tune": "full", "weights": "imagenet"}, "fine-tuned from the weights imagenet", "learning rate"),
+        (
+            {"tune": "full", "weights": "imagenet", "metadata": "concat"},
+            "fine-tuned from the weights imagenet, with age, sex and site, distinguish",
+            "learning rate",
+        ),
         ({"tune": "head", "weights": "imagenet"}, "frozen at the weights imagenet, with a trained head", "in a batch"),
         (
             {"tune": "head", "head": "knn", "weights": "imagenet"},

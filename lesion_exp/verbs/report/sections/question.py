@@ -45,7 +45,8 @@ def question_of(facts: RunSummary) -> str:
     if facts.is_imported:
         return f"How well do the imported predictions {facts.run.name!r} distinguish {task} on images of {data}?"
     network = facts.option("backbone") or "the network"
-    start = f", {_start(facts)}," if facts.config else ""
+    told = "" if facts.key("backbone.metadata") in (None, "none") else ", with age, sex and site"
+    start = f", {_start(facts)}{told}," if facts.config else ""
     return f"How well does {network}{start} distinguish {task} on unseen images of {data}?"
 
 
