@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,7 +21,7 @@ from lesion_exp.sweeps.ledger import FOLD, Sweep, find_sweep, names_sweep
 from lesion_exp.sweeps.summary import as_json, summarize
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.find import find_run, runs_where
-from lesion_exp.tracking.run_names import unknown_sweep
+from lesion_exp.tracking.run_names import SWEEPS_LISTED, unknown_sweep
 from lesion_exp.tracking.store import Store
 from lesion_exp.tracking.stored_run import PARENT_TAG, Run
 from lesion_exp.trained_runs.run_summary import RunArtifacts
@@ -30,6 +32,8 @@ LATEST: Final = "latest"
 TEST: Final = tuple(f"test/{name}" for name in shown_in("sweep"))
 """The metrics of the test part that the page shows if cells have them."""
 _KIND: Final = "tags.kind = 'sweep'"
+_ID: Final = re.compile(r"[\w-]+")
+"""Whatever may be the beginning of the id of a sweep or of a run."""
 
 
 @dataclass(frozen=True)
@@ -129,12 +133,22 @@ def find_swept(store: Store, folder: Path, spec: str) -> Swept:
 def _parent(store: Store, spec: str) -> Run:
     if spec == LATEST and (newest := next(runs_where(store, _KIND), None)):
         return newest
-    runs = list(runs_where(store, _KIND))
-    matches = [run for run in runs if names_sweep(spec, run.tags.get("sweep_id", ""), run.run_id)]
+    matches = _named(store, spec)
     if len(matches) != 1:
-        sweeps = [(run.tags.get("sweep_id"), run.run_id, run.name) for run in matches or runs]
+        shown = matches or list(islice(runs_where(store, _KIND), SWEEPS_LISTED))
+        sweeps = [(run.tags.get("sweep_id"), run.run_id, run.name) for run in shown]
         raise ConfigError(unknown_sweep(store.uri, spec, len(matches), sweeps))
     return matches[0]
+
+
+def _named(store: Store, spec: str) -> list[Run]:
+    """The runs of the sweeps that `spec` names, which the store finds by the beginnings of ids."""
+    if not _ID.fullmatch(spec):
+        return []
+    conditions = (f"tags.sweep_id LIKE '{spec}%'", f"attributes.run_id LIKE '{spec.lower()}%'")
+    found = [run for condition in conditions for run in runs_where(store, f"{_KIND} AND {condition}")]
+    unique = {run.run_id: run for run in found if names_sweep(spec, run.tags.get("sweep_id", ""), run.run_id)}
+    return sorted(unique.values(), key=lambda run: -run.started)
 
 
 def _from_ledger(parent: Run, sweep: Sweep) -> Swept:

@@ -7,10 +7,11 @@ import logging
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from lesion_exp.errors import ConfigError, first_cases, nearest
 from lesion_exp.evaluation.registry import entry_of, mode_of
+from lesion_exp.tracking.brief_runs import BriefRun, read_finished
 from lesion_exp.tracking.mlflow_values import allowed_name, given_name
 from lesion_exp.tracking.run_names import ORIGIN_TAG, RECENT, SHORTEST_PREFIX, KnownRun, no_run, unknown_run
 from lesion_exp.tracking.stored_run import IMPORTED, MODES_TAG, PARENT_TAG, Run, is_in_files_alone, may_be_in_files
@@ -29,6 +30,8 @@ READS_TAG: Final = "test_readings"
 """Tag of a run that read its test part: the number of reads of that part so far, over all runs in the store."""
 COUNTED: Final = 200
 """Runs whose reads of a test part are counted one by one, the newest; the reads before them are in their tags."""
+_COMPARED_TAGS: Final = ("kind", "sweep_id", PARENT_TAG, "leaky", MODES_TAG)
+"""Tags that decide which of all finished runs is the best."""
 _FINISHED: Final = "attributes.status = 'FINISHED'"
 _ID_LENGTH: Final = 32
 _FIRST_PAGE: Final = 4
@@ -36,6 +39,9 @@ _LARGEST_PAGE: Final = 400
 """A search reads all parameters, metrics and tags of its runs, so its first pages are small: mostly one run is wanted.
 
 Later ones are larger, since the store sorts all runs again for each page."""
+
+
+Ranked = TypeVar("Ranked", Run, BriefRun)
 
 
 def find_run(store: Store, spec: str) -> Run:
@@ -52,7 +58,7 @@ def find_run(store: Store, spec: str) -> Run:
         ConfigError: no run, or several runs, have that name.
     """
     if spec == "latest":
-        newest = next((run for run in _runs(store) if _is_trained(run)), None)
+        newest = next((run for run in _runs(store) if _is_trained(run.data.tags)), None)
         if newest is None:
             raise ConfigError(no_run(store.uri))
         return _run(store, newest)
@@ -128,9 +134,9 @@ def _run(store: Store, run: MlflowRun) -> Run:
     )
 
 
-def _is_trained(run: MlflowRun) -> bool:
-    is_sweep = "sweep_id" in run.data.tags and PARENT_TAG not in run.data.tags
-    return not is_sweep and run.data.tags.get("kind") not in _NOT_TRAINED
+def _is_trained(tags: Mapping[str, str]) -> bool:
+    is_sweep = "sweep_id" in tags and PARENT_TAG not in tags
+    return not is_sweep and tags.get("kind") not in _NOT_TRAINED
 
 
 def _best(store: Store, metric: str) -> Run:
@@ -140,19 +146,20 @@ def _best(store: Store, metric: str) -> Run:
         known_as = given_name(name)
         found = None if is_in_files_alone(known_as) else _first_honest(_ranked_by_metric(store, name), name)
         if found is None and may_be_in_files(known_as):
-            found = _first_honest(_ranked_by_files(store, name), name)
+            brief = _first_honest(_ranked_by_files(store, name), name)
+            found = None if brief is None else _run(store, store.client.get_run(brief.run_id))
         if found is not None:
             return found
     recent = _recent(store)
     known = {name for run in recent for name in run.data.metrics}
-    known |= next((_run(store, run).results().keys() for run in recent if _is_trained(run)), set())
+    known |= next((_run(store, run).results().keys() for run in recent if _is_trained(run.data.tags)), set())
     raise ConfigError(
         f"expected a metric of a FINISHED run after best:, such as best:test/balanced_accuracy; got {metric!r}: "
         f"{nearest(metric, known)}"
     )
 
 
-def _first_honest(ranked: Iterable[Run], name: str) -> Run | None:
+def _first_honest(ranked: Iterable[Ranked], name: str) -> Ranked | None:
     """Returns the first run that is not leaky; the first one if all are, None if there is none."""
     best = None
     for run in ranked:
@@ -167,33 +174,46 @@ def _first_honest(ranked: Iterable[Run], name: str) -> Run | None:
 def _ranked_by_metric(store: Store, name: str) -> Iterator[Run]:
     """Yields the FINISHED trained runs with a value of a metric, sorted by the store: the best first, then the newest.
 
-    All of them are read only for a metric that configs add, whose direction is in the runs' tags.
+    Tags of all of them are read only for a metric that configs add, whose direction is in these tags.
     """
     if '"' in name or "`" in name:
         return
     condition = f"{_FINISHED} AND metrics.`{name}` > {-1e300:f}"
-    tags = (run.data.tags for run in _runs(store, condition) if _has(run, name))
+    tags = (run.tags for run in _finished(store, name, condition) if _is_number(run.metric))
     way = "ASC" if _mode(name, tags) == "min" else "DESC"
     for known in _runs(store, condition, f"metrics.`{name}` {way}"):
-        if _has(known, name):
+        if _is_trained(known.data.tags) and _is_number(known.data.metrics.get(name)):
             yield _run(store, known)
 
 
-def _has(run: MlflowRun, name: str) -> bool:
-    """Returns whether `run` was trained and has a value of a metric that is a number."""
-    return _is_trained(run) and not math.isnan(run.data.metrics.get(name, math.nan))
-
-
-def _ranked_by_files(store: Store, name: str) -> list[Run]:
-    """As `_ranked_by_metric`, for a result that runs may have in their files, which are all read."""
-    found = []
-    for known in _runs(store, _FINISHED):
-        run = _run(store, known)
-        value = run.result(name) if _is_trained(known) else None
-        if value is not None and not math.isnan(value):
-            found.append((value, run))
+def _ranked_by_files(store: Store, name: str) -> list[BriefRun]:
+    """As `_ranked_by_metric`, for a result that runs may have in their files: one file of each run is read."""
+    values = [(run.result(store, name), run) for run in _finished(store, name)]
+    found = [(value, run) for value, run in values if value is not None and _is_number(value)]
     sign = 1 if _mode(name, (run.tags for _, run in found)) == "min" else -1
     return [run for _, run in sorted(found, key=lambda pair: sign * pair[0])]
+
+
+def _finished(store: Store, metric: str, condition: str = _FINISHED) -> Iterator[BriefRun]:
+    """Yields the FINISHED trained runs, the newest first, with what is compared.
+
+    The tables of a database are read. A server answers searches only, of runs that match `condition`.
+    """
+    found: Iterable[BriefRun]
+    if store.is_server:
+        found = (
+            BriefRun(run.info.run_id, run.info.artifact_uri, run.data.metrics.get(metric), dict(run.data.tags))
+            for run in _runs(store, condition)
+        )
+    else:
+        found = read_finished(store, metric, _COMPARED_TAGS)
+    for run in found:
+        if _is_trained(run.tags):
+            yield run
+
+
+def _is_number(value: float | None) -> bool:
+    return value is not None and not math.isnan(value)
 
 
 def _mode(name: str, tags: Iterable[Mapping[str, str]]) -> str:

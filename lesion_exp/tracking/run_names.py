@@ -19,6 +19,8 @@ SHORTEST_PREFIX: Final = 4
 """Smallest number of characters with which the beginning of an id names a run, or a sweep."""
 RECENT: Final = 200
 """Number of the latest runs among which similar names are searched."""
+SWEEPS_LISTED: Final = 5
+"""Number of sweeps that a message about an unknown one lists."""
 _ACTIVE: Final = (
     "runs JOIN experiments USING (experiment_id) WHERE runs.lifecycle_stage = 'active' "
     "AND experiments.lifecycle_stage = 'active'"
@@ -33,7 +35,7 @@ _LATEST_SWEEPS: Final = (
     "SELECT (SELECT value FROM tags WHERE tags.run_uuid = runs.run_uuid AND key = 'sweep_id'), run_uuid, runs.name "
     f"FROM {_ACTIVE} AND EXISTS "
     "(SELECT 1 FROM tags WHERE tags.run_uuid = runs.run_uuid AND key = 'kind' AND value = 'sweep') "
-    "ORDER BY start_time DESC LIMIT 5"
+    f"ORDER BY start_time DESC LIMIT {SWEEPS_LISTED}"
 )
 
 
@@ -107,7 +109,7 @@ def unknown_sweep(uri: str, name: str, num_matches: int, sweeps: Sequence[tuple[
         num_matches: how many sweeps it names.
         sweeps: for the message, of each sweep its id, the id of its run, and the name of its run.
     """
-    listed = "\n".join(f"  {sweep_id}  {run_id}  {run_name}" for sweep_id, run_id, run_name in sweeps[:5])
+    listed = "\n".join(f"  {sweep_id}  {run_id}  {run_name}" for sweep_id, run_id, run_name in sweeps[:SWEEPS_LISTED])
     return (
         f"expected a sweep's id, its run's id, the beginning of one (at least {SHORTEST_PREFIX} letters), or "
         f"latest; {name!r} names {num_matches} sweeps in {without_secrets(uri)}:\n{listed or '  there are no sweeps'}"

@@ -41,6 +41,7 @@ _HOST_REFUSED: Final = "Invalid Host header"
 """What an MLflow server says to a request for an address that it was not told to accept."""
 _SQLITE: Final = ("sqlite", "sqlite+pysqlite")
 _DATABASES: Final = ("postgresql", "mysql", "mssql")
+_SERVERS: Final = ("http", "https")
 _UNUSABLE_IN_A_URI: Final = "?#%"
 
 
@@ -59,6 +60,11 @@ class Store:
     """The SQLite file of an embedded store; None for other stores."""
     moved_from: Path | None = None
     """Folder that the database still records for artifacts that are in `artifacts` now."""
+
+    @property
+    def is_server(self) -> bool:
+        """Whether the store is an MLflow server, not a database."""
+        return _scheme(self.uri) in _SERVERS
 
     def experiment_id(self, name: str) -> str:
         """Returns the id of the experiment `name`, which is created if necessary, with the views of `view.view_tags`.
@@ -149,7 +155,7 @@ def open_store(uri: str | None, root: Path, live: Path | None = None) -> Store:
     given, key = _asked(uri)
     asked = with_credentials(given)
     scheme = _scheme(asked)
-    if scheme in ("http", "https"):
+    if scheme in _SERVERS:
         return Store(asked.rstrip("/"), check_server(asked.rstrip("/"), key), root, live, artifacts=None)
     if scheme.split("+")[0] in _DATABASES:
         with store_lock(root / "mlruns" / "server"):

@@ -76,11 +76,7 @@ class Run:
         For results that newer runs store in files only, the file takes precedence over a metric of an older run, since
         later verbs may have updated the file.
         """
-        metric = self.metrics.get(name)
-        if metric is not None and not is_in_files_alone(given_name(name)):
-            return metric
-        found = result_in_files(self.fetch, given_name(name))
-        return metric if found is None else found
+        return stored_result(self.fetch, name, self.metrics.get(name))
 
     def fetch(self, path: str) -> Path | None:
         """Returns the path on this machine of the artifact `path`, a file or folder; None if the run does not have
@@ -274,6 +270,14 @@ def may_be_in_files(name: str) -> bool:
 def is_in_files_alone(name: str) -> bool:
     """Returns whether newer runs store the result `name` in a file only, while older runs have a metric."""
     return not is_metric(name) and may_be_in_files(name)
+
+
+def stored_result(fetch: Fetch, name: str, metric: float | None) -> float | None:
+    """Returns what `Run.result` does, of a run with the files that `fetch` returns and the value `metric` in MLflow."""
+    if metric is not None and not is_in_files_alone(given_name(name)):
+        return metric
+    found = result_in_files(fetch, given_name(name))
+    return metric if found is None else found
 
 
 def result_in_files(fetch: Fetch, name: str) -> float | None:

@@ -58,7 +58,7 @@ def run_ui(store: Store, experiment: str, host: str = "127.0.0.1", port: int = 5
     Raises:
         ConfigError: the port is taken, or MLflow's server does not start.
     """
-    if store.uri.startswith(("http://", "https://")):
+    if store.is_server:
         page = view_address(without_secrets(store.uri), store.experiment_id(experiment))
         print(f"MLflow runs on its server: {page}", file=sys.stderr, flush=True)
         return

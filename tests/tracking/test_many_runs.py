@@ -1,18 +1,24 @@
 """Questions about a store with many runs read as many of them as the answer needs."""
 
+import json
 import sqlite3
+from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import sqlalchemy
 
 from lesion_exp.data.data_fingerprint import PART_TAG
+from lesion_exp.errors import ConfigError
 from lesion_exp.sweeps.swept import find_swept
-from lesion_exp.tracking import find
+from lesion_exp.tracking import find, stored_run
 from lesion_exp.tracking.find import READS_TAG, count_test_set_reads, find_run, find_tagged
 from lesion_exp.tracking.heartbeat import clear_finished
 from lesion_exp.tracking.store import Store
+from lesion_exp.tracking.stored_run import MODES_TAG
 
 MANY = 120
 DATA: Any = SimpleNamespace(parts={"images": "these"}, before="before")
@@ -114,3 +120,88 @@ def test_many_live_folders_are_one_question(store: Store, read: list[int]) -> No
         (store.live / run_id).mkdir(parents=True)
     assert clear_finished(store) == ids
     assert len(read) == 1
+
+
+@pytest.fixture
+def queries() -> Iterator[list[str]]:
+    """The queries that all databases get."""
+    asked: list[str] = []
+
+    def note(*given: Any) -> None:
+        asked.append(str(given[2]))
+
+    sqlalchemy.event.listen(sqlalchemy.engine.Engine, "before_cursor_execute", note)
+    yield asked
+    sqlalchemy.event.remove(sqlalchemy.engine.Engine, "before_cursor_execute", note)
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The artifacts of runs that are looked up."""
+    paths: list[str] = []
+    fetch = stored_run.fetch_artifact
+
+    def counted(store: Store, run_id: str, artifact_uri: str, path: str) -> Path | None:
+        paths.append(f"{run_id} {path}")
+        return fetch(store, run_id, artifact_uri, path)
+
+    monkeypatch.setattr(stored_run, "fetch_artifact", counted)
+    monkeypatch.setattr("lesion_exp.tracking.brief_runs.fetch_artifact", counted)
+    return paths
+
+
+def give_file(store: Store, run_id: str, value: float) -> None:
+    """Gives a run a file with a result that is no metric in MLflow."""
+    path = store.root / run_id / "evaluation" / "test" / "isic.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({"balanced_accuracy": {"value": value}}))
+    with closing(sqlite3.connect(store.database or "")) as connection, connection:
+        connection.execute("UPDATE runs SET artifact_uri = ? WHERE run_uuid = ?", (str(store.root / run_id), run_id))
+
+
+def test_the_best_of_many_by_a_result_in_files_reads_one_file_of_each_trained_run_and_no_other_values(
+    store: Store, read: list[int], queries: list[str], opened: list[str]
+) -> None:
+    asked = []
+    for begun, count in ((0, 10), (1000, MANY)):
+        ids = add_runs(store, count, begun=begun, kind="train")
+        for number in (3, 5, 8):
+            give_file(store, ids[number], 0.9 + begun / 1e6 - abs(number - 5) / 100)
+        add_runs(store, 5, begun=begun + 500, kind="ensemble")
+        opened.clear()
+        queries.clear()
+        assert find_run(store, "best:isic/balanced_accuracy").run_id == ids[5]
+        asked.append(len(queries))
+        assert read == [], "no search"
+    assert asked[0] == asked[1] < 20
+    assert len(opened) == 10 + MANY
+    assert {name.split()[1] for name in opened} == {"evaluation/test/isic.json"}
+
+
+def test_a_misspelt_metric_among_many_runs_is_refused_without_reading_all_values(store: Store, read: list[int]) -> None:
+    add_runs(store, 3 * MANY, kind="train")
+    with pytest.raises(ConfigError, match=r"best:.*'test/acuracy'.*did you mean 'test/accuracy'"):
+        find_run(store, "best:test/acuracy")
+    assert sum(read) < find.RECENT + 200
+
+
+def test_the_direction_of_an_added_metric_is_read_from_tags_alone(store: Store, read: list[int]) -> None:
+    ids = add_runs(store, MANY, metric="test/own", kind="train", **{MODES_TAG: '{"own": "min"}'})
+    assert find_run(store, "best:test/own").run_id == ids[0]
+    assert sum(read) < 15
+    add_runs(store, 1, begun=1000, metric="test/own", kind="train", **{MODES_TAG: '{"own": "max"}'})
+    with pytest.raises(ConfigError, match="the runs disagree"):
+        find_run(store, "best:test/own")
+
+
+@pytest.mark.parametrize("spec", ["20260101-0000", "0" * 31])
+def test_an_older_sweep_of_many_is_found_without_reading_the_others(store: Store, read: list[int], spec: str) -> None:
+    for number in range(MANY):
+        add_runs(store, 1, begun=16 + number, kind="sweep", sweep_id=f"2025{number:04d}-000000-0000")
+    (run_id,) = add_runs(store, 1, begun=3, kind="sweep", sweep_id="20260101-000000-0000")
+    assert find_swept(store, store.root / "sweeps", spec).parent.run_id == run_id
+    assert sum(read) < 15
+    read.clear()
+    with pytest.raises(ConfigError, match=r"'1999' names 0 sweeps"):
+        find_swept(store, store.root / "sweeps", "1999")
+    assert sum(read) < 30

@@ -149,7 +149,7 @@ def test_folds_that_read_other_files_belong_to_another_cross_validation(monkeypa
     config = {"split": {"_target_": "kfold", "fold": 0, "num_folds": 2}, "dataset": {"pseudo_labels": "FILE"}}
     runs = {}
     for name, fold, digest in (("mine0", 0, "a"), ("theirs1", 1, "b"), ("mine1", 1, "a")):
-        run = SimpleNamespace(run_id=name, name=name, store=None, fetch=lambda _: "job.yaml")
+        run = SimpleNamespace(run_id=name, name=name, store=None, params={}, fetch=lambda _: "job.yaml")
         split = {**config["split"], "fold": fold}
         run.job = SimpleNamespace(config={**config, "split": split}, files={"dataset.pseudo_labels": digest})
         runs[name] = run

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 import pandas as pd
 
-from lesion_exp.config.freeze import job_hash
+from lesion_exp.config.freeze import NOT_HASHED, Job, job_hash
 from lesion_exp.config.project import Project
 from lesion_exp.dataset.display_name import display_name
 from lesion_exp.errors import ConfigError, LeakageError, UserError, first_cases
@@ -27,6 +28,19 @@ from lesion_exp.training.tracked import job_of
 from lesion_exp.verbs.evaluate.request import SHARED_KEYS, EvaluationRequest
 
 log = logging.getLogger(__name__)
+
+_COUNTS: Final = ("split.num_folds", "split.seed", "seed")
+_SEARCHED: Final = (
+    "split._target_", "dataset._target_", "backbone._target_", "loss._target_", "sampler._target_",
+    "optimizer._target_", "optimizer.lr", *_COUNTS,
+)  # fmt: skip
+"""Keys by which the store is searched; few, since it joins a table for each of them."""
+_MAY_DIFFER: Final = (*NOT_HASHED, "split.fold", "loss.teacher", "backbone.licence")
+"""Keys that may differ between folds of one cross-validation."""
+_SPELLED_IN_WAYS: Final = frozenset("/\\~'[{*")
+"""Signs of values that stores may contain in several ways, such as paths, which are relative to a home folder."""
+_LONGEST_COMPARED: Final = 250
+"""Characters of a value; longer ones may be replaced by a reference (see `flat_params`)."""
 
 
 def evaluated_runs(runs: Sequence[Run], request: EvaluationRequest, project: Project) -> list[TrainedRun]:
@@ -58,13 +72,14 @@ def fold_runs(run: Run) -> list[Run]:
         )
     found: dict[int, Run] = {}
     wanted = hash_without_fold(config, own.files)
-    condition = f"attributes.status = 'FINISHED' and params.`split._target_` = '{config['split']['_target_']}'"
-    for other in runs_where(run.store, condition):  # the newest first
+    for other in _with_same_params(run, own):
         if other.fetch(artifacts.JOB) is None:
             continue
         job = job_of(other)
         if hash_without_fold(job.config, job.files) == wanted:
             found.setdefault(int(job.config["split"]["fold"]), other)
+        if len(found) == config["split"]["num_folds"]:
+            break
     missing = sorted(set(range(config["split"]["num_folds"])) - set(found))
     if missing:
         raise ConfigError(
@@ -73,6 +88,48 @@ def fold_runs(run: Run) -> list[Run]:
             f"their jobs read different files: run=[A,B]"
         )
     return [found[fold] for fold in sorted(found)]
+
+
+def _with_same_params(run: Run, job: Job) -> Iterator[Run]:
+    """Yields the finished runs that may be folds of the cross-validation of `run`, the newest first.
+
+    They have the parameters of `run` in MLflow, so that only jobs of folds are read in a store with many runs.
+    """
+    texts = {"split._target_": job.config["split"]["_target_"]}
+    texts |= {name: text for name, text in run.params.items() if _is_compared(name, text, job)}
+    conditions = [
+        f"params.`{name}` = '{texts[name]}'" for name in _SEARCHED if _has_one_spelling(name, texts.get(name))
+    ]
+    for other in runs_where(run.store, " AND ".join(["attributes.status = 'FINISHED'", *conditions])):
+        if all(_is_same(text, other.params.get(name, text)) for name, text in texts.items()):
+            yield other
+
+
+def _is_compared(name: str, text: str, job: Job) -> bool:
+    """Returns whether a run with another value of the parameter `name` than `text` has another job hash than `job`."""
+    node: Any = job.config
+    *parents, leaf = name.split(".")
+    for parent in parents:
+        node = node.get(parent) if isinstance(node, Mapping) else None
+    is_key = isinstance(node, Mapping) and leaf in node and not isinstance(node[leaf], Mapping)
+    may_differ = name in job.files or any(name == key or name.startswith(f"{key}.") for key in _MAY_DIFFER)
+    return is_key and not may_differ and len(text) <= _LONGEST_COMPARED and not _SPELLED_IN_WAYS & set(text)
+
+
+def _has_one_spelling(name: str, text: str | None) -> bool:
+    """Returns whether all runs with that value have the same text; 1 and 1.0 mean the same for most keys."""
+    number = None if text is None else _number(text)
+    return text is not None and (number is None or name in _COUNTS or not number.is_integer())
+
+
+def _is_same(text: str, other: str) -> bool:
+    return text == other or (_number(text) is not None and _number(text) == _number(other))
+
+
+def _number(text: str) -> float | None:
+    with suppress(ValueError):
+        return float(text)
+    return None
 
 
 def hash_without_fold(config: Mapping[str, Any], files: Mapping[str, str]) -> str:
