@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -18,7 +18,7 @@ from lesion_exp.config.registered import TARGET
 from lesion_exp.errors import ConfigError, DataError
 from lesion_exp.model.checkpoint_file import read_checkpoint
 from lesion_exp.model.classifier import make_loss, make_optimizer, make_schedule, remembers, solves_exactly
-from lesion_exp.next_command import next_command
+from lesion_exp.next_command import key_of, next_command
 from lesion_exp.scheduler.schedule import ENDLESS, TrainingLength
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.stored_run import Run, download_artifact
@@ -82,7 +82,7 @@ def _longer(run: Run, job: Job) -> str:
     lengths = (TrainingLength(_SOME_BATCHES, max_epochs=2), TrainingLength(_SOME_BATCHES, max_epochs=4))
     if _schedule_differs(job, job, lengths, int(lengths[0].total_steps)) is None:
         return f"{next_command('resume', f'run={run.run_id}', 'trainer.max_epochs=N')} trains it for longer"
-    longer = replace(job, overrides=(*job.overrides, "trainer.max_epochs=N"))
+    longer = replace(job, overrides=_with_keys(job.overrides, {"trainer.max_epochs": "N"}))
     return f"and since its first steps depend on the length of the training, {longer.command} starts a longer one"
 
 
@@ -151,8 +151,14 @@ def with_length(job: Job, changes: Mapping[str, int]) -> Job:
     config = copy.deepcopy(job.config)
     for key, value in changes.items():
         config["trainer"][key.removeprefix("trainer.")] = value
-    overrides = (*job.overrides, *(f"{key}={value}" for key, value in changes.items()))
+    overrides = _with_keys(job.overrides, changes)
     return replace(job, config=config, overrides=overrides, job_hash=job_hash(config, job.files))
+
+
+def _with_keys(overrides: Sequence[str], changes: Mapping[str, object]) -> tuple[str, ...]:
+    """The overrides with the values in `changes` in place of those that they give to the same keys."""
+    kept = [text for text in overrides if key_of(text) not in changes]
+    return (*kept, *(f"{key}={value}" for key, value in changes.items()))
 
 
 def with_found_values(job: Job, run: Run) -> Job:

@@ -197,10 +197,10 @@ def test_what_cannot_go_on_says_how_to_train_it_from_the_start(tiny_job):
     run = find_run(job.project.store, train(job).run_id)
     with pytest.raises(ConfigError, match=r"scheduler=cosine depends .*lesion-exp train .*trainer\.max_epochs=6$"):
         extend(run, {"trainer.max_epochs": 6}, job.project)
-    with pytest.raises(
-        ConfigError, match=r"depend on the length .* lesion-exp train .*trainer\.max_epochs=N starts a longer one$"
-    ):
+    said = r"depend on the length .* lesion-exp train .*trainer\.max_epochs=N starts a longer one$"
+    with pytest.raises(ConfigError, match=said) as refused:
         resume(run, job.project)
+    assert str(refused.value).count("trainer.max_epochs=") == 1, "the new number takes the place of the old one"
     with pytest.raises(ConfigError, match="RUNNING"):
         extend(replace(run, status="RUNNING"), {"trainer.max_epochs": 6}, job.project)
 
