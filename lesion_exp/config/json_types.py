@@ -96,7 +96,7 @@ def of_annotation(annotation: Any) -> Schema:
         return {"enum": list(arguments)}
     if origin in {typing.Union, types.UnionType}:
         # typing remembers unions, so that the order of Union[int, float] is that of whoever wrote it first
-        return either([of_annotation(argument) for argument in sorted(arguments, key=repr)])
+        return either([of_annotation(argument) for argument in sorted(arguments, key=_order)])
     if (origin or annotation) in _LISTS:
         inner = [of_annotation(argument) for argument in arguments if argument is not Ellipsis]
         items = either(inner) if inner else {}
@@ -104,6 +104,10 @@ def of_annotation(annotation: Any) -> Schema:
     if (origin or annotation) in _MAPPINGS:
         return {"type": "object"}
     return dict(_NOTHING) if isinstance(annotation, type) and annotation is not inspect.Parameter.empty else {}
+
+
+def _order(annotation: Any) -> tuple[bool, str]:
+    return annotation is type(None), repr(annotation)
 
 
 def of_parameter(annotation: Any) -> Schema:
