@@ -195,11 +195,14 @@ def shortfalls(table: pd.DataFrame, shares: Mapping[str, float]) -> list[str]:
     if not found:
         return []
     groups = dealt["group"].value_counts()
+    reason = (
+        f"groups stay together (the largest, that of image {groups.index[0]}, has {groups.iloc[0]:,} of {len(dealt):,} "
+        f"images)"
+        if groups.iloc[0] > 1
+        else "each class is dealt in whole images"
+    )
     more = f"; and {len(found) - MOST_CASES} more classes" if len(found) > MOST_CASES else ""
-    return [
-        f"the requested shares could not be met, because groups stay together (the largest, that of image "
-        f"{groups.index[0]}, has {groups.iloc[0]:,} of {len(dealt):,} images): {'; '.join(found[:MOST_CASES])}{more}"
-    ]
+    return [f"the requested shares could not be met, because {reason}: {'; '.join(found[:MOST_CASES])}{more}"]
 
 
 def _crossing(table: pd.DataFrame, column: str) -> Crossing:

@@ -161,6 +161,14 @@ def test_what_could_not_be_met_is_said_in_the_audit(make_table):
     assert "mel 60 instead of 45 in train" in said[0]
 
 
+def test_without_groups_of_several_images_no_group_is_blamed():
+    parts = ["train"] * 4 + ["test"] * 6
+    table = pd.DataFrame({"label": "nv", "group": list("abcdefghij"), "split": parts})
+    [said] = shortfalls(table, {"train": 0.7, "test": 0.3})
+    assert "could not be met, because each class is dealt in whole images: all images 4 instead of 7 in train" in said
+    assert "group" not in said
+
+
 def test_nothing_is_said_where_the_shares_were_met(lesions_table):
     for splitter in (Grouped(0, RATIOS), KFold(0, 5, 2, 0.15)):
         split = splitter.split(lesions_table)
