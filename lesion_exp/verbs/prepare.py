@@ -80,8 +80,9 @@ def show(summary: dict[str, Any], shown: Console) -> None:
         shown.print(f"{step['images']:>9,} images of {step['lesions']:,} lesions: {step['step']}")
     if summary["left_out"]:
         shown.print(f"left out: {len(summary['left_out']):,} (listed in --json and in the run's dataset/flow.json)")
-    for found in summary["findings"]:
-        if found["level"] == "warning":  # the others were logged while the data were read
+    audited = " ".join(summary["audit_in_words"].split())
+    for found in summary["findings"]:  # what is no warning was logged while the data were read
+        if found["level"] == "warning" and " ".join(found["text"].split()) not in audited:
             shown.print(found["text"], style="yellow", markup=False)
             for case in found["cases"]:
                 shown.print(f"  - {case}", style="yellow", markup=False)
