@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import logging
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -70,6 +71,12 @@ class Base(NamedTuple):
 
 Bases = dict[tuple[str, ...], Base]
 """Composed configs by their choice of groups."""
+MOST_KEPT: Final = 32
+"""Greatest number of composed configs that a process keeps."""
+_KEPT: Final[dict[tuple[Any, ...], Base]] = {}
+"""Composed configs by their choice of groups and the state of the files from which they were read."""
+_RESOLVER: Final = re.compile(r"\$\{\s*[\w.]+\s*:")
+"""A reference that is not a key of the config, such as `${oc.env:NAME}`."""
 
 
 @dataclass(frozen=True)
@@ -122,12 +129,13 @@ def compose(
     parsed = parse_overrides(overrides)
     refuse_sweeps(parsed)
     warn_doubled(parsed)
+    groups = group_names(folders)
     for override in parsed:
-        check_names(override, folders)
-    base, replaced, options = _base(parsed, folders, root, {} if bases is None else bases)
+        check_names(override, folders, groups)
+    base, replaced, options = _base(parsed, groups, folders, root, {} if bases is None else bases)
     for override in parsed:
         check_added(override, base)
-    changed = _changed(base, parsed, folders)
+    changed = _changed(base, parsed, groups)
     runs = {} if runs is None else runs
     resolve_run_weights(changed, runs)
     fill_data_root(changed)
@@ -182,12 +190,44 @@ def _named(options: Mapping[str, str], base: DictConfig, resolved: Mapping[str, 
     return named
 
 
-def _base(parsed: Sequence[Override], folders: Sequence[Path], root: Path, bases: Bases) -> Base:
-    groups = set(group_names(folders))
+def _base(parsed: Sequence[Override], groups: Sequence[str], folders: Sequence[Path], root: Path, bases: Bases) -> Base:
     texts = [text.input_line for text in parsed if str(text.key_or_group) in groups and text.input_line]
     key = (*texts, "", *map(str, folders), str(root))
-    if key in bases:
-        return bases[key]
+    if key not in bases:
+        bases[key] = _kept_base(texts, folders, root)
+    return bases[key]
+
+
+def _kept_base(texts: Sequence[str], folders: Sequence[Path], root: Path) -> Base:
+    """Returns what `_read_base` returns, from memory if this process has composed the same options of the same files.
+
+    Only bases of the shipped folder are kept. A resolver in a file, such as `${oc.env:NAME}`, may give another value
+    at the next call, so that nothing is kept then.
+    """
+    if len(folders) > 1:
+        return _read_base(texts, folders, root)
+    files = _yaml_files(folders[0])
+    key = (*texts, "", *((str(path), state.st_mtime_ns, state.st_size) for path, state in files.items()))
+    kept = _KEPT.pop(key, None)
+    if kept is None:
+        kept = _read_base(texts, folders, root)
+        if any(_RESOLVER.search(path.read_text("utf-8")) for path in files):
+            return kept
+    _KEPT[key] = kept
+    if len(_KEPT) > MOST_KEPT:
+        _KEPT.pop(next(iter(_KEPT)))  # the one that was used longest ago
+    config = copy.deepcopy(kept.config)
+    config["paths"]["root"] = literal(str(root))
+    return kept._replace(config=config)
+
+
+def _yaml_files(folder: Path) -> dict[Path, os.stat_result]:
+    """Returns the YAML files in `folder` and below, each with its state on the disk."""
+    paths = (Path(place, name) for place, _, names in os.walk(folder) for name in names if name.endswith(".yaml"))
+    return {path: path.stat() for path in paths if path.is_file()}
+
+
+def _read_base(texts: Sequence[str], folders: Sequence[Path], root: Path) -> Base:
     composed = [f"paths.root={quoted(literal(str(root)))}", *texts]
     logging.getLogger("hydra").setLevel(logging.ERROR)
     try:
@@ -209,8 +249,7 @@ def _base(parsed: Sequence[Override], folders: Sequence[Path], root: Path, bases
     files = list(dict.fromkeys(f"{found.config_path}.yaml" for found in used.defaults if found.config_path))
     _restore_tags(base, files, folders)
     chosen = {group: option for group, option in used.overrides.known_choices.items() if isinstance(option, str)}
-    bases[key] = Base(base, _replaced(files, folders), chosen)
-    return bases[key]
+    return Base(base, _replaced(files, folders), chosen)
 
 
 @contextmanager
@@ -267,13 +306,16 @@ def _log_replaced(name: str, folder: Path) -> None:
     log.info("%s of %s is used instead of the shipped one", name, folder)
 
 
-def _changed(base: DictConfig, parsed: Sequence[Override], folders: Sequence[Path]) -> DictConfig:
+def _changed(base: DictConfig, parsed: Sequence[Override], groups: Sequence[str]) -> DictConfig:
     """Returns a copy of `base` with the keys of `parsed` set in the way in which Hydra sets them after composing the
     groups.
     """
-    groups = set(group_names(folders))
-    texts = [text.input_line for text in parsed if str(text.key_or_group) not in groups and text.input_line]
-    opened = TextParser.create().parse_overrides([f"++{text}" if is_open(text, base) else text for text in texts])
+    parser = TextParser.create()
+    opened = [
+        parser.parse_override(f"++{text}") if is_open(text, base) else override
+        for override in parsed
+        if str(override.key_or_group) not in groups and (text := override.input_line)
+    ]
     config = copy.deepcopy(base)
     try:
         ConfigLoaderImpl._apply_overrides_to_config(opened, config)

@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from lesion_exp.config.habits import better_hint
 from lesion_exp.config.schema import TRAINER_ARGUMENTS
-from lesion_exp.config.shipped_conf import default_options, group_names, option_names
+from lesion_exp.config.shipped_conf import default_options, option_names
 from lesion_exp.errors import ConfigError, did_you_mean, nearest
 from lesion_exp.terminal import shell_words
 
@@ -247,13 +247,14 @@ def warn_doubled(parsed: Sequence[Override]) -> None:
         last[key] = override
 
 
-def check_names(override: Override, folders: Sequence[Path]) -> None:
+def check_names(override: Override, folders: Sequence[Path], groups: Sequence[str]) -> None:
     """Checks that the group and the option of `GROUP=OPTION`, or the first part of a key, exist in `folders`.
+
+    `groups` are the config groups of `folders`.
 
     Raises:
         ConfigError: a name does not exist; the message says which names are similar.
     """
-    groups = group_names(folders)
     key, value = str(override.key_or_group), override.value()
     top = [*default_options(folders[0]), *_top_level(folders[0])]
     if key in groups:

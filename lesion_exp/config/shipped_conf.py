@@ -5,6 +5,7 @@ Help texts and messages about a wrong name must appear at once, so this module i
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -48,7 +49,10 @@ def find_root(start: Path) -> Path:
 def group_names(folders: Iterable[Path]) -> list[str]:
     """Returns every config group of `folders`: `augmentation`, and the groups inside it such as `augmentation/mix`."""
     names = {
-        path.parent.relative_to(folder).as_posix() for folder in folders for path in sorted(folder.rglob("*.yaml"))
+        Path(place).relative_to(folder).as_posix()
+        for folder in folders
+        for place, _, files in os.walk(folder)
+        if any(name.endswith(".yaml") for name in files)
     }
     return sorted(names - {"."})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import shutil
@@ -286,7 +287,9 @@ def _revision(connection: sqlite3.Connection, tables: set[str]) -> str | None:
     return None if row is None else str(row[0])
 
 
+@functools.cache
 def _newest_revision() -> str:
+    """Returns the newest revision of the schema that the installed MLflow knows; reading them all takes a while."""
     import mlflow.store.db.utils
 
     utils: Any = mlflow.store.db.utils

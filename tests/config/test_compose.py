@@ -1,10 +1,13 @@
+import copy
 import inspect
+import shutil
 from itertools import zip_longest
 from pathlib import Path
 
 import pytest
 import pytorch_lightning as pl
 
+from lesion_exp.config import compose as compose_module
 from lesion_exp.config.compose import compose
 from lesion_exp.config.freeze import freeze
 from lesion_exp.config.instantiate import check_targets
@@ -301,3 +304,55 @@ def test_a_config_yaml_of_the_users_own_must_hold_what_the_shipped_one_holds(tmp
     (tmp_path / "config.yaml").write_text("defaults: [{dataset: synthetic}, {paths: default}]\nseed: 1\n")
     with pytest.raises(ConfigError, match=r"config\.yaml in your own config\.yaml, but it lacks split, augmentation"):
         compose([], config_dirs=[tmp_path], root=tmp_path)
+
+
+@pytest.fixture
+def read(monkeypatch):
+    """The choices of options that were read from files, one entry each time."""
+    found = []
+    original = compose_module.hydra_compose
+
+    def noting(name, overrides):
+        found.append(overrides[1:])
+        return original(name, overrides)
+
+    monkeypatch.setattr(compose_module, "_KEPT", {})
+    monkeypatch.setattr(compose_module, "hydra_compose", noting)
+    return found
+
+
+def test_files_of_the_same_options_are_read_once_in_a_process(read, tmp_path):
+    words = ("loss=focal", "loss.gamma=3", "tags.mine=a")
+    first = composed(*words, root=tmp_path / "first")
+    before = copy.deepcopy(first)
+    second = composed("loss=focal", "loss.gamma=4", root=tmp_path / "${x} 'second'")
+    assert read == [["loss=focal"]]
+    assert first == before
+    assert (second["loss"]["gamma"], second["tags"]) == (4, {})
+    assert second["paths"]["root"] == str(tmp_path / "${x} 'second'")
+    assert second["paths"]["live"] == str(tmp_path / "${x} 'second'" / "mlruns" / "live")
+    first["loss"]["gamma"] = 7  # whatever is done with what was composed
+    assert composed(*words, root=tmp_path / "first") == before
+    composed("loss=cross_entropy", root=tmp_path)
+    assert read == [["loss=focal"], ["loss=cross_entropy"]]
+    compose_module._KEPT.clear()
+    assert composed("loss=focal", "loss.gamma=4", root=tmp_path / "${x} 'second'") == second
+
+
+def test_a_file_that_was_changed_is_read_again(read, tmp_path):
+    conf = Path(shutil.copytree(CONF, tmp_path / "conf"))
+    assert composed("loss=focal", conf=conf)["loss"]["gamma"] == 2.0
+    text = (conf / "loss" / "focal.yaml").read_text()
+    (conf / "loss" / "focal.yaml").write_text(text.replace("gamma: 2.0", "gamma: 5.0"))
+    assert composed("loss=focal", conf=conf)["loss"]["gamma"] == 5.0
+    assert len(read) == 2
+
+
+def test_files_that_refer_to_the_environment_are_read_each_time(read, tmp_path, monkeypatch):
+    conf = Path(shutil.copytree(CONF, tmp_path / "conf"))
+    preset = "# @package _global_\ndefaults:\n  - override /loss: ${oc.env:CHOSEN_LOSS}\n"
+    (conf / "experiment" / "mine.yaml").write_text(preset)
+    for name, target in (("focal", "Focal"), ("ldam", "LDAM")):
+        monkeypatch.setenv("CHOSEN_LOSS", name)
+        assert composed("experiment=mine", conf=conf)["loss"]["_target_"].endswith(f".{target}")
+    assert len(read) == 2
