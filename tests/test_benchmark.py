@@ -75,6 +75,11 @@ def test_many_cells_are_planned_driven_and_shown():
 def test_commands_are_measured_on_stores_of_several_sizes():
     result = results("stores", "--runs", "10", "20", "--rounds", "1", seconds=900)
     assert list(result["seconds_to_make"]) == ["10", "20"]
-    for found in result["seconds"].values():
+    measured = result["sqlite"]
+    for found in (*measured["seconds"].values(), *measured["processor_seconds"].values()):
         assert all(entry["median"] > 0 for entry in found.values())
         assert list(found) == ["10", "20"]
+    assert len(measured["seconds"]) == 11
+    for taken in measured["processor_seconds_of_page"].values():
+        assert taken["10"] > 0
+        assert taken["20"] > 0

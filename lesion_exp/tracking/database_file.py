@@ -10,10 +10,13 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from lesion_exp.byte_size import file_size
 from lesion_exp.errors import ConfigError, first_cases
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
 
 log = logging.getLogger(__name__)
 
@@ -285,6 +288,14 @@ def _revision(connection: sqlite3.Connection, tables: set[str]) -> str | None:
         return None
     row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
     return None if row is None else str(row[0])
+
+
+def has_current_tables(engine: Engine) -> bool:
+    """Returns whether a database has all tables of the installed MLflow."""
+    import mlflow.store.db.utils
+
+    utils: Any = mlflow.store.db.utils
+    return bool(utils._get_schema_version(engine) == _newest_revision())
 
 
 @functools.cache

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 from lesion_exp.errors import ConfigError, install_command
 from lesion_exp.privacy import URI_VARIABLE, with_credentials, without_secrets
+from lesion_exp.tracking.database_file import has_current_tables
 from lesion_exp.tracking.embedded import local_path, open_embedded, store_lock
 from lesion_exp.tracking.view import view_tags
 
@@ -158,8 +159,8 @@ def open_store(uri: str | None, root: Path, live: Path | None = None) -> Store:
     if scheme in _SERVERS:
         return Store(asked.rstrip("/"), check_server(asked.rstrip("/"), key), root, live, artifacts=None)
     if scheme.split("+")[0] in _DATABASES:
-        with store_lock(root / "mlruns" / "server"):
-            return Store(asked, check_database(asked, key), root, live, artifacts=root / "mlruns" / "artifacts")
+        client = check_database(asked, key, root / "mlruns" / "server")
+        return Store(asked, client, root, live, artifacts=root / "mlruns" / "artifacts")
     raise ConfigError(_refusal(asked, key, scheme))
 
 
@@ -283,8 +284,10 @@ def check_server(uri: str, key: str) -> MlflowClient:
     return client
 
 
-def check_database(uri: str, key: str) -> MlflowClient:
+def check_database(uri: str, key: str, lock: Path) -> MlflowClient:
     """Connects to the MLflow database at `uri` (PostgreSQL, MySQL, SQL Server) and returns a client.
+
+    While a process makes the tables it holds `store_lock(lock)`; processes that find them do not wait for each other.
 
     Raises:
         ConfigError: the driver is missing, the server does not answer or refuses access, or the tables are those of
@@ -300,9 +303,12 @@ def check_database(uri: str, key: str) -> MlflowClient:
         port = url.port or _PORTS[url.get_backend_name()]
         with socket.create_connection((url.host or "localhost", port), timeout=ANSWER_WITHIN_SECONDS):
             pass
-        engine = sqlalchemy.create_engine(url)
+        engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.pool.NullPool)
         engine.connect().close()
-        engine.dispose()
+        if not has_current_tables(engine):
+            with store_lock(lock):
+                if not has_current_tables(engine):
+                    MlflowClient(uri)  # makes the tables
         return MlflowClient(uri)
     except ModuleNotFoundError as error:
         raise ConfigError(
