@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from lesion_exp.tracking.store import Store, open_store
+from tests.copied_tables import with_copied_tables
 from tests.own_process import restored
-from tests.pictures import without_pictures
+from tests.pictures import unsaved_pictures, without_pictures
 
 _SETTINGS = pytest.StashKey[str]()
 """An empty folder in the place of ~/.config."""
@@ -35,9 +36,16 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     os.environ["XDG_CONFIG_HOME"] = item.config.stash[_SETTINGS]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _copied_tables(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Every new store of this process gets a copy of the tables of the first one, which takes seconds to make."""
+    with with_copied_tables(tmp_path_factory.mktemp("tables")):
+        yield
+
+
 @pytest.fixture(scope="session")
-def empty_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project whose store has its tables; they take seconds to make, so tests copy it."""
+def empty_root(_copied_tables: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project whose store has its tables."""
     root = tmp_path_factory.mktemp("empty")
     open_store(None, root)
     return root
@@ -66,6 +74,13 @@ def own_process() -> Iterator[None]:
 def no_pictures() -> Iterator[None]:
     """For tests that do not look at a picture of the runs that they train."""
     with without_pictures():
+        yield
+
+
+@pytest.fixture
+def no_saved_pictures() -> Iterator[None]:
+    """For tests that do not look at a picture, but whose tables are unlike those of a training: they are drawn."""
+    with unsaved_pictures():
         yield
 
 

@@ -1,4 +1,5 @@
 import os
+import re
 import shutil
 import socket
 import sqlite3
@@ -13,10 +14,12 @@ from threading import Thread
 import pytest
 
 from lesion_exp.errors import ConfigError
+from lesion_exp.tracking import database_file
 from lesion_exp.tracking.find import find_run
 from lesion_exp.tracking.run import TrackedRun
 from lesion_exp.tracking.store import Store, open_store
 from lesion_exp.tracking.stored_run import download_artifact
+from tests.copied_tables import MAKE_TABLES
 
 
 def test_default_store_lies_under_root_and_writes_ahead(store: Store, root: Path) -> None:
@@ -25,6 +28,25 @@ def test_default_store_lies_under_root_and_writes_ahead(store: Store, root: Path
     assert store.live == root / "mlruns" / "live"
     with closing(sqlite3.connect(root / "mlruns" / "mlflow.db")) as connection:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_a_new_store_of_a_test_is_the_one_that_mlflow_makes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Other tests get a copy (`tests/copied_tables.py`), since MLflow takes seconds."""
+    contents = []
+    for name in ("copied", "made"):
+        database = open_store(None, tmp_path / name).database
+        assert database is not None
+        with closing(sqlite3.connect(database)) as connection:
+            statements = [text.replace(str(tmp_path / name), "ROOT") for text in connection.iterdump()]
+        assert any("ROOT/mlruns/artifacts/0" in text for text in statements)
+        timeless = [re.sub(r"\b1\d{12}\b", "TIME", text) for text in statements]
+        # MLflow makes constraints and indices in another order each time
+        contents.append(sorted(sorted(line.strip(" \t,") for line in text.splitlines()) for text in timeless))
+        monkeypatch.setattr(database_file, "_make_tables", MAKE_TABLES)
+    assert contents[0] == contents[1]
+    assert "moved" not in caplog.text
 
 
 def test_key_wins_over_environment_and_environment_over_default(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

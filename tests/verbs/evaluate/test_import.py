@@ -15,7 +15,7 @@ ISIC = ("MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC")
 NUMBER = 70
 FAST = "evaluation.bootstrap_draws=100"
 
-pytestmark = pytest.mark.usefixtures("no_pictures")
+pytestmark = pytest.mark.usefixtures("no_saved_pictures")
 
 
 @pytest.fixture

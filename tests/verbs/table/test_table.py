@@ -1,5 +1,6 @@
 import csv
 import io
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from lesion_exp.sweeps.parent_run import ParentRun
 from lesion_exp.sweeps.plan import plan_sweep
 from lesion_exp.sweeps.summary import summarize
 from lesion_exp.tracking.run import TrackedRun
+from lesion_exp.tracking.store import open_store
 from lesion_exp.trained_runs.printed_table import Entry, PrintedTable
 from tests.evaluation.conftest import make_table
 from tests.refusal import assert_refused
@@ -20,10 +22,8 @@ from tests.tiny import TINY
 SKILL = {"focal": 3.0, "cross_entropy": 1.0}
 
 
-@pytest.fixture
-def swept(store, monkeypatch):
+def sweep_in(store):
     """A sweep of two losses, two rates and three seeds, without training: focal is much better, the rates are alike."""
-    monkeypatch.chdir(store.root)
     plan = plan_sweep(
         [*TINY, "loss=cross_entropy,focal", "optimizer.lr=0.001,0.01", "seed=0,1,2", "test=true"], root=store.root
     )
@@ -48,6 +48,29 @@ def swept(store, monkeypatch):
     return expected
 
 
+@pytest.fixture(scope="module")
+def shared_sweep(empty_root, tmp_path_factory):
+    """The sweep, for tests that change nothing in it, and the folder of its project."""
+    root = Path(shutil.copytree(empty_root, tmp_path_factory.mktemp("swept") / "project"))
+    return sweep_in(open_store(None, root)), root
+
+
+@pytest.fixture
+def swept(shared_sweep, monkeypatch):
+    """What the sweep came to; commands run in its project."""
+    expected, root = shared_sweep
+    monkeypatch.chdir(root)
+    return expected
+
+
+@pytest.fixture
+def own_sweep(store, monkeypatch):
+    """The ledger of such a sweep of the test's own; commands run in its project."""
+    monkeypatch.chdir(store.root)
+    sweep_in(store)
+    return find_sweep(store.root / "sweeps", "latest")
+
+
 def test_means_and_intervals_over_seeds_and_a_best_that_is_tested(swept, own_process, capsys):
     words = ["table", "sweep=latest", "rows=loss", "columns=optimizer.lr", "metric=test/accuracy", "format=csv"]
     assert main([*words, "evaluation.bootstrap_draws=200"]) == 0
@@ -62,10 +85,9 @@ def test_means_and_intervals_over_seeds_and_a_best_that_is_tested(swept, own_pro
         assert row["best"] == "false"  # the two rates of focal cannot be told apart
 
 
-def test_cells_without_a_result_are_counted_and_their_rows_are_shown(swept, store, own_process, capsys):
-    sweep = find_sweep(store.root / "sweeps", "latest")
-    values = {cell.number: dict(text.split("=") for text in cell.facts()[0]) for cell in sweep.cells()}
-    for cell in sweep.cells():
+def test_cells_without_a_result_are_counted_and_their_rows_are_shown(own_sweep, own_process, capsys):
+    values = {cell.number: dict(text.split("=") for text in cell.facts()[0]) for cell in own_sweep.cells()}
+    for cell in own_sweep.cells():
         if values[cell.number]["loss"] == "focal":
             cell.write(status="cancelled" if values[cell.number]["seed"] == "0" else "queued")
     words = ["table", "sweep=latest", "rows=loss", "metric=test/accuracy", "evaluation.bootstrap_draws=200"]
@@ -79,8 +101,8 @@ def test_cells_without_a_result_are_counted_and_their_rows_are_shown(swept, stor
     assert "6 of the 12 cells of the sweep have no result" in capsys.readouterr().err
 
 
-def test_equal_runs_have_no_interval_and_the_caption_says_so(swept, store, own_process, capsys):
-    for cell in find_sweep(store.root / "sweeps", "latest").cells():
+def test_equal_runs_have_no_interval_and_the_caption_says_so(own_sweep, own_process, capsys):
+    for cell in own_sweep.cells():
         cell.write(metrics={"best/val/balanced_accuracy": 0.5, "test/accuracy": 0.25})
     words = ["table", "sweep=latest", "rows=loss", "columns=optimizer.lr", "metric=test/accuracy"]
     assert main([*words, "evaluation.bootstrap_draws=200"]) == 0
