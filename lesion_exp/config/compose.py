@@ -16,14 +16,15 @@ from typing import Any, Final, NamedTuple
 from hydra import compose as hydra_compose
 from hydra import version
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import IConfigRepository
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path
+from hydra.core.default_element import ResultDefault
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.initialize import get_gh_backup, restore_gh_from_backup
-from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from lesion_exp.backbone.hub import HUB
@@ -231,14 +232,18 @@ def _read_base(texts: Sequence[str], folders: Sequence[Path], root: Path) -> Bas
     composed = [f"paths.root={quoted(literal(str(root)))}", *texts]
     logging.getLogger("hydra").setLevel(logging.ERROR)
     try:
-        with _hydra(folders) as hydra:
-            base = hydra_compose("config", composed)
-            used = hydra.config_loader.compute_defaults_list("config", composed, RunMode.RUN)
+        with _hydra(folders) as loader:
+            base = hydra_compose("config", composed, return_hydra_config=True)
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise ConfigError(
             f"expected a config that can be composed, but Hydra says: {str(error).strip().splitlines()[0]}; correct "
             f"the group or file that it names"
         ) from error
+    choices = OmegaConf.to_container(base["hydra"]["runtime"]["choices"])
+    assert isinstance(choices, dict), "choices are by group"
+    chosen = {str(group): option for group, option in choices.items() if isinstance(option, str)}
+    with open_dict(base):
+        del base["hydra"]
     missing = [name for name, option in default_options(folders[0]).items() if option is not None and name not in base]
     missing += [name for name in _load(folders[0] / "config.yaml") if name != "defaults" and name not in base]
     if missing:
@@ -246,14 +251,22 @@ def _read_base(texts: Sequence[str], folders: Sequence[Path], root: Path) -> Bas
             f"expected every group and key of the shipped config.yaml in your own config.yaml, but it lacks "
             f"{', '.join(missing)}; begin with a copy of the shipped one ({folders[0] / 'config.yaml'})"
         )
-    files = list(dict.fromkeys(f"{found.config_path}.yaml" for found in used.defaults if found.config_path))
-    _restore_tags(base, files, folders)
-    chosen = {group: option for group, option in used.overrides.known_choices.items() if isinstance(option, str)}
-    return Base(base, _replaced(files, folders), chosen)
+    _restore_tags(base, loader.files, folders)
+    return Base(base, _replaced(loader.files, folders), chosen)
+
+
+class _Loader(ConfigLoaderImpl):
+    """Hydra's loader, which keeps the names of the files of a config."""
+
+    files: tuple[str, ...] = ()
+
+    def _compose_config_from_defaults_list(self, defaults: list[ResultDefault], repo: IConfigRepository) -> DictConfig:
+        self.files = tuple(dict.fromkeys(f"{found.config_path}.yaml" for found in defaults if found.config_path))
+        return super()._compose_config_from_defaults_list(defaults, repo)
 
 
 @contextmanager
-def _hydra(folders: Sequence[Path]) -> Iterator[Hydra]:
+def _hydra(folders: Sequence[Path]) -> Iterator[_Loader]:
     """Hydra, searching the user's folders before the shipped one.
 
     Hydra's public functions search them after it, or take them as overrides, which not every folder's name can be.
@@ -265,7 +278,9 @@ def _hydra(folders: Sequence[Path]) -> Iterator[Hydra]:
     for folder in folders[1:]:
         search.prepend("own", f"file://{folder}", "main")
     try:
-        yield Hydra.create_main_hydra2(task_name="lesion_exp", config_search_path=search)
+        loader = _Loader(config_search_path=search)
+        GlobalHydra.instance().initialize(Hydra("lesion_exp", loader))
+        yield loader
     finally:
         restore_gh_from_backup(before)
 

@@ -312,9 +312,9 @@ def read(monkeypatch):
     found = []
     original = compose_module.hydra_compose
 
-    def noting(name, overrides):
+    def noting(name, overrides, **options):
         found.append(overrides[1:])
-        return original(name, overrides)
+        return original(name, overrides, **options)
 
     monkeypatch.setattr(compose_module, "_KEPT", {})
     monkeypatch.setattr(compose_module, "hydra_compose", noting)
