@@ -6,12 +6,12 @@ import json
 import logging
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from lesion_exp.errors import ConfigError, first_cases, nearest
 from lesion_exp.evaluation.registry import entry_of, mode_of
-from lesion_exp.tracking.brief_runs import BriefRun, read_finished
+from lesion_exp.tracking.brief_runs import BriefRun, read_finished, read_tag
 from lesion_exp.tracking.mlflow_values import allowed_name, given_name
 from lesion_exp.tracking.run_names import ORIGIN_TAG, RECENT, SHORTEST_PREFIX, KnownRun, no_run, unknown_run
 from lesion_exp.tracking.stored_run import IMPORTED, MODES_TAG, PARENT_TAG, Run, is_in_files_alone, may_be_in_files
@@ -84,6 +84,17 @@ def runs_where(store: Store, condition: str) -> Iterator[Run]:
 def find_tagged(store: Store, tags: Mapping[str, str]) -> Run | None:
     """Returns the newest run with all of `tags`; None if there is none."""
     return next(runs_where(store, " AND ".join(f"tags.`{name}` = '{value}'" for name, value in tags.items())), None)
+
+
+def runs_with_tag(store: Store, name: str, accepts: Callable[[str], bool]) -> Iterator[Run]:
+    """Yields the runs, the newest first, that have the tag `name` with a text, not empty, that `accepts` accepts."""
+    if store.is_server:
+        found = runs_where(store, f"tags.`{name}` != ''")
+        yield from (run for run in found if accepts(run.tags[name]))
+        return
+    for run_id, text in read_tag(store, name).items():
+        if accepts(text):
+            yield _run(store, store.client.get_run(run_id))
 
 
 def find_finished(store: Store, job_hash: str) -> Iterator[Run]:

@@ -87,12 +87,17 @@ class Run:
     @property
     def members(self) -> list[str]:
         """The ids of the runs that this run combines; empty for a run that was trained."""
-        return [name for name in self.tags.get(MEMBERS_TAG, "").split(",") if name]
+        return members_of(self.tags.get(MEMBERS_TAG, ""))
 
     @property
     def live_dir(self) -> Path:
         """The folder of the checkpoints of a run that has not finished."""
         return self.store.live / self.run_id
+
+
+def members_of(text: str) -> list[str]:
+    """Returns the ids in the text of the tag `MEMBERS_TAG`."""
+    return [name for name in text.split(",") if name]
 
 
 class Point(NamedTuple):

@@ -18,7 +18,7 @@ from lesion_exp.tracking import find, stored_run
 from lesion_exp.tracking.find import READS_TAG, count_test_set_reads, find_run, find_tagged
 from lesion_exp.tracking.heartbeat import clear_finished
 from lesion_exp.tracking.store import Store
-from lesion_exp.tracking.stored_run import MODES_TAG
+from lesion_exp.tracking.stored_run import MEMBERS_TAG, MODES_TAG, members_of
 
 MANY = 120
 DATA: Any = SimpleNamespace(parts={"images": "these"}, before="before")
@@ -205,3 +205,12 @@ def test_an_older_sweep_of_many_is_found_without_reading_the_others(store: Store
     with pytest.raises(ConfigError, match=r"'1999' names 0 sweeps"):
         find_swept(store, store.root / "sweeps", "1999")
     assert sum(read) < 30
+
+
+def test_runs_with_a_tag_are_chosen_without_reading_the_others(store: Store, read: list[int]) -> None:
+    for number in range(MANY):
+        add_runs(store, 1, begun=number, **{MEMBERS_TAG: f"{number},{number + 1}" if number % 2 else ""})
+    ids = {"7", "8", "9", "10", "11"}
+    found = find.runs_with_tag(store, MEMBERS_TAG, lambda text: ids.issuperset(members_of(text)))
+    assert [run.members for run in found] == [["9", "10"], ["7", "8"]]
+    assert read == [], "no search"

@@ -15,8 +15,8 @@ from lesion_exp.config.command_words import without_place
 from lesion_exp.errors import ConfigError
 from lesion_exp.evaluation.registry import words_of
 from lesion_exp.sweeps.swept import FACTS, TEST, Swept, SweptCell
-from lesion_exp.tracking.find import READS_TAG, find_run, runs_where
-from lesion_exp.tracking.stored_run import MEMBERS_TAG
+from lesion_exp.tracking.find import READS_TAG, find_run, runs_with_tag
+from lesion_exp.tracking.stored_run import MEMBERS_TAG, members_of
 from lesion_exp.trained_runs.run_summary import RunArtifacts, RunSummary
 from lesion_exp.trained_runs.statements import headline
 from lesion_exp.trained_runs.wording import (
@@ -232,12 +232,11 @@ def _by_choice(swept: Swept) -> list[Block]:
 def _ensembles(swept: Swept) -> list[Block]:
     ids = {cell.run_id for cell in swept.cells if cell.run_id}
     rows: list[list[Cell]] = []
-    for run in runs_where(swept.parent.store, f"tags.{MEMBERS_TAG} != ''"):
-        members = set(run.members)
-        for name in TEST if members <= ids else ():
+    for run in runs_with_tag(swept.parent.store, MEMBERS_TAG, lambda text: ids.issuperset(members_of(text))):
+        for name in TEST:
             if name in run.metrics:
                 value = Value(run.metrics[name], run.metrics.get(f"{name}_low"), run.metrics.get(f"{name}_high"))
-                what = f"{run.tags.get('ensemble', 'ensemble')} of {len(members)} cells"
+                what = f"{run.tags.get('ensemble', 'ensemble')} of {len(set(run.members))} cells"
                 rows.append([what, staged_metric_name(name), number(value.value), interval(value), run.run_id[:8]])
     columns = ["ensemble", "metric", ">value", ">95% interval", "run"]
     return [Table("Ensembles of cells, evaluated by lesion-exp evaluate", columns, rows)] if rows else []
