@@ -17,7 +17,7 @@ from lesion_exp.sweeps.swept import find_swept
 from lesion_exp.tracking import find, stored_run
 from lesion_exp.tracking.find import READS_TAG, count_test_set_reads, find_run, find_tagged
 from lesion_exp.tracking.heartbeat import clear_finished
-from lesion_exp.tracking.store import Store
+from lesion_exp.tracking.store import Store, open_store
 from lesion_exp.tracking.stored_run import MEMBERS_TAG, MODES_TAG, members_of
 
 MANY = 120
@@ -214,3 +214,26 @@ def test_runs_with_a_tag_are_chosen_without_reading_the_others(store: Store, rea
     found = find.runs_with_tag(store, MEMBERS_TAG, lambda text: ids.issuperset(members_of(text)))
     assert [run.members for run in found] == [["9", "10"], ["7", "8"]]
     assert read == [], "no search"
+
+
+def test_runs_are_sorted_by_a_metric_without_comparing_each_run_with_all_values(
+    store: Store, queries: list[str]
+) -> None:
+    """As MLflow's page sorts them; SQLite says how it will work."""
+    done = []
+    for begun, count in ((0, 200), (1000, 100), (2000, 600)):
+        add_runs(store, count, begun=begun)
+        opened_again = open_store(None, store.root)
+        queries.clear()
+        order = ["metrics.`test/accuracy` DESC"]
+        page = opened_again.client.search_runs(store.experiment_ids(), order_by=order, max_results=4)
+        assert len(page) == 4
+        (search,) = [text for text in queries if "SELECT DISTINCT runs" in text and "LEFT OUTER JOIN" in text]
+        with closing(sqlite3.connect(store.database or "")) as connection:
+            given = ["test/accuracy" if "key" in part[-30:] else 0 for part in search.split("?")[:-1]]
+            plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {search}", given)]
+            (rows,) = connection.execute("SELECT max(CAST(stat AS INTEGER)) FROM sqlite_stat1 WHERE tbl = 'runs'")
+        done.append(rows[0])
+        assert not [step for step in plan if step.startswith("SCAN anon")], plan
+        assert [step for step in plan if step.startswith("SEARCH anon")], plan
+    assert done == [200, 200, 900], "statistics are gathered when the number of runs has doubled"
