@@ -18,8 +18,11 @@ from lesion_exp.verbs.export.program import Arrays, Runner, dynamic_shapes, quie
 _OPSET: Final = 20
 _SQUARES: Final = "squares"
 _PREFIX: Final = "photograph/"
-_INT8: Final = ("Conv", "Gemm", "MatMul", "Add", "Mul", "Relu", "MaxPool", "AveragePool", "GlobalAveragePool")
-"""Operators that are quantised; others, such as normalisations and the softmax, remain in float."""
+_INT8: Final = ("Conv", "Gemm", "MatMul", "Add", "Mul", "Relu", "Clip", "MaxPool", "AveragePool", "GlobalAveragePool")
+"""Operators that are quantised; others, such as normalisations and the softmax, remain in float.
+
+`Clip` is ReLU6. Unless it is among them, the 256 steps of the convolution before it span all that it cuts off.
+"""
 
 
 class _Normalised(nn.Module):

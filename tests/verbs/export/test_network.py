@@ -2,10 +2,13 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from onnx import numpy_helper
+from torch import nn
 
 from lesion_exp.augmentation.fit import fit_to_square
 from lesion_exp.image_file import fit
-from lesion_exp.verbs.export.network import Photograph
+from lesion_exp.verbs.export.network import IMAGES, OUTPUT, Photograph
+from lesion_exp.verbs.export.onnx_file import _graph, _quantised
 
 
 @pytest.mark.parametrize(
@@ -37,3 +40,25 @@ def assert_equal_but_for_rounding(made, expected):
     difference = np.abs(made[0].permute(1, 2, 0).numpy() - expected)
     assert difference.max() <= 1
     assert (difference > 0).mean() < 0.02, "but for the rounding of a few"
+
+
+def test_int8_divides_what_relu6_lets_through_and_not_all_that_it_cuts_off():
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 16, 3, padding=1), nn.ReLU6(), nn.Conv2d(16, 16, 3, padding=1), nn.ReLU6()]
+    network = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 4)).eval()
+    with torch.no_grad():
+        for layer in (layers[0], layers[2]):
+            layer.weight *= 30
+        images = torch.randn(16, 3, 16, 16)
+        assert layers[0](images).max() > 60, "else this tests nothing"
+    graph = _graph(network, (images[:2],), [IMAGES], OUTPUT, ({0: torch.export.Dim("batch")},))
+    graph = _quantised(graph, [{IMAGES: images.numpy()}]).graph
+    values = {each.name: numpy_helper.to_array(each) for each in graph.initializer}
+    made_by = {output: node.op_type for node in graph.node for output in node.output}
+    steps = [
+        float(values[node.input[1]])
+        for node in graph.node
+        if node.op_type == "QuantizeLinear" and made_by.get(node.input[0]) in ("Conv", "Clip")
+    ]
+    assert len(steps) >= 2
+    assert max(steps) == pytest.approx(6 / 255, rel=0.01)
