@@ -190,7 +190,8 @@ def test_a_run_that_stopped_goes_on_to_the_weights_of_one_that_did_not(taught, m
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("views", ["fixed", pytest.param("same", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("views", ["fixed", "same"])
 def test_a_killed_process_leaves_a_student_that_goes_on_to_the_same_weights(taught, views):
     job = taught(
         f"loss.views={views}", "augmentation/mix=mixup", "trainer.max_epochs=15", "loader.batch_size=16",
@@ -202,7 +203,7 @@ def test_a_killed_process_leaves_a_student_that_goes_on_to_the_same_weights(taug
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("views", ["fixed", "same"])
+@pytest.mark.parametrize("views", ["fixed", pytest.param("same", marks=pytest.mark.long)])
 def test_two_processes_learn_from_the_teacher_what_one_learns(taught, views):
     plain = (f"loss.views={views}", "augmentation=light", "backbone.tune=head", "optimizer.lr=0.01")
     together = taught(*plain, "loader.batch_size=8", "trainer=ddp_cpu", "trainer.devices=2")
