@@ -12,6 +12,7 @@ from lesion_exp.backbone.network import Network, State
 from lesion_exp.backbone.preprocessing import Preprocessing
 from lesion_exp.backbone.surgery import last_linear
 from lesion_exp.backbone.weights import imagenet_file, read_state
+from lesion_exp.backbone.without_compiler import torchvision_library
 from lesion_exp.errors import ConfigError, nearest
 
 WITH_AUXILIARY: Final = ("inception_v3", "googlenet")
@@ -49,8 +50,7 @@ def torchvision_backbone(name: str, *, image_size: int) -> Network:
 
 
 def _check_name(name: str) -> None:
-    import torchvision
-
+    torchvision = torchvision_library()
     known = list(torchvision.models.list_models(module=torchvision.models))
     usable = [known for known in known if not known.startswith(WITHOUT_LINEAR)]
     if name not in usable:
@@ -81,8 +81,7 @@ def _check_size(name: str, image_size: int) -> None:
 
 
 def _network(name: str, image_size: int) -> nn.Module:
-    import torchvision
-
+    torchvision = torchvision_library()
     options: dict[str, Any] = {}
     if name.startswith("vit_"):
         options["image_size"] = image_size
@@ -137,8 +136,7 @@ def _entry(name: str, weights: str) -> Any:
     Raises:
         ConfigError: there is no entry of that name.
     """
-    import torchvision
-
+    torchvision = torchvision_library()
     entries = torchvision.models.get_model_weights(name)
     if weights.startswith(ENTRY):
         known = {entry.name: entry for entry in entries}
