@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from lesion_exp.data.lock import hold, is_held, release
 from lesion_exp.next_command import next_command
 from lesion_exp.tracking.embedded import DEAD_AFTER_SECONDS, HEARTBEAT_TAG
+from lesion_exp.tracking.embedded_runs import may_have_running
 from lesion_exp.tracking.find import runs_where
 from lesion_exp.tracking.spool import LOCK_FILE, SPOOL_DIR, Spool, SpoolHeld, read_header
 from lesion_exp.tracking.uploader import SESSION, SESSION_TAG, upload_remaining
@@ -59,6 +60,8 @@ def mark_dead_runs(store: Store) -> list[str]:
     what was logged but not uploaded, are added to the run if they are on this machine. A run whose process is alive on
     this machine is not dead, whatever its heartbeat says: its store was unavailable.
     """
+    if store.database is not None and not may_have_running(store.database):
+        return []
     experiments = store.experiment_ids()
     dead: list[str] = []
     token = None

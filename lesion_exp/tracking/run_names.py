@@ -21,19 +21,20 @@ RECENT: Final = 200
 """Number of the latest runs among which similar names are searched."""
 SWEEPS_LISTED: Final = 5
 """Number of sweeps that a message about an unknown one lists."""
-_ACTIVE: Final = (
+ACTIVE: Final = (
     "runs JOIN experiments USING (experiment_id) WHERE runs.lifecycle_stage = 'active' "
     "AND experiments.lifecycle_stage = 'active'"
 )
+"""What follows FROM in a query about the runs that are not deleted."""
 _IS_NAMED: Final = (
-    f"SELECT 1 FROM {_ACTIVE} AND substr(run_uuid, 1, :length) = lower(:name) "
+    f"SELECT 1 FROM {ACTIVE} AND substr(run_uuid, 1, :length) = lower(:name) "
     "UNION ALL SELECT 1 FROM tags WHERE key IN (:origin, 'sweep_id') "
     "AND lower(substr(value, 1, :length)) = lower(:name) "
     "UNION ALL SELECT 1 FROM registered_model_aliases WHERE alias = :name LIMIT 1"
 )
 _LATEST_SWEEPS: Final = (
     "SELECT (SELECT value FROM tags WHERE tags.run_uuid = runs.run_uuid AND key = 'sweep_id'), run_uuid, runs.name "
-    f"FROM {_ACTIVE} AND EXISTS "
+    f"FROM {ACTIVE} AND EXISTS "
     "(SELECT 1 FROM tags WHERE tags.run_uuid = runs.run_uuid AND key = 'kind' AND value = 'sweep') "
     f"ORDER BY start_time DESC LIMIT {SWEEPS_LISTED}"
 )
@@ -66,13 +67,13 @@ def check_names(database: Path, names: Sequence[str]) -> None:
         raise ConfigError(no_run(f"sqlite:///{database}"))
     with suppress(sqlite3.Error), closing(read_only(database)) as store:
         for name in wanted:
-            if not store.execute(f"SELECT 1 FROM {_ACTIVE} LIMIT 1").fetchone():
+            if not store.execute(f"SELECT 1 FROM {ACTIVE} LIMIT 1").fetchone():
                 raise ConfigError(no_run(f"sqlite:///{database}"))
             given = {"name": name, "length": len(name), "origin": ORIGIN_TAG}
             judged_later = name == "latest" or name.startswith("best:") or "@" in name
             if judged_later or (len(name) >= SHORTEST_PREFIX and store.execute(_IS_NAMED, given).fetchone()):
                 continue
-            query = f"SELECT run_uuid, status, runs.name FROM {_ACTIVE} ORDER BY start_time DESC LIMIT {RECENT}"
+            query = f"SELECT run_uuid, status, runs.name FROM {ACTIVE} ORDER BY start_time DESC LIMIT {RECENT}"
             recent = [KnownRun(*map(str, row)) for row in store.execute(query)]
             raise ConfigError(unknown_run(f"sqlite:///{database}", name, recent))
 

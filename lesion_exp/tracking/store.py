@@ -9,6 +9,7 @@ import shutil
 import socket
 import ssl
 import tempfile
+import threading
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -16,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from lesion_exp.errors import ConfigError, install_command
 from lesion_exp.privacy import URI_VARIABLE, with_credentials, without_secrets
@@ -137,6 +138,28 @@ class Store:
         return str(self.artifacts / (re.sub(r"[^\w-]+", "_", name) or "_")) if self.artifacts else None
 
 
+class ClientOnFirstUse:
+    """Stands for the MlflowClient of the embedded store at `uri`, which is made when it is first used.
+
+    Importing MLflow takes seconds, and many commands only read the files of a run.
+    """
+
+    def __init__(self, uri: str) -> None:
+        self._uri = uri
+        self._making = threading.Lock()
+        self._client: MlflowClient | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # asked for by copy and pickle, which find nothing of this kind in a client
+            raise AttributeError(name)
+        from mlflow import MlflowClient
+
+        with self._making:
+            if self._client is None:
+                self._client = MlflowClient(self._uri)
+        return getattr(self._client, name)
+
+
 def open_store(uri: str | None, root: Path, live: Path | None = None) -> Store:
     """Opens the store at `uri` (the key tracking.uri), else at MLFLOW_TRACKING_URI, else `<root>/mlruns/mlflow.db`.
 
@@ -203,8 +226,6 @@ def quiet_mlflow() -> None:
 
 
 def _open_sqlite(database: Path, root: Path, live: Path) -> Store:
-    from mlflow import MlflowClient
-
     if any(character in str(database) for character in _UNUSABLE_IN_A_URI):
         raise ConfigError(
             f"expected a path without the characters {' '.join(_UNUSABLE_IN_A_URI)} for the store of runs, because "
@@ -213,8 +234,8 @@ def _open_sqlite(database: Path, root: Path, live: Path) -> Store:
     uri = f"sqlite:///{database}"
     artifacts = database.parent / "artifacts"
     with store_lock(database):
-        client, moved_from = open_embedded(database, artifacts, lambda: MlflowClient(uri))
-    return Store(uri, client, root, live, artifacts, database, moved_from)
+        client, moved_from = open_embedded(database, artifacts, lambda: ClientOnFirstUse(uri))
+    return Store(uri, cast("MlflowClient", client), root, live, artifacts, database, moved_from)
 
 
 def _sqlite_path(uri: str, key: str) -> Path:

@@ -287,3 +287,15 @@ def test_a_cut_store_is_called_cut(root: Path, share: float) -> None:
     os.truncate(database, int(share * database.stat().st_size))
     with pytest.raises(ConfigError, match=r"it was cut|disk image is malformed"):
         open_store(None, root)
+
+
+def test_the_newest_revision_is_the_one_that_mlflow_migrates_to() -> None:
+    from mlflow.store.db import utils
+
+    assert database_file._newest_revision() == utils._get_latest_schema_revision()
+
+
+def test_files_of_revisions_that_cannot_be_understood_are_left_to_mlflow(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = database_file._newest_revision()
+    monkeypatch.setattr(database_file, "_REVISIONS", "elsewhere")
+    assert database_file._newest_revision.__wrapped__() == known

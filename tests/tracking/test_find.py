@@ -1,7 +1,9 @@
+import sqlite3
+
 import pytest
 
 from lesion_exp.errors import ConfigError, DataError
-from lesion_exp.tracking.find import find_run
+from lesion_exp.tracking.find import find_run, runs_where
 from lesion_exp.tracking.store import Store
 from lesion_exp.tracking.stored_run import download_artifact, read_predictions
 
@@ -125,3 +127,33 @@ def test_missing_artifact_names_the_nearest(store: Store) -> None:
         read_predictions(run, "test")
     with pytest.raises(DataError, match=r"with test=true; split\.part=val"):
         read_predictions(run, "test")
+
+
+def test_a_run_is_read_without_mlflow_as_with_it(store: Store) -> None:
+    created = store.client.create_run(store.experiment_id("tests"), run_name="", tags={"mlflow.runName": "from a tag"})
+    run_id = created.info.run_id
+    for key, value in {"val/loss": 0.1 + 0.2, "val/auroc": float("nan"), "val/worst": float("inf")}.items():
+        store.client.log_metric(run_id, key, 9.0, step=0)
+        store.client.log_metric(run_id, key, value, step=1)
+    store.client.log_param(run_id, "seed", "1")
+    store.client.set_tag(run_id, "kind", "train")
+    by_client = next(runs_where(store, f"attributes.run_id = '{run_id}'"))
+    for spec in (run_id, run_id[:8], "latest"):
+        found = find_run(store, spec)
+        assert repr({**vars(found), "store": None}) == repr({**vars(by_client), "store": None}), (
+            "repr, since NaN != NaN"
+        )
+    store.client.delete_run(run_id)
+    for spec in (run_id, "latest"):
+        with pytest.raises(ConfigError):
+            find_run(store, spec)
+
+
+def test_a_database_that_cannot_be_read_now_is_left_to_mlflow(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_id = make_run(store, "one", {})
+
+    def busy(*_: object) -> sqlite3.Connection:
+        raise sqlite3.OperationalError("database is locked")
+
+    monkeypatch.setattr("lesion_exp.tracking.embedded_runs.read_only", busy)
+    assert find_run(store, run_id).run_id == find_run(store, "latest").run_id == run_id
