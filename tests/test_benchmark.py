@@ -39,9 +39,13 @@ def test_input_is_set_beside_three_other_pipelines():
 
 
 def test_the_first_step_is_set_beside_bare_imports():
-    result = results("start", "--rounds", "1")
+    result = results("start", "--rounds", "1", "--verbs", "completion", "predict")
     assert result["seconds"]["help"]["median"] < result["seconds"]["imports"]["median"]
     assert result["seconds"]["first step"]["median"] > 1
+    completion, predict = result["verbs"]["completion"], result["verbs"]["predict"]
+    assert completion["first_line"]["median"] < predict["imports"]["median"]
+    assert {"torch", "torchvision"} <= set(predict["loaded"])
+    assert predict["beyond"] == predict["first_line"]["median"] - predict["imports"]["median"]
 
 
 def test_kept_memory_saves_page_faults():
