@@ -1,18 +1,16 @@
-"""The LightningModule, which computes loss, metrics and predictions of batches."""
+"""The LightningModule, which trains a network: it computes the loss and the metrics of batches."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytorch_lightning as pl
 import torch
-import torch.distributed as dist
 from torch import Tensor
 from torch.optim import Optimizer
 from torchmetrics import Metric
@@ -24,32 +22,24 @@ from lesion_exp.backbone.depthwise import fast_depthwise_gradients
 from lesion_exp.data.lesion_dataset import Sample
 from lesion_exp.epoch_metric import EXACT, MeanLoss, training_metrics, validation_metrics
 from lesion_exp.evaluation.registry import LOSS
-from lesion_exp.evaluation.tta import probabilities_and_energies, tta_views
+from lesion_exp.image_classifier import ClassifierOptions, ImageClassifier
 from lesion_exp.loss.base import Loss
 from lesion_exp.scheduler.schedule import ENDLESS, Schedule, TrainingLength
 
 ParameterGroups = list[dict[str, Any]]
-Rows = tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]
 
 
-@dataclass(frozen=True)
-class TaskOptions:
-    """Settings of the classifier."""
+@dataclass(frozen=True, kw_only=True)
+class TaskOptions(ClassifierOptions):
+    """Settings of a training."""
 
-    classes: tuple[str, ...]
-    mean: Sequence[float]
-    std: Sequence[float]
     image_size: int
     lr: float
     seed: int = 0
-    tta: str = "none"
-    channels_last: bool = False
     decay_norms_and_biases: bool = False
-    card: Mapping[str, Any] = field(default_factory=dict)
-    """Plain values that are saved with every checkpoint, so that it can be used without its run."""
 
 
-class NetworkTask(pl.LightningModule):
+class NetworkTask(ImageClassifier, pl.LightningModule):
     """The common parts of all trainings of a backbone: normalisation, seeds, loss of the epoch, optimizer, checkpoints.
 
     Args:
@@ -60,9 +50,6 @@ class NetworkTask(pl.LightningModule):
             the steps of an epoch.
     """
 
-    scale: Tensor
-    shift: Tensor
-
     def __init__(
         self,
         backbone: Backbone,
@@ -70,9 +57,8 @@ class NetworkTask(pl.LightningModule):
         make_optimizer: Callable[[ParameterGroups, float], Optimizer],
         make_schedule: Callable[[Optimizer, float, int], Schedule],
     ) -> None:
-        super().__init__()
-        self.backbone = backbone
-        self.options = options
+        super().__init__(backbone, options)
+        self.options: TaskOptions = options
         self.lr = options.lr  # an attribute of this name is what Lightning's learning-rate finder sets
         self.make_optimizer = make_optimizer
         self.make_schedule = make_schedule
@@ -82,23 +68,6 @@ class NetworkTask(pl.LightningModule):
         self.job_processes: int | None = None
         """The number of processes that the job asks for, if this process trains the batches of several of them."""
         self.training_metrics = training_metrics()
-        scale, shift = _scale_and_shift(options.mean, options.std, backbone.in_channels)
-        self.register_buffer("scale", scale, persistent=False)
-        self.register_buffer("shift", shift, persistent=False)
-
-    def normalize(self, images: Tensor) -> Tensor:
-        """Standardises each channel of uint8 images (N, C, S, S) by its mean and deviation; returns float32."""
-        if images.dtype != torch.uint8:
-            return images
-        count, channels, height, width = images.shape
-        # row by row over all channels, which takes a fifth of the time of broadcasting by channel
-        rows = images.permute(0, 2, 3, 1).reshape(count, height, width * channels)
-        scale, shift = self.scale[:channels].repeat(width), self.shift[:channels].repeat(width)
-        scaled = torch.empty(rows.shape, device=rows.device)
-        for filled, row in zip(scaled, rows, strict=True) if scaled.device.type == "cpu" else [(scaled, rows)]:
-            torch.addcmul(shift, filled.copy_(row), scale, out=filled)
-        scaled = scaled.view(count, height, width, channels).permute(0, 3, 1, 2)
-        return scaled if self.options.channels_last else scaled.contiguous()
 
     def on_train_start(self) -> None:
         """Enters the epoch in the middle of which a resumed run begins."""
@@ -241,28 +210,6 @@ class LesionClassifier(NetworkTask):
         # the loss as a function, because as a module of the metrics its weights would be in a checkpoint twice
         self.validation_metrics = validation_metrics(loss.__call__, options.classes, validation_ids, added)
 
-    def forward(self, batch: Sample) -> Tensor:
-        """Returns the logits, float32 (N, num_classes), of a batch.
-
-        Its images are uint8 or already normalised; a batch may have features in their place.
-        """
-        if "features" in batch:
-            return self.backbone.classify(batch["features"], batch.get("metadata")).float()
-        clinical = batch.get("clinical")
-        logits: Tensor = self.backbone(
-            self.normalize(batch["image"]),
-            None if clinical is None else self.normalize(clinical),
-            batch.get("metadata"),
-        )
-        return logits.float()
-
-    def encode(self, batch: Sample) -> Tensor:
-        """Returns the features of a batch of images, floating point (N, F), which a batch may have in their place."""
-        clinical = batch.get("clinical")
-        return self.backbone.encode(
-            self.normalize(batch["image"]), None if clinical is None else self.normalize(clinical)
-        )
-
     # training
 
     def _enter_epoch(self) -> None:
@@ -336,23 +283,8 @@ class LesionClassifier(NetworkTask):
     # prediction
 
     def predict_step(self, batch: Sample, batch_idx: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Returns positions int64 (N,), probabilities float32 (N, C) and energies float32 (N,).
-
-        Probabilities and energies are means over the views of `tta`, unless the batch has features in place of images.
-        """
-        if "features" in batch:
-            return batch["index"], *probabilities_and_energies(
-                lambda _: self(batch), batch["features"], tta_views("none")
-            )
-
-        def logits(images: Tensor) -> Tensor:
-            shown = batch.copy()
-            shown["image"] = images
-            predicted: Tensor = self(shown)
-            return predicted
-
-        views = tta_views(self.options.tta)
-        return batch["index"], *probabilities_and_energies(logits, self.normalize(batch["image"]), views)
+        """Returns the result of `predict_batch`; Lightning calls it by this name."""
+        return self.predict_batch(batch)
 
 
 def _ordered(values: Tensor | None, order: Tensor | None) -> Tensor | None:
@@ -389,28 +321,3 @@ def parameter_groups(backbone: Backbone, decay_norms_and_biases: bool) -> Parame
         if vectors:
             groups.append({"params": vectors, "lr_scale": scale, "weight_decay": 0.0})
     return groups
-
-
-def gather_rows(positions: npt.NDArray[np.int64], values: npt.NDArray[np.float32]) -> Rows:
-    """Returns the rows of all ranks, sorted by position.
-
-    Every position occurs once, since ranks evaluate disjoint subsets.
-    """
-    parts: list[Any] = [(positions, values)]
-    if dist.is_available() and dist.is_initialized():
-        parts = [None] * dist.get_world_size()
-        dist.all_gather_object(parts, (positions, values))
-    joined_positions = np.concatenate([part[0] for part in parts])
-    joined_values = np.concatenate([part[1] for part in parts])
-    order = np.argsort(joined_positions, kind="stable")
-    assert len(np.unique(joined_positions)) == len(joined_positions), "an image was evaluated twice"
-    return joined_positions[order], joined_values[order]
-
-
-def _scale_and_shift(mean: Sequence[float], std: Sequence[float], channels: int) -> tuple[Tensor, Tensor]:
-    """Returns the factor and offset that standardise the uint8 values of each channel; a mask is centred at one
-    half.
-    """
-    extra = channels - len(mean)
-    means, deviations = torch.tensor([*mean, *[0.5] * extra]), torch.tensor([*std, *[0.5] * extra])
-    return 1 / (255 * deviations), -means / deviations

@@ -44,8 +44,6 @@ METRICS: Final = {
     "ece": "ECE",
 }
 """The results that are shown, with their headings."""
-FIRST: Final = ("accuracy", "balanced_accuracy", "auroc_macro")
-"""Those in the first table."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +77,7 @@ ROWS: Final = (
         ("experiment=ham10000_cpu", "dataset.mask=overlay"), "scratch_30"),
     Row("probe", "probe of an ImageNet encoder", ("experiment=probe", "dataset=ham10000"), "scratch_8"),
     Row("finetuned_10", "fine-tuned with age, sex and site, 8 epochs at 128 pixels",
-        ("experiment=ham10000_finetuned", "image_size=128", "trainer.max_epochs=8"), "scratch_8"),
+        ("experiment=ham10000_finetuned", "image_size=128", "trainer.max_epochs=8"), "scratch_30"),
     Row("finetuned_30", "fine-tuned with age, sex and site, 20 epochs",
         ("experiment=ham10000_finetuned",), "finetuned_10"),
 )  # fmt: skip
@@ -217,22 +215,21 @@ def external(run_id: str, root: Path) -> Mapping[str, Mapping[str, float]]:
     }
 
 
-def tables(rows: Sequence[Measured]) -> tuple[PrintedTable, PrintedTable]:
-    """Returns the results on the test part as two tables, which a page of a browser is wide enough for."""
-    results, more = [], []
-    for one in rows:
-        minutes = Entry("" if one.minutes is None else f"{one.minutes:.1f}")
-        speed = Entry("" if one.images_per_second is None else f"{one.images_per_second:.0f}")
-        values = {name: _in_words(one.test.get(name)) for name in METRICS}
-        results.append([Entry(one.row.what), Entry(one.network), minutes, speed, *(values[name] for name in FIRST)])
-        rest = (values[name] for name in METRICS if name not in FIRST)
-        more.append([Entry(one.row.what), *rest, _difference_in_words(one)])
-    heads = ["training", "network", "minutes", "images/s", *(METRICS[name] for name in FIRST)]
-    others = [words for name, words in METRICS.items() if name not in FIRST]
-    return (
-        PrintedTable(heads, [results], 2, []),
-        PrintedTable(["training", *others, "difference in balanced accuracy"], [more], 1, []),
-    )
+def table(rows: Sequence[Measured]) -> PrintedTable:
+    """Returns the results on the test part as a table."""
+    entries = [
+        [
+            Entry(one.row.what),
+            Entry(one.network),
+            Entry("" if one.minutes is None else f"{one.minutes:.1f}"),
+            Entry("" if one.images_per_second is None else f"{one.images_per_second:.0f}"),
+            *(_in_words(one.test.get(name)) for name in METRICS),
+            _difference_in_words(one),
+        ]
+        for one in rows
+    ]
+    head = ["training", "network", "minutes", "images/s", *METRICS.values(), "difference in balanced accuracy"]
+    return PrintedTable(head, [entries], 2, [])
 
 
 def written_into(text: str, part: str) -> str:
@@ -270,7 +267,7 @@ def page(
         "intervals over lesions. A difference is that from the row that its last words name, paired over lesions, with "
         "the p-value of `lesion-exp compare`, which is corrected for the metrics but not for the number of rows; "
         "[Statistics](statistics.md) describes both.",
-        *(each.markdown().strip() for each in tables(rows)),
+        table(rows).markdown().strip(),
     ]
     if folds:
         parts.append(

@@ -3,7 +3,7 @@ import os
 import pandas as pd
 
 from lesion_exp.cores import usable_cores
-from lesion_exp.data.datamodule import resolve_num_workers
+from lesion_exp.data.loaders import resolve_num_workers
 from lesion_exp.dataset.image_files import locate_images
 from lesion_exp.dataset.source_files import SourceFiles
 

@@ -3,7 +3,6 @@
 import importlib.util
 import json
 import sys
-from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -75,9 +74,7 @@ def test_the_page_says_what_the_runs_were_measured_at(script, tmp_path, monkeypa
     assert text.endswith("after\n")
     assert text.count("### Commands") == 1
     run = lesion_exp.open_run(trained[0])
-    lines = defaultdict(str)  # the rows of both tables
-    for line in text.splitlines():
-        lines[line.split(" | ")[0]] += line
+    lines = {line.split(" | ")[0]: line for line in text.splitlines() if line.startswith("| ")}
     low, value, high = (run.metrics[f"test/balanced_accuracy{end}"] for end in ("_low", "", "_high"))
     assert f"{value:.3f} ({low:.3f} to {high:.3f})" in lines["| one epoch"]
     report = lesion_exp.compare(trained[0], script.largest_class(trained[0]), part="test").report.to_dict()

@@ -20,11 +20,15 @@ SERVES = """
 import sys
 import uvicorn
 from lesion_exp.cli import main
+from lesion_exp.progress import _rich_bar
+
+_rich_bar()  # what a terminal shows
 
 def stopped(server, sockets):
     raise KeyboardInterrupt  # the network is loaded, and has predicted an example
 
-assert main(["predict", "run=latest", "input=lesion.png", "output=found.csv"]) == 0
+assert main(["predict", "run=latest", "input=lesion.png", "output=found.csv", "gradcam=maps"]) == 0
+assert main(["predict", "run=best:val/accuracy", "input=lesion.png", "output=best.csv"]) == 2  # MLflow searches
 uvicorn.Server.run = stopped
 assert main(["serve", "run=latest", "port=0"]) == 130
 print("served", *sorted({name.partition(".")[0] for name in sys.modules}))
@@ -77,7 +81,7 @@ def test_every_listed_package_is_one_that_this_project_or_mlflow_asks_for():
 
 @pytest.mark.slow
 def test_serve_and_predict_work_with_the_listed_packages_alone_and_import_each(packages, root):
-    untrained_run(root)
+    untrained_run(root, "augmentation=colour_constancy", "backbone=resnet18")
     Image.fromarray(np.zeros((48, 64, 3), np.uint8)).save(root / "lesion.png")
     path = os.pathsep.join(map(str, (packages, PROJECT)))
     done = subprocess.run(

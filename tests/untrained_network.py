@@ -10,7 +10,8 @@ from PIL import Image
 from lesion_exp.config.compose import compose
 from lesion_exp.config.instantiate import instantiate
 from lesion_exp.data.metadata import MetadataEncoder
-from lesion_exp.model.classifier import make_classifier, make_network
+from lesion_exp.model.classifier import make_classifier
+from lesion_exp.model.network import make_network
 from lesion_exp.model.restore import restore
 from tests.tiny import TINY
 

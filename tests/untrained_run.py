@@ -11,7 +11,8 @@ from lesion_exp.config.project import Project
 from lesion_exp.data.metadata import MetadataEncoder
 from lesion_exp.evaluation.posthoc import fit_on_validation
 from lesion_exp.evaluation.predictions import predictions_table
-from lesion_exp.model.classifier import make_classifier, make_network
+from lesion_exp.model.classifier import make_classifier
+from lesion_exp.model.network import make_network
 from lesion_exp.tracking.find import find_run
 from lesion_exp.tracking.run import TrackedRun
 from lesion_exp.training.part_evaluation import log_posthoc_models

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import cv2
@@ -13,15 +12,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lesion_exp.augmentation.fit import AVERAGE_FROM
-from lesion_exp.augmentation.fused import FusedColours, Step
-from lesion_exp.augmentation.geometry import Border, FusedGeometry, after, in_box
-from lesion_exp.augmentation.library import describe, generators
-from lesion_exp.errors import ConfigError
 from lesion_exp.image_file import UInt8Array
 
 BORDERS: Final = {cv2.BORDER_CONSTANT: 0.0, cv2.BORDER_REPLICATE: 1.0, cv2.BORDER_REFLECT_101: 2.0}
 """Supported border modes of OpenCV -> their numbers in a plan."""
-_LEVELS, _HUES = 1, 2
+LEVELS, HUES = 1, 2
+"""Kinds of a step in a plan: tables for red, green and blue, or for hue, saturation and value."""
 _PER_HUE_SECTOR: Final = 30
 """OpenCV's hues, of two degrees each, in one of the six sectors of the colour circle."""
 
@@ -37,54 +33,6 @@ class Plan(NamedTuple):
     """uint8 (steps, 3, 256): lookup tables of the three channels."""
     kinds: Tensor
     """uint8 (steps,): 0: no change; 1: the tables are for red, green and blue; 2: for hue, saturation and value."""
-
-
-class DeviceSteps:
-    """The training steps of a pipeline that can run on a device: one warp, then changes of colour.
-
-    Args:
-        steps: the steps, fused by `join`.
-        side: side of the result in pixels.
-
-    Raises:
-        ConfigError: a step can only run on the CPU.
-    """
-
-    def __init__(self, steps: Sequence[Step], side: int) -> None:
-        geometry, colour = ([step for _, step in steps] + [None, None])[:2]
-        if len(steps) > 2 or not isinstance(geometry, FusedGeometry) or not isinstance(colour, FusedColours | None):
-            shown = ", ".join(path for path, step in steps if not isinstance(step, FusedGeometry | FusedColours))
-            raise ConfigError(
-                f"expected augmentation.device=gpu with a recipe of one RandomFitCrop, flips and turns, one rotation "
-                f"or affine transform, then brightness, contrast, gamma and hue, got {shown or 'another order'}; use "
-                f"augmentation.device=cpu, or one of the recipes light and standard"
-            )
-        self.side = side
-        self.geometry = geometry
-        self.colour = colour
-        for move in self.geometry.moves:
-            if getattr(move, "border_mode", cv2.BORDER_CONSTANT) not in BORDERS:
-                raise ConfigError(
-                    f"expected a border_mode of 0, 1 or 4 with augmentation.device=gpu, got {describe(move)}; use "
-                    f"augmentation.device=cpu"
-                )
-
-    def plan(self, shape: tuple[int, ...], seed: Sequence[int]) -> Plan:
-        """Draws the parameters for an image of `shape` (H, W, 3); they are the same as on the CPU with this `seed`."""
-        generator, python_generator = generators(seed)
-        drawn = self.geometry.draw(shape, generator, python_generator)
-        top, left, height, width = drawn.box
-        source = after((1, 0, left, 0, 1, top), in_box(drawn.source, height, width, self.side))
-        border = drawn.border or Border(cv2.BORDER_REPLICATE, (0, 0, 0), 0)
-        box = (left, left + width - 1, top, top + height - 1)
-        numbers = (*source, *box, *shape[:2], BORDERS[border.mode], *border.fill, *self.geometry.fill)
-        steps = self.colour.draw(python_generator) if self.colour else []
-        count = len(self.colour.moves) if self.colour else 0
-        tables, kinds = np.zeros((count, 3, 256), np.uint8), np.zeros(count, np.uint8)
-        for place, step in enumerate(steps):
-            tables[place] = np.stack(step) if isinstance(step, tuple) else step
-            kinds[place] = _HUES if isinstance(step, tuple) else _LEVELS
-        return Plan(torch.tensor(numbers, dtype=torch.float32), torch.from_numpy(tables), torch.from_numpy(kinds))
 
 
 def on_canvas(image: UInt8Array, height: int, width: int) -> UInt8Array:
@@ -108,9 +56,9 @@ def apply_plan(canvases: Tensor, plan: Plan, side: int) -> Tensor:
     images = _warped(canvases, plan.numbers, side).round_().clamp_(0, 255)
     for place in range(plan.kinds.shape[1]):
         kind, tables = plan.kinds[:, place].view(-1, 1, 1, 1), plan.tables[:, place]
-        levels = torch.where(kind == _LEVELS, _looked_up(images, tables), images)
+        levels = torch.where(kind == LEVELS, _looked_up(images, tables), images)
         hues = _to_rgb(_looked_up(_to_hsv(images), tables))
-        images = torch.where(kind == _HUES, hues, levels)
+        images = torch.where(kind == HUES, hues, levels)
     return images.to(torch.uint8).contiguous(memory_format=torch.channels_last)
 
 

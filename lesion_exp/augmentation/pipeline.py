@@ -1,26 +1,29 @@
-"""From a stored image to the square that the network sees, in training and in evaluation."""
+"""From a stored image to the square that the network sees, in training and in evaluation.
+
+A pipeline without transforms, as networks that predict mostly have, imports no library of transforms.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 
 from lesion_exp.augmentation.fit import Fit, Interpolation, fill_colour, fit_to_square
-from lesion_exp.augmentation.fused import FusedColours, Step
-from lesion_exp.augmentation.fused import join as join_steps
-from lesion_exp.augmentation.geometry import FusedGeometry
-from lesion_exp.augmentation.library import Transform, changes_size, check_arguments, describe, generators, walk
 from lesion_exp.augmentation.mix import Mix
-from lesion_exp.augmentation.on_device import DeviceSteps, Plan
+from lesion_exp.augmentation.on_device import Plan
 from lesion_exp.choices import FITS, INTERPOLATIONS
 from lesion_exp.errors import ConfigError, check_choice
 from lesion_exp.image_file import UInt8Array
 
+if TYPE_CHECKING:  # imports albumentations
+    from lesion_exp.augmentation.device_steps import DeviceSteps
+    from lesion_exp.augmentation.fused import Step
+    from lesion_exp.augmentation.library import Transform
+    from lesion_exp.augmentation.steps import Steps
+
 Augmented = tuple[UInt8Array, UInt8Array | None]
-Steps = list[Step]
 
 _TRIAL_SHAPE = (450, 600)
 
@@ -98,23 +101,35 @@ class AugmentationPipeline:
         self.interpolation: Interpolation = interpolation
         self.crop_share = float(crop_share)
         self._fill = fill_colour(self.mean)
-        self._preprocess = _steps(preprocess, "augmentation.preprocess")
-        self._transforms = _steps(transforms, "augmentation.transforms")
-        for path, transform in self._preprocess:
-            for place, part in walk(transform, path):
-                if part.p < 1:
-                    raise ConfigError(
-                        f"expected a transform that is always applied, got {place}.p={part.p:g}; set p=1, or move it "
-                        f"to augmentation.transforms if it is meant for training only"
-                    )
+        self._preprocess: Steps = []
+        self._transforms: Steps = []
+        self._training: Steps = []
+        self._fits_first = True
+        self._on_device: DeviceSteps | None = None
+        if any(transform is not None for given in (preprocess, transforms) for transform in (given or {}).values()):
+            self._take_steps(preprocess or {}, transforms or {}, join=join)
+        if device == "gpu":
+            from lesion_exp.augmentation.device_steps import DeviceSteps
+
+            self._on_device = DeviceSteps(self._training, image_size)
+
+    def _take_steps(
+        self, preprocess: Mapping[str, Transform | None], transforms: Mapping[str, Transform | None], *, join: bool
+    ) -> None:
+        from lesion_exp.augmentation.fused import join as join_steps
+        from lesion_exp.augmentation.library import changes_size
+        from lesion_exp.augmentation.steps import check_never_random, named_steps
+
+        self._preprocess = named_steps(preprocess, "augmentation.preprocess")
+        self._transforms = named_steps(transforms, "augmentation.transforms")
+        check_never_random(self._preprocess)
         self._fits_first = not any(changes_size(transform) for _, transform in self._transforms)
         self._training = (
-            join_steps(self._transforms, image_size, self._fill, starts_square=self._fits_first)
+            join_steps(self._transforms, self.image_size, self._fill, starts_square=self._fits_first)
             if join
             else self._transforms
         )
         self._try_every_step()
-        self._on_device = DeviceSteps(self._training, image_size) if device == "gpu" else None
 
     @property
     def trains_on_device(self) -> bool:
@@ -163,8 +178,8 @@ class AugmentationPipeline:
         fit = f"fit: {self.fit} to {self.image_size} x {self.image_size}"
         fit += f", {self.crop_share:.3g} of its sides" if self.crop_share < 1 else ""
         fit += f", {self.interpolation}" if self.interpolation != "bilinear" else ""
-        before = [f"{_last(path)}: {describe(transform)} (also in evaluation)" for path, transform in self._preprocess]
-        during = [f"{_last(path)}: {describe(transform)}" for path, transform in self._transforms]
+        before = [f"{_described(step)} (also in evaluation)" for step in self._preprocess]
+        during = [_described(step) for step in self._transforms]
         after = [f"mix: {self.mix}"] if self.mix is not None and self.mix.is_active else []
         return (
             [*before, fit, *during, *after] if self._fits_first else [*before, *during, f"{fit} (evaluation)", *after]
@@ -188,56 +203,18 @@ class AugmentationPipeline:
         _apply(self._transforms, image, mask_or_none, (0,), force=True)
 
 
-def _steps(nodes: Mapping[str, Transform | None] | None, group: str) -> Steps:
-    steps: Steps = []
-    for name, transform in (nodes or {}).items():
-        if transform is None:
-            continue
-        path = f"{group}.{name}"
-        check_arguments(transform, path)
-        for _, part in walk(transform, path):
-            if hasattr(part, "mask_interpolation"):
-                part.mask_interpolation = cv2.INTER_NEAREST  # a mask has two values and none between them
-        steps.append((path, transform))
-    return steps
-
-
 def _apply(
     steps: Steps, image: UInt8Array, mask: UInt8Array | None, seed: Sequence[int], *, force: bool = False
 ) -> Augmented:
-    # All transforms share one pair of generators. `Compose.set_random_seed` would give each of them a generator of its
-    # own with the same seed: all would draw the same numbers, and no horizontal flip would come without a vertical one.
-    generator, python_generator = generators(seed)
-    for path, step in steps:
-        if isinstance(step, FusedGeometry):
-            image, mask = step.apply(image, mask, step.draw(image.shape, generator, python_generator))
-        elif isinstance(step, FusedColours):
-            image = step.apply(image, step.draw(python_generator))
-        else:
-            step.set_random_state(generator, python_generator)
-            image, mask = _transformed(path, step, image, mask, force=force)
-    return image, mask
+    if not steps:
+        return image, mask
+    from lesion_exp.augmentation.steps import apply_steps
+
+    return apply_steps(steps, image, mask, seed, force=force)
 
 
-def _transformed(
-    path: str, transform: Transform, image: UInt8Array, mask: UInt8Array | None, *, force: bool
-) -> Augmented:
-    data: dict[str, Any] = {"image": image} if mask is None else {"image": image, "mask": mask}
-    try:
-        data = transform(force_apply=force, **data)
-    except Exception as error:
-        raise ConfigError(
-            f"expected {path} ({type(transform).__name__}) to work on an image of {image.shape[1]} x {image.shape[0]} "
-            f"pixels, but it fails: {error}; change its arguments or switch it off with {path}=null"
-        ) from error
-    made = data["image"]
-    if made.dtype != np.uint8 or made.ndim != 3 or made.shape[2] != 3:
-        raise ConfigError(
-            f"expected {path} ({type(transform).__name__}) to return a uint8 RGB image, got {made.dtype} of shape "
-            f"{made.shape}; images are normalised and converted to tensors later: switch it off with {path}=null"
-        )
-    return made, data.get("mask")
+def _described(step: Step) -> str:
+    from lesion_exp.augmentation.library import describe
 
-
-def _last(path: str) -> str:
-    return path.rpartition(".")[2]
+    path, transform = step
+    return f"{path.rpartition('.')[2]}: {describe(transform)}"

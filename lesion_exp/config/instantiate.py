@@ -196,6 +196,8 @@ def _is_own_code(target: Callable[..., Any]) -> bool:
 
 
 def _import(module_name: str, where: str) -> ModuleType:
+    if is_within(module_name, ["albumentations"]):
+        importlib.import_module("lesion_exp.augmentation.library")  # sets first what the library reads at its import
     try:
         return importlib.import_module(module_name)
     except ModuleNotFoundError as error:

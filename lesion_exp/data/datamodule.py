@@ -2,68 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 import pytorch_lightning as pl
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from lesion_exp.augmentation.on_device import apply_plan
 from lesion_exp.augmentation.pipeline import AugmentationPipeline
-from lesion_exp.cores import usable_cores
-from lesion_exp.data.batches import EvaluationBatches, TrainingBatches
-from lesion_exp.data.features import CachedFeatures, FeatureDataset
+from lesion_exp.data.batches import TrainingBatches
 from lesion_exp.data.lesion_dataset import LesionDataset, Sample, SampleOptions, collate_samples
+from lesion_exp.data.loaders import LoaderOptions, Part, PartLoaders
 from lesion_exp.data.metadata import MetadataEncoder
 from lesion_exp.data.store import ImageStore
 from lesion_exp.dataset.pseudo_labels import WEIGHT
 from lesion_exp.sampler.sampler import Sampler, order_of_epoch
 
-Part = Literal["train", "val", "test"]
 
-
-@dataclass(frozen=True)
-class LoaderOptions:
-    """The values of the config keys below `loader`."""
-
-    batch_size: int
-    """Images per training batch on each process."""
-    num_workers: int | Literal["auto"] = "auto"
-    """Loader processes of each process, see `resolve_num_workers`."""
-    evaluation_batch_size: int | None = None
-    """Images per batch in evaluation; None: twice the batch size."""
-    together: int | None = None
-    """Number of batches that are used or dropped together if a run is continued with fewer processes than its job asks
-    for; see `shard`. It is not a config key."""
-
-
-def resolve_num_workers(num_workers: int | str, on_gpu: bool, *, decodes: bool = False) -> int:
-    """Returns the number of loader processes for this rank.
-
-    `auto` uses few processes if the network runs on the CPU. Loading an image from the store takes a fiftieth of the
-    time of the network, and on two or three cores a separate process slows the network's threads down by more than
-    loading between the batches would.
-
-    Args:
-        num_workers: a number, or `auto`.
-        on_gpu: whether the network runs on a GPU.
-        decodes: whether the loader decodes image files instead of reading a store.
-    """
-    if num_workers != "auto":
-        return int(num_workers)
-    cores = usable_cores()
-    if on_gpu:
-        return min(cores, 12)
-    if decodes:
-        return min(cores // 2, 4)
-    return 0 if cores < 4 else min(max(cores // 8, 1), 4)
-
-
-class LesionDataModule(pl.LightningDataModule):
+class LesionDataModule(PartLoaders, pl.LightningDataModule):
     """Data loaders for the parts of a split.
 
     The attribute `batch_size` can be changed until the loaders are made, as Lightning's batch-size finder does.
@@ -90,42 +48,19 @@ class LesionDataModule(pl.LightningDataModule):
         loader: LoaderOptions,
         metadata: MetadataEncoder | None = None,
     ) -> None:
-        super().__init__()
-        self.parts: dict[str, pd.DataFrame] = {
-            str(part): rows.reset_index(drop=True) for part, rows in table.groupby("split", sort=True)
-        }
-        self.store = store
-        self.pipeline = pipeline
+        super().__init__(table, store, pipeline, classes, sample, loader, metadata)
         self.sampler = sampler
-        self.classes = tuple(classes)
-        self.sample = sample
-        self.loader = loader
-        self.metadata = metadata
-        self.batch_size = loader.batch_size
         self.training_batches: TrainingBatches | None = None
         self.one_batch_an_epoch = False
         """Whether a training step gets all images of the epoch, whatever the batch size."""
-        self.features: CachedFeatures | None = None
-        """Features that the loaders yield instead of images, if the body of the network is frozen and the preprocessing
-        of the images is not random."""
         self.soft_targets: torch.Tensor | None = None
         """Logarithms of a teacher's probabilities for the training images, float32 (N, C), if the loss needs them."""
 
     def dataset(self, part: Part, *, training: bool = False) -> LesionDataset:
         """Returns the samples of `part`; if `training`, augmented and with the loss's values for each image."""
-        rows = self.parts[part]
-        encoded = None if self.metadata is None else self.metadata.encode(rows)
         extras = {"teacher": self.soft_targets, "weight": self.weights()} if training and part == "train" else {}
-        return LesionDataset(
-            rows,
-            self.store,
-            self.pipeline,
-            self.classes,
-            self.sample,
-            encoded,
-            training=training,
-            extras={name: values for name, values in extras.items() if values is not None},
-        )
+        given = {name: values for name, values in extras.items() if values is not None}
+        return self._samples(part, training=training, extras=given)
 
     def weights(self) -> torch.Tensor | None:
         """Returns how much each training image counts in the loss, float32 (N,); None if all count equally."""
@@ -166,14 +101,6 @@ class LesionDataModule(pl.LightningDataModule):
         """Returns the loader of the validation part."""
         return self.evaluation_dataloader("val")
 
-    def evaluation_dataloader(self, part: Part, *, as_images: bool = False) -> DataLoader[Sample]:
-        """Returns a loader with every image of `part` once over all ranks, without augmentation.
-
-        With `as_images` the loader yields images even if features are cached.
-        """
-        features = None if as_images else self.features
-        return self._loader(self.dataset(part), self._evaluation_batches(part, self._ranks()), features)
-
     def class_counts(self) -> list[int]:
         """Returns the number of training images per class, in the order of the classes.
 
@@ -200,45 +127,6 @@ class LesionDataModule(pl.LightningDataModule):
     def _training_batch_size(self) -> int:
         return self.images_per_epoch() if self.one_batch_an_epoch else self.batch_size
 
-    def _evaluation_batches(self, part: Part, ranks: tuple[int, int]) -> EvaluationBatches:
-        batch_size = self.loader.evaluation_batch_size or 2 * self.batch_size
-        num_images = len(self.parts[part])
-        batch_size = min(batch_size, max(num_images // ranks[1], 1))  # Lightning refuses a rank without a batch
-        return EvaluationBatches(num_images, batch_size, ranks)
-
-    def _loader(
-        self,
-        images: LesionDataset,
-        batches: TrainingBatches | EvaluationBatches,
-        features: CachedFeatures | None,
-    ) -> DataLoader[Sample]:
-        if features is None:
-            return self._loader_of(images, batches, collate_samples)
-        # a batch of features is one look-up in memory; sending it from another process takes longer
-        return self._loader_of(FeatureDataset(images, features), batches, _as_it_is, num_workers=0)
-
-    def _loader_of(
-        self,
-        dataset: Dataset[Any],
-        batches: TrainingBatches | EvaluationBatches,
-        collate: Callable[[Any], Sample],
-        num_workers: int | None = None,
-    ) -> DataLoader[Sample]:
-        on_gpu = self._on_gpu()
-        if num_workers is None:
-            num_workers = resolve_num_workers(self.loader.num_workers, on_gpu)
-        generator = torch.Generator()  # a separate one, since making an iterator must not advance the global generator
-        generator.manual_seed(self.sample.seed)
-        return DataLoader(
-            dataset,
-            batch_sampler=batches,
-            num_workers=num_workers,
-            pin_memory=on_gpu,
-            persistent_workers=num_workers > 0,
-            generator=generator,
-            collate_fn=collate,
-        )
-
     def _ranks(self) -> tuple[int, int]:
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
 
@@ -253,10 +141,6 @@ class LesionDataModule(pl.LightningDataModule):
         done = loop.epoch_loop.batch_progress.current.ready
         assert self.training_batches is not None
         return epoch, done if done < len(self.training_batches) else 0
-
-
-def _as_it_is(batch: Sample) -> Sample:
-    return batch
 
 
 def stack_images(dataset: LesionDataset, positions: Sequence[int] | np.ndarray) -> np.ndarray:

@@ -8,9 +8,7 @@ from typing import Any, ClassVar, Final, Self
 
 import numpy as np
 import pandas as pd
-from scipy.optimize import minimize, minimize_scalar
 from scipy.special import log_softmax, softmax
-from sklearn.isotonic import IsotonicRegression
 
 from lesion_exp.errors import DataError, check_choice
 from lesion_exp.evaluation.calibration import log_losses
@@ -53,6 +51,8 @@ class TemperatureScaling:
             probs: float64 (N, C).
             true: int (N,), positions of the true classes.
         """
+        from scipy.optimize import minimize_scalar  # fitting alone needs it, and importing it takes long
+
         logits = log_probs(probs)
 
         def loss(log_temperature: float) -> float:
@@ -121,6 +121,8 @@ class VectorScaling:
             gradient = np.concatenate([(errors * logits).sum(axis=0), errors.sum(axis=0)]) + _PRIOR_WEIGHT * pull
             return -float(scaled[np.arange(len(true)), true].sum()) + _PRIOR_WEIGHT * float(pull @ pull) / 2, gradient
 
+        from scipy.optimize import minimize
+
         found = minimize(loss_and_gradient, np.r_[np.ones(size), np.zeros(size)], jac=True, method="L-BFGS-B").x
         return cls(tuple(map(float, found[:size])), tuple(map(float, found[size:])))
 
@@ -159,6 +161,8 @@ class IsotonicScaling:
             probs: float64 (N, C).
             true: int (N,), positions of the true classes.
         """
+        from sklearn.isotonic import IsotonicRegression
+
         curves = []
         for position in range(probs.shape[1]):
             fitted = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip").fit(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy.special import ndtr
 
 from lesion_exp.evaluation.predictions import BoolArray, FloatArray, IntArray
 
@@ -46,10 +46,12 @@ def placed_area(scores: FloatArray, positive: BoolArray, lesion: IntArray, num_l
     lesions = len(np.unique(lesion[~positive])), len(np.unique(lesion[positive]))
     if min(lesions) < 2:
         return None
-    ranks = stats.rankdata(scores)
+    from scipy.stats import rankdata  # importing it takes long
+
+    ranks = rankdata(scores)
     placement = np.empty(len(scores))
-    placement[positive] = (ranks[positive] - stats.rankdata(scores[positive])) / num_negative
-    placement[~positive] = 1 - (ranks[~positive] - stats.rankdata(scores[~positive])) / num_positive
+    placement[positive] = (ranks[positive] - rankdata(scores[positive])) / num_negative
+    placement[~positive] = 1 - (ranks[~positive] - rankdata(scores[~positive])) / num_positive
     area = float(placement[positive].mean())
     share = [
         (known / (known - 1)) ** 0.5 / count for known, count in zip(lesions, (num_negative, num_positive), strict=True)
@@ -68,4 +70,4 @@ def delong_p(difference: float, influence: FloatArray) -> float | None:
     error = float(np.sqrt(np.square(influence).sum()))
     if error < 1e-12:
         return 1.0 if abs(difference) < 1e-12 else None
-    return float(2 * stats.norm.sf(abs(difference) / error))
+    return float(2 * ndtr(-abs(difference) / error))

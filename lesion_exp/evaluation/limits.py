@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from scipy import stats
+from scipy.special import ndtri, stdtrit
 
 from lesion_exp.evaluation.delong import PlacedArea
 from lesion_exp.evaluation.predictions import FloatArray
@@ -20,7 +20,7 @@ from lesion_exp.evaluation.predictions import FloatArray
 LEAST_LESIONS: Final = 20
 """A metric that rests on fewer lesions is neither tested nor compared, and is shown as "too few". Comparisons,
 subgroups, gaps, pictures, reports and model cards all use this number (see `lesion_counts`)."""
-_Z: Final = float(stats.norm.ppf(0.975))
+_Z: Final = float(ndtri(0.975))
 _SMALL: Final = 1e-12
 
 
@@ -213,7 +213,7 @@ def _effective_number(value: float, variance: float, lesions: float, supposed: f
 
 
 def _student(lesions: int) -> float:
-    return float(stats.t.ppf(0.975, max(lesions - 1, 1)))
+    return float(stdtrit(max(lesions - 1, 1), 0.975))
 
 
 def _hanley_mcneil(area: float, positives: int, negatives: int) -> float:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy.special import stdtr, stdtrit
 
 from lesion_exp.errors import DataError, first_cases
 from lesion_exp.evaluation.intervals import percentile_interval
@@ -111,7 +111,7 @@ class Pooled:
             return None
         if self.error == 0:
             return 1.0 if value == 0 else 0.0
-        return float(2 * stats.t.sf(abs(value) / self.error, self.degrees))
+        return float(2 * stdtr(self.degrees, -abs(value) / self.error))
 
 
 def pooled(values: FloatArray, draws: FloatArray, groups: Sequence[Sequence[int]], num_lesions: int) -> Pooled:
@@ -152,5 +152,5 @@ def pooled(values: FloatArray, draws: FloatArray, groups: Sequence[Sequence[int]
     if variance == 0:
         return Pooled(value, value, value, error=0.0)
     degrees = variance**2 / (of_seeds**2 / freedom + of_lesions**2 / max(num_lesions - 1, 1))
-    half = float(stats.t.ppf(0.975, degrees)) * math.sqrt(variance)
+    half = float(stdtrit(degrees, 0.975)) * math.sqrt(variance)
     return Pooled(value, value - half, value + half, math.sqrt(variance), degrees)

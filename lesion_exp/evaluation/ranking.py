@@ -8,7 +8,6 @@ from typing import Final
 
 import numpy as np
 from scipy.sparse import csr_array
-from sklearn.metrics import precision_recall_curve, roc_curve
 
 from lesion_exp.evaluation.confusion import nan_mean
 from lesion_exp.evaluation.delong import placed_area
@@ -249,6 +248,8 @@ def roc_points(scores: FloatArray, positive: BoolArray) -> tuple[FloatArray, Flo
         scores: float64 (N,), higher for positives.
         positive: bool (N,).
     """
+    from sklearn.metrics import roc_curve  # only pictures need it, and importing it takes long
+
     false_positive, true_positive, _ = roc_curve(positive, scores)
     return false_positive, true_positive
 
@@ -263,5 +264,7 @@ def precision_recall_points(scores: FloatArray, positive: BoolArray) -> tuple[Fl
         scores: float64 (N,), higher for positives.
         positive: bool (N,).
     """
+    from sklearn.metrics import precision_recall_curve
+
     precision, recall, _ = precision_recall_curve(positive, scores)
     return np.repeat(recall[::-1], 2)[:-1], np.repeat(precision[::-1], 2)[1:]

@@ -14,8 +14,6 @@ from typing import Any, Final, Self
 
 import numpy as np
 from scipy.special import expit, softmax
-from sklearn.ensemble import HistGradientBoostingClassifier
-from sklearn.linear_model import LogisticRegression
 
 from lesion_exp.choices import STACKS
 from lesion_exp.errors import DataError, check_choice, not_installed
@@ -265,6 +263,8 @@ def _linear(features: FloatArray, true: IntArray, unscaled: BoolArray, weights: 
     center, scale = np.where(plain, 0.0, center), np.where(plain, 1.0, scale)
     size = features.shape[1]
     blank = LinearModel(center, scale, np.flatnonzero(missing.any(axis=0)), np.zeros((0, size)), np.zeros(0))
+    from sklearn.linear_model import LogisticRegression  # predicting needs the copy alone
+
     fitted = LogisticRegression(C=1.0, max_iter=2000).fit(blank.design(features), true, sample_weight=weights)
     found, bias = fitted.coef_, fitted.intercept_
     if len(bias) == 1:  # scikit-learn only returns the row of the second of two classes
@@ -273,6 +273,8 @@ def _linear(features: FloatArray, true: IntArray, unscaled: BoolArray, weights: 
 
 
 def _scikit_learns(features: FloatArray, true: IntArray, weights: FloatArray | None) -> tuple[TreeModel, Predict]:
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
     fitted = HistGradientBoostingClassifier(
         learning_rate=LEARNING_RATE, max_iter=ROUNDS, max_leaf_nodes=MOST_LEAVES, min_samples_leaf=LEAST_IN_LEAF,
         l2_regularization=L2, early_stopping=False, random_state=0,

@@ -22,7 +22,6 @@ from typing import Any, Final, Self
 
 import numpy as np
 import pandas as pd
-from sklearn.model_selection import StratifiedGroupKFold
 
 from lesion_exp.choices import STACK_COLUMNS, STACK_FEATURES, STACKS
 from lesion_exp.errors import DataError, check_choice
@@ -241,6 +240,8 @@ def _dealt(table: pd.DataFrame, group: IntArray, options: StackOptions) -> tuple
     labels = table["label"].astype(str).to_numpy()
     num_folds = max(min(options.folds, num_groups, np.unique(labels, return_counts=True)[1].max()), 2)
     fold = np.zeros(len(table), dtype=np.int64)
+    from sklearn.model_selection import StratifiedGroupKFold  # fitting alone needs it
+
     dealer = StratifiedGroupKFold(num_folds, shuffle=True, random_state=options.seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # a class with fewer images than folds is absent from some

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy.special import ndtri
 
 from lesion_exp.evaluation.intervals import Estimate, Unit, bootstrap, lesion_of, units_of
 from lesion_exp.evaluation.lesion_counts import TOO_FEW, is_enough, lesion_counts
@@ -253,7 +253,7 @@ def largest_gaps(
     found: dict[tuple[str, str], Gap] = {}
     for (metric, attribute, one, other), shared in asked.items():
         pairs = sum(key[0] == metric for key in asked)
-        quantile = float(stats.norm.ppf(1 - _LEVEL / 2 / pairs))
+        quantile = float(ndtri(1 - _LEVEL / 2 / pairs))
         hits, _ = right[metric]
         parts = [
             _share(hits, masks[attribute, name] & (true == c), group, num_groups, quantile)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, Final
 
 import cv2
-import matplotlib
 import numpy as np
 import numpy.typing as npt
 
@@ -71,7 +70,13 @@ def overlay(image: npt.NDArray[np.uint8], saliency: npt.NDArray[np.floating[Any]
     shown = cv2.GaussianBlur(shown, (0, 0), max(min(height, width) / 100, 0.5))
     brightest = np.percentile(shown, _BRIGHTEST)
     strength = np.clip(shown / brightest, 0, 1) if brightest > 0 else np.zeros_like(shown)
-    colours = matplotlib.colormaps[COLOURS](_FROM + (_TO - _FROM) * strength)[:, :, :3] * 255
+    colours = _colour_map()(_FROM + (_TO - _FROM) * strength)[:, :, :3] * 255
     opacity = OPACITY * strength[:, :, None] ** _FADING
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[:, :, None]
     return np.asarray((1 - opacity) * grey + opacity * colours + 0.5, dtype=np.uint8)
+
+
+def _colour_map() -> Any:
+    import matplotlib  # importing it takes long, and only pictures need it
+
+    return matplotlib.colormaps[COLOURS]

@@ -1,4 +1,4 @@
-"""Builds the network of a job's config, and the LightningModule that trains it."""
+"""Builds the LightningModule that trains a network: with the loss, the optimizer and the schedule of a job."""
 
 from __future__ import annotations
 
@@ -7,22 +7,16 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-import torch
-from torch import Tensor
 from torch.optim import Optimizer
 from torchmetrics import Metric
 
 from lesion_exp.augmentation.pipeline import AugmentationPipeline
-from lesion_exp.backbone.assemble import assemble
 from lesion_exp.backbone.backbone import Backbone
-from lesion_exp.backbone.lora import merged_state
-from lesion_exp.backbone.options import SHARED_KEYS, InputsAndOutputs, shared_options
 from lesion_exp.config.instantiate import asked_for, instantiate, resolve_target
 from lesion_exp.config.registered import TARGET
-from lesion_exp.data.metadata import MetadataEncoder
 from lesion_exp.loss.base import Loss, LossFunction
-from lesion_exp.model.inputs import sample_options
 from lesion_exp.model.logistic_probe import LogisticProbe
+from lesion_exp.model.network import options_of
 from lesion_exp.model.precision import resolve_precision
 from lesion_exp.model.probe import NeighbourProbe
 from lesion_exp.optimizer.logistic_path import LogisticPath
@@ -31,56 +25,6 @@ from lesion_exp.task import LesionClassifier, ParameterGroups, TaskOptions
 
 OPTIMIZER_COMMON_KEYS: Final = frozenset({"decay_norms_and_biases"})
 NUM_LOSS_ARGUMENTS: Final = 2
-
-
-def make_network(
-    config: Mapping[str, Any], num_classes: int, encoder: MetadataEncoder | None, classes: Sequence[str] = ()
-) -> Backbone:
-    """Builds the network that `config` (of a whole job) describes, in the memory layout that it asks for.
-
-    If `classes` is given, the head of initial weights that were trained for other classes is left out.
-    """
-    sample = sample_options(config)
-    width = encoder.width if encoder else 0
-    shape = InputsAndOutputs(
-        num_classes, config["image_size"], sample.in_channels, width, sample.clinical, tuple(classes)
-    )
-    network = make_backbone(config["backbone"], shape)
-    return network.to(memory_format=torch.channels_last) if uses_channels_last(config, network) else network
-
-
-def make_backbone(node: Mapping[str, Any], shape: InputsAndOutputs) -> Backbone:
-    """Builds the network that `node` (the key `backbone` of a job) describes, for the inputs and outputs in `shape`.
-
-    The option gets its own keys, and those of `num_classes`, `image_size` and `in_channels` that it has parameters for.
-    The shared keys are applied to the network that it returns.
-    """
-    shared = shared_options(node)
-    own = {key: value for key, value in node.items() if key not in SHARED_KEYS}
-    offered = {key: getattr(shape, key) for key in ("num_classes", "image_size", "in_channels")}
-    return assemble(instantiate(own, "backbone", **asked_for(own, "backbone", offered)), shared, shape)
-
-
-def merged_node(node: Mapping[str, Any]) -> dict[str, Any]:
-    """`node` (the key `backbone` of a job) of a network whose weights come from its checkpoint, LoRA merged into them.
-
-    It needs neither pretrained weights nor peft.
-    """
-    return {**node, "weights": "none", "tune": "full" if node.get("tune") == "lora" else node.get("tune", "full")}
-
-
-def merged_weights(state: Mapping[str, Tensor], node: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Returns the weights of a checkpoint with LoRA, of the job's key `backbone`, merged into them.
-
-    Other weights are unchanged.
-    """
-    return merged_state(state, shared_options(node).lora.scaling)
-
-
-def uses_channels_last(config: Mapping[str, Any], network: Backbone) -> bool:
-    """Returns whether `config` (of a whole job) asks for the memory layout channels last, faster for convolutions."""
-    value = config["trainer"]["channels_last"]
-    return network.is_convolutional if value == "auto" else bool(value)
 
 
 def make_loss(node: Mapping[str, Any], class_counts: Sequence[int]) -> Loss:
@@ -118,16 +62,11 @@ def make_classifier(
         make_loss(config["loss"], class_counts),
         pipeline.mix if pipeline.mix is not None and pipeline.mix.is_active else None,
         TaskOptions(
-            classes=tuple(card["classes"]),
-            mean=pipeline.mean,
-            std=pipeline.std,
+            **options_of(config, network, pipeline, card),
             image_size=pipeline.image_size,
             lr=learning_rate(config["optimizer"]),
             seed=config["seed"],
-            tta=config["evaluation"]["tta"],
-            channels_last=uses_channels_last(config, network),
             decay_norms_and_biases=config["optimizer"]["decay_norms_and_biases"],
-            card=card,
         ),
         make_optimizer(config["optimizer"], fuse=may_fuse(config["trainer"])),
         make_schedule(config["scheduler"]),

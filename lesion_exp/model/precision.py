@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
+
+from lesion_exp.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
@@ -80,3 +82,30 @@ def resolve_devices(devices: int | str | list[int], accelerator: str) -> int | l
     import torch
 
     return torch.cuda.device_count()
+
+
+def check_accelerator(trainer: Mapping[str, Any], remedy: str | Callable[[int], str]) -> None:
+    """Checks that this machine has the accelerator and the devices of `trainer` (a node of that name).
+
+    Args:
+        trainer: the node `trainer`.
+        remedy: the end of the message, or a function that makes it from the number of GPUs that there are.
+
+    Raises:
+        ConfigError: there are too few GPUs.
+    """
+    import torch
+
+    accelerator = trainer["accelerator"]
+    if accelerator == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError("expected an Apple GPU for trainer.accelerator=mps, but there is none; use trainer=cpu")
+    if accelerator not in {"gpu", "cuda"}:
+        return
+    found = torch.cuda.device_count()
+    devices = resolve_devices(trainer["devices"], accelerator)
+    wanted = max(devices, default=-1) + 1 if isinstance(devices, list) else devices
+    if found == 0 or wanted > found:
+        raise ConfigError(
+            f"expected {max(wanted, 1)} GPU(s) for trainer.accelerator={accelerator}, but this machine has "
+            f"{found} that torch can use; {remedy if isinstance(remedy, str) else remedy(found)}"
+        )

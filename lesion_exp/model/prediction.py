@@ -1,111 +1,60 @@
-"""Predicts a part of a data set with Lightning, every image once, on one process or several."""
+"""Predicts a part of a data set, every image once."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
-import pytorch_lightning as pl
 import torch
-from lightning_fabric.plugins.environments.lightning import LightningEnvironment
-from pytorch_lightning.callbacks import Callback
+from torch import Tensor
 
-from lesion_exp.data.datamodule import LesionDataModule, Part
+from lesion_exp.data.loaders import Part, PartLoaders
 from lesion_exp.evaluation.predictions import predictions_table
-from lesion_exp.model.precision import precision_here
-from lesion_exp.process.messages import quiet_libraries
+from lesion_exp.image_classifier import ImageClassifier
+from lesion_exp.model.device import PredictionDevice
 from lesion_exp.progress import Stage
-from lesion_exp.task import LesionClassifier, gather_rows
 
-
-def prediction_trainer(
-    config: Mapping[str, Any],
-    devices: int | list[int] = 1,
-    callbacks: Sequence[Callback] = (),
-    *,
-    inference_mode: bool = True,
-) -> pl.Trainer:
-    """Returns a Trainer that predicts on `devices` of this machine, in the precision of `config` (the node `trainer`).
-
-    With `inference_mode=False` a prediction step can compute gradients.
-    """
-    quiet_libraries()
-    accelerator = "cpu" if config["accelerator"] == "cpu" else "auto"
-    return pl.Trainer(
-        accelerator=accelerator,
-        devices=devices,
-        precision=precision_here(config["precision"], accelerator),  # type: ignore[arg-type]
-        callbacks=list(callbacks),
-        logger=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        enable_progress_bar=False,
-        inference_mode=inference_mode,
-        plugins=[LightningEnvironment()],
-        use_distributed_sampler=False,  # the samplers know their rank themselves
-    )
+Outputs = tuple[Tensor, Tensor, Tensor]
+"""Positions, probabilities and energies of a batch, see `ImageClassifier.predict_batch`."""
+Rows = tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]
+"""Positions (N,), and probabilities with the energy as the last column (N, C + 1)."""
 
 
 def predict_part(
-    trainer: pl.Trainer, classifier: LesionClassifier, datamodule: LesionDataModule, part: Part
+    device: PredictionDevice, classifier: ImageClassifier, loaders: PartLoaders, part: Part
 ) -> pd.DataFrame:
-    """Returns the predictions table of `part`: every image once, unknown classes included, the same on every rank."""
-    datamodule.trainer = trainer
-    loader = datamodule.evaluation_dataloader(part, as_images=classifier.options.tta != "none")
-    batches = trainer.predict(classifier, dataloaders=loader) or []
-    index, probs, energy = (torch.cat(column).cpu().float() for column in zip(*batches, strict=True))
-    positions, values = gather_rows(index.long().numpy(), torch.column_stack([probs, energy]).numpy())
-    rows = datamodule.parts[part].iloc[positions].reset_index(drop=True)
-    return predictions_table(rows, values[:, :-1], classifier.options.classes, values[:, -1])
+    """Returns the predictions table of `part`: every image once, unknown classes included.
+
+    Afterwards `classifier` is on the CPU, in evaluation mode.
+    """
+    loader = loaders.evaluation_dataloader(part, as_images=classifier.options.tta != "none")
+    device.prepare(classifier.eval())
+    outputs: list[Outputs] = []
+    try:
+        with Stage("predicting", len(loaders.parts[part]), "images") as stage:
+            for batch in loader:
+                moved = device.moved(batch)
+                with device.computing():
+                    index, probs, energy = classifier.predict_batch(moved)
+                outputs.append((index.cpu(), probs.cpu(), energy.cpu()))
+                stage.advance(len(index))
+    finally:
+        classifier.cpu()
+    return part_table(loaders.parts[part], classifier.options.classes, rows_of(outputs))
 
 
-class PartProgress(Callback):
-    """Shows the progress of validations and predictions."""
+def rows_of(outputs: Sequence[Outputs]) -> Rows:
+    """Returns the rows of the batches, one after the other."""
+    index, probs, energy = (torch.cat(column).cpu().float() for column in zip(*outputs, strict=True))
+    return index.long().numpy(), torch.column_stack([probs, energy]).numpy()
 
-    def __init__(self) -> None:
-        self._stage: Stage | None = None
 
-    def on_validation_start(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Shows the progress of a validation below that of the epoch."""
-        counts = trainer.num_val_batches
-        self._begin(trainer, "validating:", sum(counts), "batches", announced=False)
-
-    def on_validation_batch_end(self, *_: Any) -> None:
-        """Counts a batch as done."""
-        self._advance(1)
-
-    def on_validation_end(self, *_: Any) -> None:
-        """Shows the progress of the epoch again."""
-        self._end()
-
-    def on_predict_start(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Shows the progress of a prediction."""
-        loader: Any = trainer.predict_dataloaders
-        self._begin(trainer, "predicting", len(loader.dataset), "images", announced=True)
-
-    def on_predict_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, *_: Any) -> None:
-        """Counts the images of the batch, and those of the other processes."""
-        self._advance(len(outputs[0]) * trainer.world_size)
-
-    def on_predict_end(self, *_: Any) -> None:
-        """Ends the progress of the prediction."""
-        self._end()
-
-    def on_exception(self, *_: Any) -> None:
-        """Ends what is shown, so that the message of the error stays readable."""
-        self._end()
-
-    def _begin(self, trainer: pl.Trainer, name: str, total: float, unit: str, *, announced: bool) -> None:
-        known = None if total == float("inf") else int(total)
-        self._stage = Stage(name, known, unit, announced=announced, shown=trainer.is_global_zero)
-        self._stage.begin()
-
-    def _advance(self, count: int) -> None:
-        if self._stage is not None:
-            self._stage.advance(count)
-
-    def _end(self) -> None:
-        if self._stage is not None:
-            self._stage.end()
-        self._stage = None
+def part_table(part: pd.DataFrame, classes: Sequence[str], rows: Rows) -> pd.DataFrame:
+    """Returns the predictions table of the images of `part` at the positions of `rows`, in their order."""
+    positions, values = rows
+    order = np.argsort(positions, kind="stable")
+    assert len(np.unique(positions)) == len(positions), "an image was evaluated twice"
+    positions, values = positions[order], values[order]
+    return predictions_table(part.iloc[positions].reset_index(drop=True), values[:, :-1], classes, values[:, -1])

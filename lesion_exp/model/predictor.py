@@ -9,16 +9,14 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import pytorch_lightning as pl
 import torch
-from lightning_fabric.utilities import move_data_to_device
 from torch import Tensor, nn
 
 from lesion_exp.data.lesion_dataset import Sample, collate_samples
 from lesion_exp.errors import ConfigError, DataError
 from lesion_exp.evaluation.calibrator import Calibrator
 from lesion_exp.evaluation.predictions import PREFIX, FloatArray
-from lesion_exp.model.prediction import prediction_trainer
+from lesion_exp.model.device import PredictionDevice, prediction_device
 from lesion_exp.model.restore import Restored
 
 METADATA_COLUMNS: Final = ("age", "sex", "site")
@@ -91,16 +89,19 @@ class Predictor:
     @property
     def precision(self) -> str:
         """Lightning's name of the precision in which the network computes here."""
-        return str(self._trainer.precision)
+        return self._device.precision
 
     def predict(self, batch: Batch) -> Predicted:
         """Predicts `batch` on the device of this machine, in the precision of the run."""
-        trainer = self._trainer
-        device, precision = trainer.strategy.root_device, trainer.precision_plugin
-        precision.convert_module(self.classifier.to(device))
-        moved: Batch = move_data_to_device(batch, device)
-        with torch.inference_mode(), precision.predict_step_context():
+        self._device.prepare(self.classifier)
+        moved: Batch = self._device.moved(batch)
+        with self._device.computing():
             return self.compute(moved)
+
+    def moved(self, sample: Sample) -> Sample:
+        """Returns a stacked sample on the device on which the network predicts."""
+        found: Sample = self._device.moved(sample)
+        return found
 
     def predict_files(
         self, encoded: Sequence[bytes], names: Sequence[str], metadata: pd.DataFrame | None = None
@@ -133,9 +134,8 @@ class Predictor:
         return self.predict(collate(names, samples)).table
 
     @functools.cached_property
-    def _trainer(self) -> pl.Trainer:
-        """Provides the device and the precision; it does not train."""
-        return prediction_trainer(self.restored.config["trainer"])
+    def _device(self) -> PredictionDevice:
+        return prediction_device(self.restored.config["trainer"])
 
     def compute(self, batch: Batch) -> Predicted:
         """Predicts `batch` on the device and in the precision that the caller has set up."""
@@ -158,7 +158,7 @@ class Predictor:
         if self._seen is not None:
             self._seen.clear()
         numbered = Sample(**{**sample, "index": torch.arange(len(sample["image"]))})
-        _, probs, _ = self.classifier.predict_step(numbered, 0)
+        _, probs, _ = self.classifier.predict_batch(numbered)
         found: FloatArray = probs.float().cpu().numpy().astype(np.float64)
         return found if self.calibrator is None else self.calibrator.apply(found)
 

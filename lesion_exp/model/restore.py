@@ -13,30 +13,36 @@ from torch import Tensor
 
 from lesion_exp.augmentation.pipeline import AugmentationPipeline
 from lesion_exp.backbone.weights import own_state
-from lesion_exp.config.instantiate import instantiate
 from lesion_exp.config.registered import check_registered
-from lesion_exp.data.datamodule import LesionDataModule, LoaderOptions
 from lesion_exp.data.lesion_dataset import Preparation
+from lesion_exp.data.loaders import LoaderOptions, PartLoaders
 from lesion_exp.data.metadata import MetadataEncoder
 from lesion_exp.data.statistics import with_statistics
 from lesion_exp.data.store import ImageStore
 from lesion_exp.dataset.path_patterns import as_override
 from lesion_exp.errors import DataError, first_cases
 from lesion_exp.evaluation.predictions import is_unknown
+from lesion_exp.image_classifier import ImageClassifier
 from lesion_exp.model.checkpoint_file import read_weights
-from lesion_exp.model.classifier import make_classifier, make_network, merged_node, merged_weights
+from lesion_exp.model.device import prediction_device
 from lesion_exp.model.inputs import sample_options, store_request
+from lesion_exp.model.network import (
+    classifier_that_predicts,
+    make_network,
+    merged_node,
+    merged_weights,
+    prediction_pipeline,
+)
 from lesion_exp.model.precision import has_gpu, recorded_precision
-from lesion_exp.model.prediction import PartProgress, predict_part, prediction_trainer
+from lesion_exp.model.prediction import predict_part
 from lesion_exp.process.cpu_settings import keep_freed_memory
-from lesion_exp.task import LesionClassifier
 
 
 @dataclass(frozen=True)
 class Restored:
     """A trained network; `config` is that of its job, with the precision in which the run was evaluated."""
 
-    classifier: LesionClassifier
+    classifier: ImageClassifier
     pipeline: AugmentationPipeline
     encoder: MetadataEncoder | None
     config: Mapping[str, Any]
@@ -56,8 +62,8 @@ class Restored:
         """Prepares image files for the network, with the same result as by way of an image store."""
         return Preparation(self.pipeline, sample_options(self.config), store_request(self.config).short_side)
 
-    def data(self, table: pd.DataFrame, store: ImageStore) -> LesionDataModule:
-        """Loaders of the parts of a table with a split, whose images are in `store`.
+    def data(self, table: pd.DataFrame, store: ImageStore, *, on_gpu: bool = False) -> PartLoaders:
+        """Loaders of the parts of a table with a split, whose images are in `store`, for a network on a GPU or a CPU.
 
         Raises:
             DataError: an image has a label that the network does not know, and is not marked as `is_unknown`.
@@ -70,15 +76,15 @@ class Restored:
                 f"{first_cases(cases)}\nleave them out with "
                 f"{as_override('dataset.filter', f'label in {list(self.classes)}')}"
             )
-        return LesionDataModule(
+        return PartLoaders(
             table,
             store,
             self.pipeline,
-            instantiate(self.config["sampler"], "sampler"),
             self.classes,
             sample_options(self.config),
             LoaderOptions(**self.config["loader"]),
             self.encoder,
+            on_gpu=on_gpu,
         )
 
     def predict(self, rows: pd.DataFrame, store: ImageStore) -> pd.DataFrame:
@@ -87,13 +93,15 @@ class Restored:
         Raises:
             DataError: see `data`.
         """
-        trainer = prediction_trainer(self.config["trainer"], callbacks=[PartProgress()])
-        return predict_part(trainer, self.classifier, self.data(rows.assign(split="test"), store), "test")
+        device = prediction_device(self.config["trainer"])
+        loaders = self.data(rows.assign(split="test"), store, on_gpu=device.on_gpu)
+        return predict_part(device, self.classifier, loaders, "test")
 
 
 def restore(config: Mapping[str, Any], checkpoint: Path) -> Restored:
     """Restores the network of the job `config`, weights from `checkpoint`, with the job's test-time augmentation."""
-    content = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    # mapped, since only the weights are read: the state of the optimizer is often twice as large
+    content = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
     return _restored(config, content["lesion_exp"], content["state_dict"])
 
 
@@ -115,9 +123,8 @@ def _restored(config: Mapping[str, Any], card: Mapping[str, Any], state: Mapping
     config = {**config, "trainer": {**trainer, "precision": recorded_precision(trainer, card)}}
     config["augmentation"] = with_statistics(config["augmentation"], card.get("preprocessing", {}))
     encoder = MetadataEncoder(**card["metadata"]) if card["metadata"] else None
-    pipeline: AugmentationPipeline = instantiate(config["augmentation"], "augmentation")
+    pipeline = prediction_pipeline(config["augmentation"])
     network = make_network({**config, "backbone": merged_node(config["backbone"])}, len(card["classes"]), encoder)
     network.load_state_dict(own_state(merged_weights(state, config["backbone"])) or {})
-    # the loss is never computed: any counts will do
-    classifier = make_classifier(config, network, pipeline, card, [1] * len(card["classes"]))
+    classifier = classifier_that_predicts(config, network, pipeline, card)
     return Restored(classifier, pipeline, encoder, config)

@@ -13,9 +13,9 @@ from lesion_exp.backbone.backbone import Backbone
 from lesion_exp.backbone.weights import own_state
 from lesion_exp.evaluation.calibrator import Calibrator
 from lesion_exp.model.checkpoint_file import portable, read_checkpoint, write_weights
-from lesion_exp.model.classifier import merged_weights
 from lesion_exp.model.mlflow_model import DESCRIPTION, MODEL, WEIGHTS, write_mlflow_model
 from lesion_exp.model.model_card import Card, completed
+from lesion_exp.model.network import merged_weights
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.run_writer import RunWriter
 

@@ -12,10 +12,12 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from lesion_exp.cores import usable_cores
 from lesion_exp.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -34,6 +36,7 @@ TASK_VARIABLES: Final = (
     "PMI_RANK", "PMI_SIZE",
 )  # fmt: skip
 """Variables that srun and mpirun set for each process."""
+_POLL_SECONDS: Final = 0.1
 _MPI_SIZES: Final = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
 _SPECIAL_STEPS: Final = 2**31
 """SLURM's steps for batch scripts and interactive shells have ids above it; srun counts its steps from 0."""
@@ -289,3 +292,27 @@ def run_module(module: str, *arguments: str) -> int:
         child.send_signal(signal.SIGTERM)
         child.wait(timeout=60)
         raise
+
+
+def run_modules(module: str, calls: Sequence[Sequence[str]]) -> int:
+    """Runs `python -m MODULE ARGUMENTS` for each of `calls` at once; returns 0, or the code of the first that fails.
+
+    The others are stopped then, as all are by an exception while waiting. The processes have no rank and share the
+    processor's cores, unless OMP_NUM_THREADS is set.
+    """
+    threads = str(max(usable_cores() // len(calls), 1))
+    environment = {"OMP_NUM_THREADS": threads, **environment_without_rank()}
+    children = [subprocess.Popen([sys.executable, "-m", module, *words], env=environment) for words in calls]
+    try:
+        while True:
+            codes = [child.poll() for child in children]
+            failed = next((code for code in codes if code), 0)
+            if failed or None not in codes:
+                return failed
+            time.sleep(_POLL_SECONDS)
+    finally:
+        left = [child for child in children if child.poll() is None]
+        for child in left:
+            child.send_signal(signal.SIGTERM)
+        for child in left:
+            child.wait(timeout=60)

@@ -14,7 +14,8 @@ import torch
 from lesion_exp.augmentation.pipeline import AugmentationPipeline
 from lesion_exp.backbone.backbone import Backbone
 from lesion_exp.config.instantiate import instantiate
-from lesion_exp.data.datamodule import LesionDataModule, LoaderOptions
+from lesion_exp.data.datamodule import LesionDataModule
+from lesion_exp.data.loaders import LoaderOptions
 from lesion_exp.data.metadata import MetadataEncoder
 from lesion_exp.data.statistics import asks_for_statistics, with_statistics
 from lesion_exp.data.views import LABELLED, PretrainingDataModule
@@ -22,7 +23,6 @@ from lesion_exp.errors import ConfigError
 from lesion_exp.model.classifier import (
     learning_rate,
     make_classifier,
-    make_network,
     make_optimizer,
     make_schedule,
     remembers,
@@ -30,6 +30,7 @@ from lesion_exp.model.classifier import (
 )
 from lesion_exp.model.inputs import sample_options
 from lesion_exp.model.model_card import model_card
+from lesion_exp.model.network import make_network
 from lesion_exp.model.precision import has_gpu
 from lesion_exp.pretrain import chosen_parts
 from lesion_exp.scheduler.schedule import ENDLESS, TrainingLength

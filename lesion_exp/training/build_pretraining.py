@@ -11,13 +11,12 @@ from lesion_exp.config.instantiate import instantiate
 from lesion_exp.data.views import PretrainingDataModule
 from lesion_exp.model.classifier import (
     learning_rate,
-    make_network,
     make_optimizer,
     make_schedule,
     may_fuse,
-    uses_channels_last,
 )
 from lesion_exp.model.model_card import model_card
+from lesion_exp.model.network import make_network, uses_channels_last
 from lesion_exp.pretrain import COMMON_KEYS
 from lesion_exp.pretrain.method import BodyFacts, Method
 from lesion_exp.pretraining_task import PretrainingTask

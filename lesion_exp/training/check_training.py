@@ -19,8 +19,9 @@ from lesion_exp.data.datamodule import LesionDataModule
 from lesion_exp.errors import ConfigError, DataError, UserError
 from lesion_exp.loss.base import Loss, check_loss, check_weights
 from lesion_exp.loss.cross_entropy import CrossEntropy
-from lesion_exp.model.classifier import make_backbone, make_loss, remembers, solves_exactly
+from lesion_exp.model.classifier import make_loss, remembers, solves_exactly
 from lesion_exp.model.inputs import sample_options
+from lesion_exp.model.network import make_backbone
 from lesion_exp.scheduler.schedule import ENDLESS, TrainingLength
 from lesion_exp.training.added_metrics import try_added_metrics
 from lesion_exp.training.build import check_optimisation, make_datamodule, metadata_encoder

@@ -27,9 +27,10 @@ from lesion_exp.byte_size import file_size
 from lesion_exp.config.project import Project
 from lesion_exp.data.batches import EvaluationBatches
 from lesion_exp.data.cache_names import FEATURES
-from lesion_exp.data.datamodule import LesionDataModule, resolve_num_workers
+from lesion_exp.data.datamodule import LesionDataModule
 from lesion_exp.data.features import VERSION, Batches, CachedFeatures, kept_features, open_or_compute
 from lesion_exp.data.lesion_dataset import LesionDataset, collate_samples
+from lesion_exp.data.loaders import resolve_num_workers
 from lesion_exp.model.checkpoint_file import state_hash
 from lesion_exp.progress import Stage
 from lesion_exp.task import LesionClassifier

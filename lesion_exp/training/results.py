@@ -12,7 +12,8 @@ import pandas as pd
 import torch
 
 from lesion_exp.config.own_code import code_digests
-from lesion_exp.data.datamodule import LesionDataModule, Part, stack_images
+from lesion_exp.data.datamodule import LesionDataModule, stack_images
+from lesion_exp.data.loaders import Part
 from lesion_exp.dataset.display_name import display_name
 from lesion_exp.dataset.pseudo_labels import without_pseudo
 from lesion_exp.dataset.table import DatasetInfo

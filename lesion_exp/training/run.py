@@ -28,10 +28,10 @@ from lesion_exp.evaluation.posthoc import PosthocModels
 from lesion_exp.evaluation.predictions import majority_baseline
 from lesion_exp.evaluation.registry import WATCHED, only_metrics, short_of, shown_in
 from lesion_exp.model.checkpoint_file import portable, read_checkpoint, state_hash
-from lesion_exp.model.classifier import OPTIMIZER_COMMON_KEYS, merged_weights
+from lesion_exp.model.classifier import OPTIMIZER_COMMON_KEYS
 from lesion_exp.model.inputs import SAMPLE_KEYS
+from lesion_exp.model.network import merged_weights
 from lesion_exp.model.precision import has_gpu
-from lesion_exp.model.prediction import PartProgress, predict_part
 from lesion_exp.model.save_model import keep_checkpoint, keep_model
 from lesion_exp.next_command import next_command
 from lesion_exp.pretrain import COMMON_KEYS as PRETRAIN_KEYS
@@ -70,6 +70,7 @@ from lesion_exp.training.part_evaluation import (
     log_evaluation,
     log_posthoc_models,
 )
+from lesion_exp.training.prediction import PartProgress, predict_in_training
 from lesion_exp.training.pretraining import run_pretraining
 from lesion_exp.training.results import describe_run, log_gallery
 from lesion_exp.training.run_context import NO_CONTEXT, JobResult, RunContext
@@ -294,7 +295,7 @@ def _fit_and_predict(
     parts: dict[str, EvaluationResult] = {}
     on_validation = None
     for part in ("val", "test") if config["test"] else ("val",):
-        table = predict_part(trainer, built.classifier, built.datamodule, part)
+        table = predict_in_training(trainer, built.classifier, built.datamodule, part)
         if trainer.is_global_zero:
             with Stage(f"evaluating the {PARTS[part]} part"):
                 parts[part] = evaluate(table, config, on_validation)

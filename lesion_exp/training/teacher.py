@@ -29,9 +29,10 @@ from lesion_exp.config.named_run import METHOD_TAG, TEACHER, TEACHER_WEIGHTS, ha
 from lesion_exp.config.project import Project
 from lesion_exp.data.batches import EvaluationBatches
 from lesion_exp.data.cache_names import TEACHERS
-from lesion_exp.data.datamodule import LesionDataModule, resolve_num_workers
+from lesion_exp.data.datamodule import LesionDataModule
 from lesion_exp.data.features import VERSION, Batches, open_or_compute
 from lesion_exp.data.lesion_dataset import LesionDataset, Sample, collate_samples
+from lesion_exp.data.loaders import resolve_num_workers
 from lesion_exp.data.store import ImageStore, open_or_build
 from lesion_exp.errors import ConfigError, DataError, first_cases
 from lesion_exp.evaluation.calibrator import Calibrator, log_probs, read_calibrator
@@ -229,7 +230,7 @@ class SameView:
         predicted = []
         for member in self.teacher.members:
             network = member.restored.classifier
-            if network.device != device:
+            if network.shift.device != device:
                 network.to(device)
             shown = Sample(image=_reprepared(batch["image"], student, member))
             if "clinical" in batch:

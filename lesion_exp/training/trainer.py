@@ -25,7 +25,7 @@ from pytorch_lightning.profilers import AdvancedProfiler, Profiler, PyTorchProfi
 from lesion_exp.errors import ConfigError, not_installed
 from lesion_exp.evaluation.registry import WATCHED_METRIC, mode_of
 from lesion_exp.model.checkpoint_file import is_whole
-from lesion_exp.model.precision import has_gpu, resolve_devices, resolve_precision
+from lesion_exp.model.precision import check_accelerator, has_gpu, resolve_devices, resolve_precision
 from lesion_exp.next_command import next_command
 from lesion_exp.process.cpu_settings import keep_freed_memory
 from lesion_exp.process.messages import quiet_libraries
@@ -129,20 +129,8 @@ def check_devices(config: Mapping[str, Any], continued: str | None = None) -> No
     Raises:
         ConfigError: there are too few GPUs, or `trainer.compile` has no compiler.
     """
-    accelerator = config["accelerator"]
     _check_compiler(config)
-    if accelerator == "mps" and not torch.backends.mps.is_available():
-        raise ConfigError("expected an Apple GPU for trainer.accelerator=mps, but there is none; use trainer=cpu")
-    if accelerator not in {"gpu", "cuda"}:
-        return
-    found = torch.cuda.device_count()
-    devices = resolve_devices(config["devices"], accelerator)
-    wanted = max(devices, default=-1) + 1 if isinstance(devices, list) else devices
-    if found == 0 or wanted > found:
-        raise ConfigError(
-            f"expected {max(wanted, 1)} GPU(s) for trainer.accelerator={accelerator}, but this machine has "
-            f"{found} that torch can use; {_without_gpus(config, found, continued)}"
-        )
+    check_accelerator(config, lambda found: _without_gpus(config, found, continued))
 
 
 def _without_gpus(config: Mapping[str, Any], found: int, continued: str | None) -> str:

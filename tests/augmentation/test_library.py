@@ -58,7 +58,7 @@ def test_importing_asks_nothing_of_the_network():
         "def refuse(*_, **__): raise SystemExit('the network was asked')\n"
         "socket.socket.connect = refuse\n"
         "socket.getaddrinfo = refuse\n"
-        "import lesion_exp.augmentation.pipeline\n"
+        "import lesion_exp.augmentation.steps\n"
     )
     environment = {key: value for key, value in os.environ.items() if key != "NO_ALBUMENTATIONS_UPDATE"}
     environment["PYTHONPATH"] = str(PACKAGE.parent)

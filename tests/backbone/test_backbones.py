@@ -14,7 +14,7 @@ from lesion_exp.backbone.network import Network
 from lesion_exp.backbone.options import InputsAndOutputs, SharedOptions
 from lesion_exp.backbone.weights import FOLDER_VARIABLE
 from lesion_exp.errors import ConfigError
-from lesion_exp.model.classifier import make_backbone
+from lesion_exp.model.network import make_backbone
 from lesion_exp.task import parameter_groups
 
 CONF = Path(__file__).parents[2] / "conf" / "backbone"

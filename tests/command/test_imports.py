@@ -6,12 +6,18 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from lesion_exp.command.verbs import VERBS
+from lesion_exp.config.compose import compose
+from lesion_exp.config.freeze import freeze
 from lesion_exp.tracking.run_writer import RunWriter
 from lesion_exp.tracking.store import open_store
+from lesion_exp.training.run import train
+from tests.pictures import without_pictures
+from tests.tiny import TINY
 from tests.untrained_run import _validation, untrained_run
 
 HEAVY = ("torch", "torchvision", "pytorch_lightning", "torchmetrics", "albumentations")
@@ -33,6 +39,10 @@ import json, sys
 from lesion_exp.cli import main
 
 for words in json.loads(sys.argv[1]):
+    if words[0] == "serve":
+        from lesion_exp.verbs.serve import server
+
+        server._Server.run = lambda self, sockets: None  # which answers until it is stopped
     code = main(words)
     print(json.dumps([words, code, sorted(set(json.loads(sys.argv[2])) & set(sys.modules))]), file=sys.stderr)
 """
@@ -58,13 +68,13 @@ def project(empty_root, tmp_path_factory):
     return root, run.run_id
 
 
-def imported(root, *commands):
-    """What each command returned, and which heavy packages its process had imported by its end."""
+def imported(root, *commands, packages=HEAVY):
+    """What each command returned, and which of `packages` its process had imported by its end."""
     asked = [
         [*words.split(), f"paths.root={root}"] if words != "completion bash" else words.split() for words in commands
     ]
     done = subprocess.run(
-        [sys.executable, "-c", CHILD, json.dumps(asked), json.dumps(HEAVY)], cwd=root, capture_output=True, text=True
+        [sys.executable, "-c", CHILD, json.dumps(asked), json.dumps(packages)], cwd=root, capture_output=True, text=True
     )
     found = [json.loads(line) for line in done.stderr.splitlines() if line.startswith('[["')]
     assert len(found) == len(commands), done.stderr
@@ -99,3 +109,52 @@ def test_verbs_on_sweeps_do_not_import_torch_to_find_one(project):
     root, _ = project
     answers, messages = imported(root, "sweep status", "table sweep=latest rows=loss columns=seed metric=val/accuracy")
     assert answers == dict.fromkeys(answers, (2, [])), messages
+
+
+PREDICTING = ("pytorch_lightning", "lightning_fabric", "torchmetrics", "albumentations")
+"""Packages that no verb needs which predicts with a network whose images are prepared without transforms."""
+BACKBONE = ("torchvision", "timm")
+"""Packages that a network of this package does not need."""
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A project with a run that was trained with transforms, and with images to predict."""
+    root = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch, without_pictures():
+        patch.chdir(root)
+        overrides = ["backbone=small_cnn", "augmentation=standard", "trainer.max_epochs=1", "tracking.log_model=false"]
+        composed = compose([*TINY, *overrides], root=root)
+        run_id = train(freeze(composed)).run_id
+    files = sorted(Path(composed.config["dataset"]["root"]).rglob("*.jpg"))[:3]
+    (root / "images").mkdir()
+    for file in files:
+        shutil.copy(file, root / "images")
+    return root, run_id
+
+
+@pytest.mark.slow
+def test_verbs_that_predict_import_nothing_that_only_training_needs(trained):
+    root, run_id = trained
+    answers, messages = imported(
+        root,
+        f"predict run={run_id} input=images output=predictions.csv",
+        f"serve run={run_id} port=0",
+        f"evaluate run={run_id} tta=flips8 evaluation.bootstrap_draws=100",
+        f"explain run={run_id} method=grad_cam images=3",
+        f"export run={run_id} format=torchscript output=exported check_images=3",
+        packages=(*PREDICTING, *BACKBONE),
+    )
+    assert answers == dict.fromkeys(answers, (0, [])), messages
+
+
+@pytest.mark.slow
+def test_verbs_on_one_run_open_the_embedded_store_without_mlflow(trained):
+    root, run_id = trained
+    for name in (run_id, run_id[:6], "latest"):
+        answers, messages = imported(root, f"serve run={name} port=0", packages=("mlflow", "sqlalchemy", "sklearn"))
+        assert answers == dict.fromkeys(answers, (0, [])), messages
+    answers, messages = imported(
+        root, "predict run=latest input=images output=others.csv", packages=("mlflow", "sqlalchemy", "matplotlib")
+    )
+    assert answers == dict.fromkeys(answers, (0, [])), messages

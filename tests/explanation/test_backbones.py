@@ -8,7 +8,7 @@ from lesion_exp.backbone.options import InputsAndOutputs
 from lesion_exp.explanation.grad_cam import GradCam
 from lesion_exp.explanation.grad_cam_plus_plus import GradCamPlusPlus
 from lesion_exp.explanation.network import ExplainedNetwork
-from lesion_exp.model.classifier import make_backbone
+from lesion_exp.model.network import make_backbone
 
 CONF = Path(__file__).parents[2] / "conf" / "backbone"
 NAMES = sorted(file.stem for file in CONF.glob("*.yaml") if file.stem not in {"base", "timm", "torchvision"})

@@ -3,9 +3,9 @@ import logging
 import pytest
 
 from lesion_exp.model import precision
+from lesion_exp.model.device import prediction_device
 from lesion_exp.model.model_card import completed, model_card
 from lesion_exp.model.precision import precision_here, recorded_precision, resolve_precision
-from lesion_exp.model.prediction import prediction_trainer
 from tests.tiny import TINY
 
 
@@ -37,9 +37,9 @@ def test_a_processor_predicts_fp16_in_float32_and_says_so(has_bf16, caplog):
     assert bool(caplog.text) != has_bf16, "a processor that has no bf16 is slow with it"
 
 
-def test_the_trainer_that_predicts_has_that_precision(has_bf16):
-    assert prediction_trainer(trainer("bf16-mixed")).precision == "bf16-mixed"
-    assert prediction_trainer(trainer("16-mixed")).precision == "32-true"
+def test_the_device_that_predicts_has_that_precision(has_bf16):
+    assert prediction_device(trainer("bf16-mixed")).precision == "bf16-mixed"
+    assert prediction_device(trainer("16-mixed")).precision == "32-true"
 
 
 def test_the_card_says_in_which_precision_the_run_was_evaluated(has_bf16, tmp_path):

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from lesion_exp.cli import main
+from lesion_exp.cores import usable_cores
 from lesion_exp.errors import ConfigError
 from lesion_exp.process.distributed_environment import (
     RANK_VARIABLES,
@@ -16,6 +17,7 @@ from lesion_exp.process.distributed_environment import (
     is_follower,
     join_group,
     refuse_group,
+    run_modules,
 )
 from lesion_exp.tracking.find import runs_where
 from lesion_exp.tracking.stored_run import read_predictions
@@ -276,3 +278,24 @@ def test_two_processes_that_a_starter_began_make_one_run(tiny_job, tmp_path, sta
     assert [text.strip() for text, _ in outputs] == [run.run_id, ""]
     assert read_predictions(run, "val")["image_id"].is_unique
     assert not Path(tmp_path / "mlruns" / "live" / run.run_id).exists()
+
+
+def test_modules_run_at_once_and_the_first_failure_ends_the_others(tmp_path, monkeypatch):
+    (tmp_path / "waits.py").write_text(
+        "import os, sys, time\n"
+        "from pathlib import Path\n"
+        "me, other = map(Path, sys.argv[1:3])\n"
+        "me.write_text(os.environ['OMP_NUM_THREADS'])\n"
+        "while not other.exists():\n"
+        "    time.sleep(0.01)\n"
+        "if sys.argv[3:]:\n"
+        "    sys.exit(3)\n"
+        "if 'hangs' in me.name:\n"
+        "    time.sleep(600)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    a, b, hangs = (str(tmp_path / name) for name in ("a", "b", "hangs"))
+    assert run_modules("waits", [(a, b), (b, a)]) == 0
+    assert int(Path(a).read_text()) == max(usable_cores() // 2, 1)
+    assert run_modules("waits", [(hangs, b), (b, hangs, "fails")]) == 3

@@ -146,7 +146,7 @@ class Patches(nn.Module):
 
 
 def test_a_network_that_says_it_in_its_own_words_is_answered_with_sizes_that_fit(tiny_job, monkeypatch):
-    monkeypatch.setattr("lesion_exp.model.classifier.instantiate", lambda *node, **passed: Patches())
+    monkeypatch.setattr("lesion_exp.model.network.instantiate", lambda *node, **passed: Patches())
     Trial(tiny_job("image_size=42").config, 7, 0, 2).check_now()
     says = "got 40, for which it raises: Input height .* patch size 14.; set image_size=28 or image_size=42"
     with pytest.raises(ConfigError, match=says):
@@ -157,7 +157,7 @@ def test_a_network_that_takes_no_image_raises_its_own_error(tiny_job, monkeypatc
     def broken(*node, **passed):
         raise RuntimeError("its constructor is wrong")
 
-    monkeypatch.setattr("lesion_exp.model.classifier.instantiate", broken)
+    monkeypatch.setattr("lesion_exp.model.network.instantiate", broken)
     with pytest.raises(RuntimeError, match="its constructor is wrong"):
         Trial(tiny_job().config, 7, 0, 2).check_now()
 
@@ -178,7 +178,7 @@ def test_a_network_that_was_tried_without_computing_is_not_tried_again(tiny_job,
 
 def test_a_network_that_cannot_be_tried_without_computing_is_left_to_the_check(tiny_job, monkeypatch):
     monkeypatch.setattr(module, "_PASSED", set())
-    monkeypatch.setattr("lesion_exp.model.classifier.instantiate", lambda *node, **passed: Patches())
+    monkeypatch.setattr("lesion_exp.model.network.instantiate", lambda *node, **passed: Patches())
     config = tiny_job("image_size=40").config
     share_trial(config, split_data(config, load_data(config)))
     assert not module._PASSED

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lesion_exp.data.datamodule import LesionDataModule
+from lesion_exp.data.loaders import PartLoaders
 from lesion_exp.errors import ConfigError, first_cases
+from lesion_exp.image_classifier import ImageClassifier
 from lesion_exp.model.restore import restore
-from lesion_exp.task import LesionClassifier
 from lesion_exp.tracking import artifacts
 from lesion_exp.trained_runs.trained_run import TrainedRun
 from lesion_exp.verbs.evaluate.combined import Combined, num_splits
@@ -96,7 +96,7 @@ def mean_state(states: Sequence[State]) -> State:
     }
 
 
-def recompute_batch_norm(classifier: LesionClassifier, datamodule: LesionDataModule) -> int:
+def recompute_batch_norm(classifier: ImageClassifier, loaders: PartLoaders) -> int:
     """Recomputes the statistics of batch normalisation layers over the training part without augmentation.
 
     The mean of the statistics of several networks does not fit the mean of their weights. Layers that `backbone.tune`
@@ -119,7 +119,7 @@ def recompute_batch_norm(classifier: LesionClassifier, datamodule: LesionDataMod
         layer.momentum = None  # the mean over all batches
         layer.train()
     with torch.no_grad():
-        for batch in datamodule.evaluation_dataloader("train"):
+        for batch in loaders.evaluation_dataloader("train"):
             if len(batch["index"]) > 1:  # one image has no variance
                 classifier({name: values.to(device) for name, values in batch.items()})
     classifier.cpu().eval()

@@ -90,7 +90,7 @@ class RealImages:
         """Returns the probabilities of the original network, float64 (N, C), computed in float32 on the CPU."""
         numbered = Sample(**{**samples, "index": torch.arange(len(samples["image"]))})
         with torch.inference_mode():
-            _, probs, _ = self.restored.classifier.predict_step(numbered, 0)
+            _, probs, _ = self.restored.classifier.predict_batch(numbered)
         found: FloatArray = probs.numpy().astype(np.float64)
         return found if self.calibrator is None else self.calibrator.apply(found)
 

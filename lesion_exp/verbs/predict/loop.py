@@ -1,114 +1,28 @@
-"""Lightning's predict loop over the batches of a plan, on one device or several."""
+"""Predicts the batches of a plan, on one device or on one of several."""
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
-from typing import Any, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
 import pandas as pd
-import pytorch_lightning as pl
 import torch
-from PIL import Image
-from pytorch_lightning.callbacks import Callback
 from torch.utils.data import DataLoader, Dataset
 
-from lesion_exp.data.datamodule import resolve_num_workers
 from lesion_exp.data.lesion_dataset import Sample
-from lesion_exp.errors import DataError, UserError
+from lesion_exp.data.loaders import resolve_num_workers
+from lesion_exp.errors import UserError
 from lesion_exp.evaluation.calibrator import read_calibrator
-from lesion_exp.evaluation.figures.gallery import gallery
-from lesion_exp.evaluation.figures.style import labels
-from lesion_exp.explanation.saliency_map import overlay
-from lesion_exp.image_file import UInt8Array
-from lesion_exp.model.heat_maps import SaliencyMaps, enlarged, square_of
-from lesion_exp.model.precision import has_gpu
-from lesion_exp.model.prediction import prediction_trainer
+from lesion_exp.model.device import PredictionDevice, prediction_device
 from lesion_exp.model.predictor import Batch, Predicted, Predictor, collate
 from lesion_exp.model.restore import restore
 from lesion_exp.progress import Stage
 from lesion_exp.verbs.predict.plan import PredictionPlan, read_images
 from lesion_exp.verbs.predict.results import GrowingCsv, Results
 
-COLUMN: Final = "gradcam"
-"""Column of the results with the path of the picture."""
-_LONGEST_NAME: Final = 100
-_TITLE_WIDTH: Final = 26
-"""Characters of a line above a picture."""
-
-
-class HeatMaps:
-    """Draws pictures of what the network sees, each beside the Grad-CAM map of the predicted class, into `folder`.
-
-    It needs gradients, so it cannot be used in torch's inference mode.
-    """
-
-    def __init__(self, predictor: Predictor, folder: Path) -> None:
-        self.saliency = SaliencyMaps(predictor)
-        self.classes = predictor.classes
-        self.labels = dict(zip(self.classes, labels(self.classes, _TITLE_WIDTH, 2), strict=True))
-        self.folder = folder
-
-    def add(self, table: pd.DataFrame, batch: Batch, first: int) -> pd.DataFrame:
-        """Draws the pictures of a batch and returns `table` with their paths.
-
-        Args:
-            table: the predictions of `batch`.
-            batch: the images.
-            first: number of the first of them among all images.
-
-        Raises:
-            DataError: a picture cannot be written.
-        """
-        paths: list[str | None] = [None] * len(table)
-        if batch.sample is not None:
-            readable = [row for row, error in enumerate(batch.errors) if not error]
-            targets = [self.classes.index(name) if name in self.classes else None for name in table["prediction"]]
-            maps = self.saliency.maps(batch.sample, [targets[row] or 0 for row in readable])
-            for place, row in enumerate(readable):
-                if targets[row] is not None:
-                    square = square_of(batch.sample, place)
-                    file = f"{first + row:06d}_{_stem(batch.names[row])}.png"
-                    paths[row] = self._draw(square, maps[place], file, self._titles(table.iloc[row], batch.names[row]))
-        return table.assign(**{COLUMN: pd.Series(paths, dtype=object, index=table.index)})[
-            [*(name for name in table if name != "error"), COLUMN, "error"]
-        ]
-
-    def _titles(self, row: pd.Series, name: str) -> tuple[str, str]:
-        predicted = row["prediction"]
-        probability = f"probability {row[f'p_{predicted}']:.3f}"
-        return f"{PurePosixPath(name).name}\nas the network sees it", f"{self.labels[predicted]}\n{probability}"
-
-    def _draw(
-        self, square: UInt8Array, saliency: npt.NDArray[np.floating[Any]], name: str, titles: tuple[str, str]
-    ) -> str:
-        path = self.folder / name
-        picture = saliency_picture(square, saliency, titles)
-        try:
-            picture.save(path)
-        except OSError as error:
-            raise DataError(
-                f"expected to write a picture to {path}, got: {error}; check the folder and the free space"
-            ) from error
-        return str(path)
-
-
-def saliency_picture(
-    square: UInt8Array, saliency: npt.NDArray[np.floating[Any]], titles: tuple[str, str]
-) -> Image.Image:
-    """A picture of `square`, uint8 (S, S, 3) RGB, beside the map `saliency`, float (h, w), over it, with titles."""
-    seen = enlarged(square)
-    return gallery(np.stack([seen, overlay(seen, saliency)]), titles, tile=len(seen))
-
-
-def _stem(name: str) -> str:
-    """The name of a file, as part of the name of another file."""
-    return re.sub(r"[^\w.-]+", "_", PurePosixPath(name).stem)[:_LONGEST_NAME]
-
+if TYPE_CHECKING:
+    from lesion_exp.verbs.predict.heat_maps import HeatMaps
 
 Numbered = tuple[int, Batch]
 
@@ -144,49 +58,43 @@ class Batches(Dataset[Numbered]):
         return sample
 
 
-class _Module(pl.LightningModule):
-    """The module of Lightning's predict loop; it holds the network, so that Lightning moves it to the device."""
-
-    def __init__(self, predictor: Predictor, plan: PredictionPlan) -> None:
-        super().__init__()
-        self.predictor = predictor
-        self.classifier = predictor.classifier
-        self.batch_size = plan.batch_size
-        self.heat_maps = None if plan.heat_maps is None else HeatMaps(predictor, Path(plan.heat_maps))
-
-    def predict_step(self, batch: Numbered, batch_idx: int) -> tuple[int, Predicted]:
-        number, images = batch
-        predicted = self.predictor.compute(images)
-        if self.heat_maps is not None:
-            drawn = self.heat_maps.add(predicted.table, images, number * self.batch_size)
-            predicted = predicted._replace(table=drawn)
-        return number, predicted
-
-
-class _Writer(Callback):
+class _Written:
     """Stores every batch as soon as it is predicted; the first process also extends the csv and shows the progress."""
 
-    def __init__(self, results: Results, num_done: int) -> None:
+    def __init__(self, results: Results, num_done: int, share: Share) -> None:
         self.results = results
-        self.is_first = os.environ.get("LOCAL_RANK", "0") == "0"
-        self.csv = GrowingCsv(results) if self.is_first else None
-        self.num_done = num_done
-        self.stage = Stage("predicting", results.total, "images", shown=self.is_first)
+        self.csv = GrowingCsv(results) if share.is_first else None
+        self.num_processes = share.num_processes
+        self.stage = Stage("predicting", results.total, "images", shown=share.is_first)
+        self.stage.begin(num_done)
 
-    def on_predict_start(self, *_: Any) -> None:
-        """Restarts the clock once all processes are ready."""
-        self.stage.restart()
-
-    def on_predict_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, *_: Any) -> None:
-        number, predicted = outputs
+    def add(self, number: int, predicted: Predicted) -> None:
         self.results.add(number, predicted)
-        self.stage.advance(len(predicted.table) * trainer.world_size)
+        self.stage.advance(len(predicted.table) * self.num_processes)
         if self.csv is not None:
             self.csv.grow()
 
 
-def predict_plan(folder: Path) -> None:
-    """Predicts the missing batches of the plan in `folder`; with several devices, those of this process's rank."""
+class Share(NamedTuple):
+    """The share of a process in the batches of a plan: with n processes, every n-th one."""
+
+    rank: int = 0
+    num_processes: int = 1
+    gpu: int = 0
+    """The number of its GPU, where there is one."""
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process shows the progress."""
+        return self.rank == 0
+
+
+ALL: Final = Share()
+"""The share of a process that predicts alone."""
+
+
+def predict_plan(folder: Path, share: Share = ALL) -> None:
+    """Predicts the missing batches of the plan in `folder`; with several processes, those of this one."""
     plan, images = PredictionPlan.read(folder), read_images(folder)
     calibrator = None if plan.calibrator is None else read_calibrator(dict(plan.calibrator))
     restored = restore(plan.config, Path(plan.checkpoint))
@@ -195,31 +103,43 @@ def predict_plan(folder: Path) -> None:
     )
     results = Results(folder, plan, len(images))
     missing = results.missing()
-    writer = _Writer(results, results.total - results.num_images(missing))
-    trainer = prediction_trainer(plan.config["trainer"], plan.devices, [writer], inference_mode=plan.heat_maps is None)
-    loader = _loader(Batches(images, predictor, plan.batch_size), missing, plan, trainer)
-    writer.stage.begin(writer.num_done)
+    device = prediction_device(plan.config["trainer"], share.gpu)
+    device.prepare(predictor.classifier)
+    heat_maps = None if plan.heat_maps is None else _heat_maps(predictor, Path(plan.heat_maps))
+    mine = [
+        number for number in missing if number % share.num_processes == share.rank
+    ]  # whatever others have done since
+    loader = _loader(Batches(images, predictor, plan.batch_size), mine, plan, device)
+    written = _Written(results, results.total - results.num_images(missing), share)
     try:
-        trainer.predict(_Module(predictor, plan), dataloaders=loader, return_predictions=False)
-        trainer.strategy.barrier()  # the other processes end with the first one, which may have had less to do
+        for number, batch in loader:
+            moved: Batch = device.moved(batch)
+            with device.computing(gradients=heat_maps is not None):
+                predicted = predictor.compute(moved)
+                if heat_maps is not None:
+                    drawn = heat_maps.add(predicted.table, moved, number * plan.batch_size)
+                    predicted = predicted._replace(table=drawn)
+            written.add(number, predicted)
     finally:
-        writer.stage.end()
+        written.stage.end()
+
+
+def _heat_maps(predictor: Predictor, folder: Path) -> HeatMaps:
+    from lesion_exp.verbs.predict.heat_maps import HeatMaps  # imports what draws pictures
+
+    return HeatMaps(predictor, folder)
 
 
 def _loader(
-    dataset: Batches, missing: Sequence[int], plan: PredictionPlan, trainer: pl.Trainer
+    dataset: Batches, mine: Sequence[int], plan: PredictionPlan, device: PredictionDevice
 ) -> DataLoader[Numbered]:
-    """A loader of the missing batches of this rank: with n ranks, every n-th of them."""
-    rank = int(os.environ.get("LOCAL_RANK", "0"))
-    mine = list(missing[rank :: trainer.world_size])
-    on_gpu = has_gpu(plan.config["trainer"]["accelerator"])
-    num_workers = min(resolve_num_workers(plan.num_workers, on_gpu, decodes=True), max(len(mine) - 1, 0))
+    num_workers = min(resolve_num_workers(plan.num_workers, device.on_gpu, decodes=True), max(len(mine) - 1, 0))
     return DataLoader(
         dataset,
         batch_size=None,
-        sampler=mine,
+        sampler=list(mine),
         num_workers=num_workers,
-        pin_memory=on_gpu,
+        pin_memory=device.on_gpu,
         collate_fn=_as_it_is,
         generator=torch.Generator(),
     )

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pandas as pd
 
@@ -14,17 +14,16 @@ from lesion_exp.dataset.table import UNKNOWN
 from lesion_exp.errors import ConfigError
 from lesion_exp.evaluation.calibrator import Calibrator
 from lesion_exp.model.checkpoint_file import weights_hash
-from lesion_exp.model.precision import precision_here, resolve_devices
+from lesion_exp.model.precision import check_accelerator, precision_here, resolve_devices
 from lesion_exp.model.predictor import Predictor
 from lesion_exp.model.restore import Restored, restore
-from lesion_exp.process.distributed_environment import run_module
+from lesion_exp.process.distributed_environment import run_modules
 from lesion_exp.process.signals import preserve_stop_signals
 from lesion_exp.text_table import write_csv
 from lesion_exp.trained_runs.trained_run import TrainedRun, own_tta
-from lesion_exp.training.trainer import check_devices
 from lesion_exp.verbs.predict.active_learning import images_to_label
 from lesion_exp.verbs.predict.images import contents_digest
-from lesion_exp.verbs.predict.loop import predict_plan
+from lesion_exp.verbs.predict.loop import Share, predict_plan
 from lesion_exp.verbs.predict.plan import DONE_FILE, PLAN_FILE, PredictionPlan
 from lesion_exp.verbs.predict.request import PredictionRequest
 from lesion_exp.verbs.predict.requested_images import RequestedImages, requested_images, seen_images
@@ -32,6 +31,8 @@ from lesion_exp.verbs.predict.results import HEAD, FloatArray, Results, write_of
 from lesion_exp.verbs.predict.thresholds import decision_thresholds, few_lesions
 
 log = logging.getLogger(__name__)
+
+WITHOUT_GPU: Final = "trainer.accelerator=cpu predicts without a GPU"
 
 
 def output_of(request: PredictionRequest) -> Path:
@@ -106,7 +107,7 @@ def open_network(opened: TrainedRun, request: PredictionRequest) -> NetworkPredi
             request.calibration, own_tta(opened.run), request.tta,
         )  # fmt: skip
     config, checkpoint = opened.weights(request.checkpoint, request.tta, request.trainer)
-    check_devices({**config["trainer"], **request.trainer})
+    check_accelerator({**config["trainer"], **request.trainer}, WITHOUT_GPU)
     restored = restore(config, checkpoint)
     calibrator = opened.calibrator(request.calibration)
     needed = Predictor(restored, calibrator, top=request.top or 0).needed_columns
@@ -196,11 +197,14 @@ def fill(results: Results) -> None:
     if not results.missing():
         return
     devices = results.plan.devices
-    if (len(devices) if isinstance(devices, list) else devices) == 1:
+    indices = devices if isinstance(devices, list) else range(devices)
+    if len(indices) == 1:
         with preserve_stop_signals():
-            predict_plan(results.folder)
+            predict_plan(results.folder, Share(gpu=indices[0]))
         return
-    code = run_module("lesion_exp.verbs.predict.process", str(results.folder))
+    shares = [Share(rank, len(indices), index) for rank, index in enumerate(indices)]
+    calls = [(str(results.folder), *map(str, share)) for share in shares]
+    code = run_modules("lesion_exp.verbs.predict.process", calls)
     if code or results.missing():
         raise RuntimeError(f"a process of the prediction ended with exit code {code}; see its messages above")
 

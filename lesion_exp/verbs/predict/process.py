@@ -1,4 +1,4 @@
-"""`python -m lesion_exp.verbs.predict.process FOLDER`: one rank of a prediction on several devices."""
+"""`python -m lesion_exp.verbs.predict.process FOLDER RANK COUNT GPU`: a process of a prediction on several devices."""
 
 from __future__ import annotations
 
@@ -8,15 +8,18 @@ from pathlib import Path
 
 from lesion_exp.process.messages import show_messages
 from lesion_exp.process.signals import end_on_sigterm, end_with_parent
-from lesion_exp.verbs.predict.loop import predict_plan
+from lesion_exp.verbs.predict.loop import Share, predict_plan
 
 
 def main() -> int:
-    """Predicts this rank's share of the plan in FOLDER."""
+    """Predicts the share of this process in the plan in FOLDER."""
     show_messages()
     end_on_sigterm()
     end_with_parent(os.getppid())
-    predict_plan(Path(sys.argv[1]))
+    try:
+        predict_plan(Path(sys.argv[1]), Share(*map(int, sys.argv[2:])))
+    except KeyboardInterrupt:  # the command that started this process says what is true then
+        return 130
     return 0
 
 

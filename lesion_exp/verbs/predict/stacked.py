@@ -23,6 +23,7 @@ from lesion_exp.errors import ConfigError, DataError
 from lesion_exp.evaluation.calibrator import Calibrator, with_probabilities
 from lesion_exp.evaluation.predictions import PREFIX, FloatArray, probabilities
 from lesion_exp.evaluation.stacking import Stacking
+from lesion_exp.model.precision import check_accelerator
 from lesion_exp.model.predictor import Predictor, predicted_table
 from lesion_exp.model.restore import Restored, restore
 from lesion_exp.taxonomy import RESEARCH_ONLY
@@ -31,8 +32,8 @@ from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.find import find_run
 from lesion_exp.tracking.stored_run import Run
 from lesion_exp.trained_runs.trained_run import TrainedRun, own_tta, trained_run
-from lesion_exp.training.trainer import check_devices
 from lesion_exp.verbs.predict.network import (
+    WITHOUT_GPU,
     fill,
     folder_of,
     log_unknown_values,
@@ -178,7 +179,7 @@ def open_stack(opened: TrainedRun, request: PredictionRequest, project: Project)
     configs: dict[str, tuple[Mapping[str, Any], Path, Restored]] = {}
     for network in networks:
         config, checkpoint = network.weights("best", tta, request.trainer)
-        check_devices({**config["trainer"], **request.trainer})
+        check_accelerator({**config["trainer"], **request.trainer}, WITHOUT_GPU)
         restored = restore(config, checkpoint)
         needed |= dict.fromkeys(Predictor(restored, top=request.top or 0).needed_columns)
         configs[network.run_id] = (restored.config, checkpoint, restored)

@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
-from lightning_fabric.utilities import move_data_to_device
 from torch.utils.data import default_collate
 
 from lesion_exp.config.project import Project
@@ -230,7 +229,7 @@ class ServedModel:
         if not rows:
             return
         sample: Sample = default_collate([asked[row].sample for row in rows])
-        sample = move_data_to_device(sample, next(self.predictor.classifier.parameters()).device)
+        sample = self.predictor.moved(sample)
         maps = self._saliency.maps(sample, [int(predictions[row].probs.argmax()) for row in rows])
         for place, row in enumerate(rows):
             found = predictions[row]

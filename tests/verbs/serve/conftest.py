@@ -16,7 +16,8 @@ from lesion_exp.config.instantiate import instantiate
 from lesion_exp.data.metadata import MetadataEncoder
 from lesion_exp.evaluation.calibrator import Calibrator, TemperatureScaling
 from lesion_exp.evaluation.conformal import ConformalSets
-from lesion_exp.model.classifier import make_classifier, make_network
+from lesion_exp.model.classifier import make_classifier
+from lesion_exp.model.network import make_network
 from lesion_exp.model.predictor import Predictor
 from lesion_exp.model.restore import restore
 from lesion_exp.tracking.find import find_run
