@@ -43,6 +43,14 @@ _HOST_REFUSED: Final = "Invalid Host header"
 """What an MLflow server says to a request for an address that it was not told to accept."""
 _SQLITE: Final = ("sqlite", "sqlite+pysqlite")
 _DATABASES: Final = ("postgresql", "mysql", "mssql")
+_OF_THE_POOL: Final = (
+    "MLFLOW_SQLALCHEMYSTORE_POOLCLASS",
+    "MLFLOW_SQLALCHEMYSTORE_POOL_SIZE",
+    "MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW",
+)
+"""MLflow's settings of the connections to a database that stay open; it keeps several in each process by default, and
+PostgreSQL accepts 100 in all.
+"""
 _SERVERS: Final = ("http", "https")
 _UNUSABLE_IN_A_URI: Final = "?#%"
 
@@ -309,6 +317,7 @@ def check_database(uri: str, key: str, lock: Path) -> MlflowClient:
     """Connects to the MLflow database at `uri` (PostgreSQL, MySQL, SQL Server) and returns a client.
 
     While a process makes the tables it holds `store_lock(lock)`; processes that find them do not wait for each other.
+    The client has a connection only while it reads or writes, unless the user has set `_OF_THE_POOL`.
 
     Raises:
         ConfigError: the driver is missing, the server does not answer or refuses access, or the tables are those of
@@ -326,11 +335,13 @@ def check_database(uri: str, key: str, lock: Path) -> MlflowClient:
             pass
         engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.pool.NullPool)
         engine.connect().close()
-        if not has_current_tables(engine):
-            with store_lock(lock):
-                if not has_current_tables(engine):
-                    MlflowClient(uri)  # makes the tables
-        return MlflowClient(uri)
+        is_set = any(name in os.environ for name in _OF_THE_POOL)
+        with _environment(**({} if is_set else {_OF_THE_POOL[0]: "NullPool"})):
+            if not has_current_tables(engine):
+                with store_lock(lock):
+                    if not has_current_tables(engine):
+                        MlflowClient(uri)  # makes the tables
+            return MlflowClient(uri)
     except ModuleNotFoundError as error:
         raise ConfigError(
             f"expected the driver of {without_secrets(uri)} ({key}) to be installed; the module {error.name!r} is "

@@ -1,6 +1,7 @@
 """A store in a PostgreSQL database, with a server of PostgreSQL that the tests start."""
 
 import math
+import time
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -57,3 +58,17 @@ def test_the_best_run_by_a_result_in_files_is_found(database: Store) -> None:
     assert found[1].metric is not None
     assert math.isnan(found[1].metric)
     assert Path(found[0].artifact_uri).is_dir()
+
+
+def test_a_process_keeps_no_connection_open(database: Store) -> None:
+    import psycopg
+
+    database.client.search_runs([database.experiment_id("tests")])
+    asked = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid != pg_backend_pid()"
+    with psycopg.connect(database.uri) as connection:
+        for _ in range(50):  # a connection that was closed takes a moment to end
+            (others,) = connection.execute(asked).fetchone() or (None,)
+            if others == 0:
+                break
+            time.sleep(0.1)
+    assert others == 0
