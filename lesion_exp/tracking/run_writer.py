@@ -194,6 +194,8 @@ def save_figure(figure: Figure, path: Path, footer: str) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.transforms import Bbox
 
+    from lesion_exp.evaluation.figures.gallery import PNG_LEVEL
+
     FigureCanvasAgg(figure)
     layout = figure.get_layout_engine()
     if layout is not None:
@@ -207,7 +209,9 @@ def save_figure(figure: Figure, path: Path, footer: str) -> None:
         0.005, below, redacted(footer), fontsize=_FOOTER_SIZE, color=_FOOTER_COLOUR, va="top", parse_math=False
     )
     written = line.get_window_extent().transformed(figure.dpi_scale_trans.inverted())
-    figure.savefig(path, dpi=_PICTURE_DPI, bbox_inches=Bbox.union([drawn, written]).padded(_MARGIN))
+    frame = Bbox.union([drawn, written]).padded(_MARGIN)
+    of_png: dict[str, Any] = {"pil_kwargs": {"compress_level": PNG_LEVEL}} if path.suffix == ".png" else {}
+    figure.savefig(path, dpi=_PICTURE_DPI, bbox_inches=frame, **of_png)
 
 
 def dataset_input(dataset: Mapping[str, str], context: str) -> DatasetInput:

@@ -19,7 +19,7 @@ from lesion_exp.dataset.pseudo_labels import without_pseudo
 from lesion_exp.dataset.table import DatasetInfo
 from lesion_exp.evaluation.failures import surest_right, surest_wrong
 from lesion_exp.evaluation.figures.class_distribution import class_distribution
-from lesion_exp.evaluation.figures.gallery import gallery
+from lesion_exp.evaluation.figures.gallery import PNG_LEVEL, gallery
 from lesion_exp.evaluation.figures.style import labels
 from lesion_exp.evaluation.predictions import classes_of, is_unknown, known_rows, probabilities
 from lesion_exp.sampler.sampler import order_of_epoch
@@ -67,7 +67,7 @@ def log_inputs(run: TrackedRun, config: Mapping[str, Any], split: SplitData, dat
         titles = names.map(dict(zip(kinds, labels(kinds, _TITLE, 2), strict=True))).tolist()
         footer = run.footer("training part, augmented")
         with run.new_file(artifacts.BATCH_FIGURE) as path:
-            gallery(stack_images(dataset, order), titles, footer).save(path)
+            gallery(stack_images(dataset, order), titles, footer).save(path, compress_level=PNG_LEVEL)
     contexts = {"train": "training", "val": "validation", "test": "testing"}
     columns = ["image_id", "label", "lesion_id", "age", "sex", "site", "source"]
     for part, context in contexts.items():
@@ -115,7 +115,9 @@ def log_gallery(run: TrackedRun, part: Part, table: pd.DataFrame, datamodule: Le
                 words += "\n→ " + shown["prediction"].map(short)
             titles = [f"{text}\n{prob:.2f}" for text, prob in zip(words, probs[rows], strict=True)]
             with run.new_file(f"gallery/{name}_{part}.png") as path:
-                gallery(stack_images(datamodule.dataset(part), rows), titles, footer).save(path)
+                gallery(stack_images(datamodule.dataset(part), rows), titles, footer).save(
+                    path, compress_level=PNG_LEVEL
+                )
 
 
 def describe_run(

@@ -291,3 +291,17 @@ def test_load_of_the_machine_is_recorded(store: Store) -> None:
     metrics = stored(store, run).metrics
     assert 0 <= metrics["system/system_memory_usage_percentage"] <= 100
     assert metrics["system/process_memory_usage_megabytes"] > 10
+
+
+def test_a_figure_is_compressed_quickly_and_has_all_of_its_pixels(tmp_path: Path) -> None:
+    figure = Figure()
+    figure.subplots().plot([0, 1, 0])
+    save_figure(figure, tmp_path / "a.png", "run demo, test part")
+    content = (tmp_path / "a.png").read_bytes()
+    beginning = content.index(b"IDAT") + 4
+    assert content[beginning : beginning + 2] == b"\x78\x5e", "zlib's mark of the levels 2 to 5"
+    with Image.open(tmp_path / "a.png") as written:
+        quick = np.asarray(written.convert("RGB"))
+        written.save(tmp_path / "b.png")  # by the default level
+    with Image.open(tmp_path / "b.png") as again:
+        assert np.array_equal(quick, np.asarray(again.convert("RGB")))

@@ -12,7 +12,7 @@ import pandas as pd
 from PIL import Image
 
 from lesion_exp.errors import DataError
-from lesion_exp.evaluation.figures.gallery import gallery
+from lesion_exp.evaluation.figures.gallery import PNG_LEVEL, gallery
 from lesion_exp.evaluation.figures.style import labels
 from lesion_exp.explanation.saliency_map import overlay
 from lesion_exp.image_file import UInt8Array
@@ -74,7 +74,7 @@ class HeatMaps:
         path = self.folder / name
         picture = saliency_picture(square, saliency, titles)
         try:
-            picture.save(path)
+            picture.save(path, compress_level=PNG_LEVEL)
         except OSError as error:
             raise DataError(
                 f"expected to write a picture to {path}, got: {error}; check the folder and the free space"
