@@ -178,11 +178,11 @@ def test_a_stopped_prediction_of_a_stack_goes_on_and_a_broken_image_is_no_contex
     pd.concat([broken, rows]).to_csv(tmp_path / "new.csv", index=False)
     calls = []
 
-    def fails_at_the_second(folder):
+    def fails_at_the_second(folder, *place):
         calls.append(folder.name)
         if len(calls) == 2:
             raise RuntimeError
-        predict_plan(folder)
+        predict_plan(folder, *place)
 
     monkeypatch.setattr("lesion_exp.verbs.predict.network.predict_plan", fails_at_the_second)
     given = (store, run, config, tmp_path / "new.csv", tmp_path / "p.csv")
