@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from lesion_exp.command.arguments import Arguments
+from lesion_exp.command.arguments import Arguments, is_word
 from lesion_exp.command.completion import LINE, candidates
 from lesion_exp.command.help import general_help, verb_help
 from lesion_exp.command.verbs import FLAGS, VERB_FLAGS, VERBS
@@ -140,7 +140,7 @@ def _parse(arguments: list[str], *, own_flags: Sequence[str], takes_names: bool 
             raise ConfigError(
                 f"expected a flag of this verb, got {argument}; {_as_key(argument, rest) or nearest(argument, known)}"
             )
-        elif takes_names and "=" not in argument and not argument.startswith("~"):
+        elif takes_names and is_word(argument):
             parsed.names.append(argument)
         else:
             parsed.overrides.append(argument)

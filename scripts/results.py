@@ -377,8 +377,8 @@ def _difference_in_words(one: Measured) -> Entry:
         return Entry("")
     found = one.difference
     p_value = "not tested" if found["p_corrected"] is None else _p_in_words(found["p_corrected"])
-    ends = f" ({found['low']:+.3f} to {found['high']:+.3f}), {p_value}, from {one.other}"
-    return Entry(f"{found['difference']:+.3f}", ends)
+    ends = f" ({found['low']:+z.3f} to {found['high']:+z.3f}), {p_value}, from {one.other}"
+    return Entry(f"{found['difference']:+z.3f}", ends)
 
 
 def _p_in_words(p_value: float) -> str:

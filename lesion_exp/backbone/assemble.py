@@ -112,8 +112,9 @@ def _state(network: Network, weights: str) -> State | None:
         return read_state(hub_weights(weights).file if weights.startswith(HUB) else weights)
     if network.imagenet is None:
         raise ConfigError(
-            f"expected backbone.weights to be none or a file for {type(network.module).__name__}, which has no "
-            f"ImageNet weights, got {weights}; set backbone.weights=none"
+            f"expected backbone.weights to be none, FILE or run:ID for a network without ImageNet weights, got "
+            f"{weights}; set backbone.weights=none, or let its function return a lesion_exp.backbone.network.Network "
+            f"with the argument imagenet"
         )
     return network.imagenet(weights)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
-from lesion_exp.command.chosen_run import RUN
+from lesion_exp.command.chosen_run import RUN, SWEEP
 from lesion_exp.config.command_words import STORE_KEYS
 from lesion_exp.config.project import Project
 from lesion_exp.config.shipped_conf import conf_dir, documented_keys, find_root
@@ -25,6 +25,8 @@ D = TypeVar("D")
 _WITH_EXPONENT: Final = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 _OWN_FOLDERS: Final = ("jobs", "sweeps", "mlruns")
 """Folders of a project in which its own job files lie."""
+_MAY_BE_BARE: Final = ("run", "sweep")
+"""Keys that may be left out before the name of a run or a sweep."""
 STORE_NODES: Final = ("tracking", "paths")
 """Nodes of the config that say where the store of runs is."""
 
@@ -69,7 +71,7 @@ class Arguments:
         """Returns an object of the dataclass `declaration` with the options that it declares.
 
         They are removed from the overrides. This is the only place where keys of a verb are parsed. `others` are fields
-        that are not read from the command line.
+        that are not read from the command line. `run=` or `sweep=` may be left out before the only name.
 
         Raises:
             ConfigError: a required option is missing, or an option is given twice, without a value or with a value
@@ -80,6 +82,8 @@ class Arguments:
             if one.field in others:
                 continue
             text = self._take(one.key)
+            if text is None and one.key in _MAY_BE_BARE and one.kind in (RUN, SWEEP):
+                text = self._take_word()
             if text is not None:
                 given[one.field] = one.read(text)
                 if one.kind is RUN:
@@ -123,6 +127,21 @@ class Arguments:
             raise ConfigError(f"expected a value after {key}=, got none")
         return value
 
+    def _take_word(self) -> str | None:
+        """Returns the one word that is no override, as `latest` in `report latest`; None if there are none or more."""
+        words = [text for text in self.overrides if is_word(text)]
+        if len(words) != 1:
+            return None
+        self.overrides.remove(words[0])
+        return words[0]
+
+    def take_runs(self) -> list[str]:
+        """Returns the runs that are named as `run=ID`, `run=[ID,ID]` or several of these; they are removed."""
+        given = [text for text in self.overrides if key_of(text) == "run"]
+        self.overrides = [text for text in self.overrides if text not in given]
+        names = [name.strip() for text in given for name in text.partition("=")[2].strip("[]").split(",")]
+        return [name for name in names if name]
+
     def near(self, key: str) -> str:
         """Returns the override that may have been meant as `key`, or `none`."""
         unknown = (text for text in self.overrides if key_of(text) not in self.own_keys)
@@ -136,7 +155,7 @@ class Arguments:
 
     def positional(self) -> list[str]:
         """Returns the arguments that are no overrides; they are removed from them."""
-        found = [text for text in self.overrides if "=" not in text and not text.startswith("~")]
+        found = [text for text in self.overrides if is_word(text)]
         self.overrides = [text for text in self.overrides if text not in found]
         return found
 
@@ -154,6 +173,11 @@ class JobFile:
     """The option of verbs that compose a job or read a frozen one."""
 
     job: Path | None = option(None, file("job.yaml"), "a frozen job file, instead of any groups and keys of the config")
+
+
+def is_word(argument: str) -> bool:
+    """Returns whether an argument of a command, which is no flag, is no override either."""
+    return "=" not in argument and not argument.startswith("~")
 
 
 def compose_job(arguments: Arguments, shown: Container[str] | None = None) -> Job | None:

@@ -66,6 +66,7 @@ def compare(arguments: Arguments) -> int:
 
 def compared(arguments: Arguments) -> Compared | None:
     """Returns the comparison that the arguments ask for; None after `--cfg job`."""
+    arguments.names += arguments.take_runs()
     if not arguments.names:
         raise ConfigError("expected the runs to compare, got none; for example lesion-exp compare 3f2a91c0 latest")
     wanted = arguments.read(CompareOptions)

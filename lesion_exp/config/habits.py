@@ -20,7 +20,8 @@ _NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     "trainer.max_epochs={}": ("epochs", "epoch", "num_epochs", "n_epochs", "max_epoch", "max_epochs"),
     "trainer.max_steps={}": ("steps", "num_steps", "iterations", "max_iter"),
     "trainer.devices={}": ("gpus", "num_gpus", "n_gpus", "ngpus", "nproc_per_node", "world_size"),
-    "trainer.devices=[{}]": ("gpu", "gpu_id", "gpu_ids", "device_id", "cuda_device"),
+    "'trainer.devices=[{}]'": ("gpu_id", "gpu_ids", "device_id", "cuda_device"),
+    "trainer.devices={0} for so many GPUs, or 'trainer.devices=[{0}]' for the GPU with that index": ("gpu",),
     "trainer.num_nodes={}": ("nodes", "nnodes"),
     "trainer.accelerator={}": ("device",),
     "trainer.precision=16-mixed": ("amp", "fp16", "half", "mixed_precision", "use_amp"),
@@ -55,7 +56,7 @@ _NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     "sampler=weighted": ("weighted_sampler", "weightedrandomsampler", "balanced_sampler", "oversampling"),
     "split=kfold split.num_folds={}": ("folds", "n_folds", "k_folds", "kfold", "n_splits", "cv"),
     "split=kfold split.fold={}": ("fold_index", "fold_id", "val_fold", "test_fold"),
-    "split.ratios={{train: 0.7, val: 0.15, test: 0.15}}": (
+    "'split.ratios={{train: 0.7, val: 0.15, test: 0.15}}'": (
         "test_size", "val_size", "val_split", "test_split", "validation_split", "split_ratio", "val_ratio",
     ),
     "seed={}": ("random_state", "random_seed", "manual_seed", "rng"),
@@ -81,6 +82,7 @@ _SENTENCES: Final[Mapping[str, tuple[str, ...]]] = {
         "normalize", "norm_mean", "norm_std",
     ),
 }  # fmt: skip
+_TAKES_VALUE: Final = re.compile(r"\{0?\}")
 _OFF: Final = frozenset({"false", "0", "none", "null"})
 """Values with which users switch something off."""
 _SIMILAR: Final = re.compile(r"did you mean '(?P<group>\w+\.)?(\w+\.)*(?P<leaf>\w+)'")
@@ -110,8 +112,8 @@ def usual_name(key: str, value: str, conf: Path) -> str:
     if meaning:
         if meaning in _SENTENCES:
             return meaning
-        is_off = "{}" not in meaning and value.lower() in _OFF
-        return f"{meaning} switches it on: leave it out" if is_off else f"write {_filled(meaning, value)}"
+        is_off = not _TAKES_VALUE.search(meaning) and value.lower() in _OFF
+        return f"{meaning} switches it on: leave it out" if is_off else f"write {_filled(meaning, value, conf)}"
     found = keys_that_end_in(leaf, conf)
     if key in found:  # of an option that was not chosen
         found = {key: found[key]}
@@ -135,7 +137,7 @@ def better_hint(key: str, value: str, near: str, conf: Path) -> str:
     was typed (`loss.eps`: `loss.epsilon`), they are the whole answer.
     """
     meant = usual_name(key, value, conf)
-    full = meant.removeprefix("write ").partition("=")[0]
+    full = meant.removeprefix("write ").partition("=")[0].lstrip("'")
     if not meant or f"{full!r}" in near:
         return near
     group, dot, _ = key.partition(".")
@@ -171,6 +173,20 @@ def _keys_with(conf: Path, group: str, option: str) -> Iterable[str]:
     return (key for key in documented_keys(conf, {group: option}) if key.startswith(f"{group}."))
 
 
-def _filled(meaning: str, value: str) -> str:
-    value = value if value and value.lower() not in {"true", "false", "null", "none"} else "VALUE"
+def _filled(meaning: str, value: str, conf: Path) -> str:
+    """`meaning` with `value`, or with a word in its place if the key has no such value."""
+    key = meaning.partition("=")[0].lstrip("'")
+    default, _ = documented_keys(conf).get(key, ("", ""))
+    if value.lower() in {"", "true", "false", "null", "none"}:
+        value = "VALUE"
+    elif _is_number(default) and "(" not in value and not all(map(_is_number, value.split(","))):
+        value = "NUMBER"
     return meaning.format(value)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -30,6 +30,9 @@ log = logging.getLogger(__name__)
 NATIVE: Final = "native"
 """The value of `image_size` for the size of the images with which the weights were trained."""
 STATISTICS: Final = ("mean", "std")
+_OWN: Final = "lesion_exp.backbone."
+_OF_LIBRARIES: Final = (f"{_OWN}torchvision.", f"{_OWN}timm.")
+"""Beginnings of the targets of networks that come from a library, with its ImageNet weights."""
 
 
 def resolve_preprocessing(config: DictConfig) -> None:
@@ -115,12 +118,25 @@ def _of_weights(node: Mapping[str, Any], weights: str) -> Preprocessing:
         found = said_in_header(path) or _in_checkpoint(path) or said_beside(path)
         if found is not None:
             return found
+    _check_has_imagenet(str(node[TARGET]), weights)
     target = resolve_target(node[TARGET], "backbone")
     of_library = getattr(sys.modules[target.__module__], "weights_preprocessing", None)
     found = None if of_library is None else of_library(node, weights)
     if found is None:
         _say_unknown(weights)
     return found or IMAGENET
+
+
+def _check_has_imagenet(target: str, weights: str) -> None:
+    """Refuses ImageNet weights of a network of this package itself, for which there are none, before data are read."""
+    is_own = target.startswith(_OWN) and not target.startswith(_OF_LIBRARIES)
+    if is_own and weights.startswith("imagenet"):
+        name = target.rpartition(".")[2]
+        raise ConfigError(
+            f"expected backbone.weights to be none, FILE or run:ID for backbone={name}, which has no ImageNet weights, "
+            f"got {weights}; choose a network that has them, such as backbone=efficientnet_lite0, or leave "
+            f"backbone.weights out"
+        )
 
 
 def _licence_of(node: Mapping[Any, Any], weights: str) -> str | None:

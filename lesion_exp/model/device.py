@@ -45,12 +45,16 @@ class PredictionDevice:
         """Whether it is a GPU of CUDA."""
         return self.device.type == "cuda"
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of weights and images: float32, unless the precision is one without mixing."""
+        return _TRUE.get(self.precision, torch.float32)
+
     def prepare(self, network: nn.Module) -> None:
         """Moves `network` to the device; its weights get the type of a precision without mixing."""
-        dtype = _TRUE.get(self.precision, torch.float32)
         network.to(self.device)
-        if dtype != torch.float32:
-            network.to(dtype=dtype)
+        if self.dtype != torch.float32:
+            network.to(dtype=self.dtype)
 
     def moved(self, batch: Any) -> Any:
         """Returns `batch` (tensors in dicts, tuples and lists, beside other values) on the device.
@@ -58,9 +62,8 @@ class PredictionDevice:
         Floating-point tensors get the type of a precision without mixing.
         """
         if isinstance(batch, Tensor):
-            dtype = _TRUE.get(self.precision, torch.float32)
-            if dtype != torch.float32 and batch.is_floating_point():
-                batch = batch.to(dtype)
+            if self.dtype != torch.float32 and batch.is_floating_point():
+                batch = batch.to(self.dtype)
             return batch.to(self.device, non_blocking=self.on_gpu)
         if isinstance(batch, Mapping):
             return type(batch)(**{key: self.moved(value) for key, value in batch.items()})
@@ -76,11 +79,11 @@ class PredictionDevice:
 
         Gradients are off, but with `gradients` a part of the block may turn them on.
         """
-        mixed, dtype = _MIXED.get(self.precision), _TRUE.get(self.precision, torch.float32)
+        mixed = _MIXED.get(self.precision)
         with (
             torch.no_grad() if gradients else torch.inference_mode(),
             nullcontext() if mixed is None else torch.autocast(self.device.type, mixed, cache_enabled=False),
-            nullcontext() if dtype == torch.float32 else _default_type(dtype),
+            nullcontext() if self.dtype == torch.float32 else _default_type(self.dtype),
         ):
             yield
 

@@ -92,16 +92,25 @@ def check_accelerator(trainer: Mapping[str, Any], remedy: str | Callable[[int], 
         remedy: the end of the message, or a function that makes it from the number of GPUs that there are.
 
     Raises:
-        ConfigError: there are too few GPUs.
+        ConfigError: there are too few GPUs, or the indices of GPUs are given where there is none.
     """
     import torch
 
     accelerator = trainer["accelerator"]
     if accelerator == "mps" and not torch.backends.mps.is_available():
         raise ConfigError("expected an Apple GPU for trainer.accelerator=mps, but there is none; use trainer=cpu")
+    found = torch.cuda.device_count()
+    if accelerator == "auto" and found:
+        accelerator = "gpu"
+    is_cpu = accelerator == "cpu" or (accelerator == "auto" and not torch.backends.mps.is_available())
+    if is_cpu and not isinstance(trainer["devices"], int | str):
+        why = "trainer.accelerator=cpu" if accelerator == "cpu" else "a machine on which torch finds no GPU"
+        raise ConfigError(
+            f"expected trainer.devices to be the number of processes for {why}, got {list(trainer['devices'])}, the "
+            f"indices of GPUs; leave trainer.devices out"
+        )
     if accelerator not in {"gpu", "cuda"}:
         return
-    found = torch.cuda.device_count()
     devices = resolve_devices(trainer["devices"], accelerator)
     wanted = max(devices, default=-1) + 1 if isinstance(devices, list) else devices
     if found == 0 or wanted > found:

@@ -273,7 +273,7 @@ def _shift_warnings(shift: dict[str, dict[str, float]]) -> list[str]:
         if abs(shares[label]) > MAX_PREVALENCE_SHIFT:
             warnings.append(
                 f"{part} does not have the class shares of the data set: {label} differs by "
-                f"{100 * shares[label]:+.0f} percentage points; metrics on {part} may not hold for the whole data set"
+                f"{100 * shares[label]:+z.0f} percentage points; metrics on {part} may not hold for the whole data set"
             )
     return warnings
 

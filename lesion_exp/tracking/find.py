@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from lesion_exp.errors import ConfigError, first_cases, nearest
 from lesion_exp.evaluation.registry import entry_of, mode_of
 from lesion_exp.tracking.brief_runs import BriefRun, read_finished, read_tag
-from lesion_exp.tracking.embedded_runs import newest_row, rows_with_id
+from lesion_exp.tracking.embedded_runs import newest_run, runs_with_id
 from lesion_exp.tracking.mlflow_values import allowed_name, given_name
 from lesion_exp.tracking.run_names import ORIGIN_TAG, RECENT, SHORTEST_PREFIX, KnownRun, no_run, unknown_run
 from lesion_exp.tracking.stored_run import IMPORTED, MODES_TAG, PARENT_TAG, Run, is_in_files_alone, may_be_in_files
@@ -59,8 +59,8 @@ def find_run(store: Store, spec: str) -> Run:
         ConfigError: no run, or several runs, have that name.
     """
     if spec == "latest":
-        if store.database is not None and (row := newest_row(store.database, _is_trained)) is not None:
-            return Run(store, *row)
+        if (run := newest_run(store, _is_trained)) is not None:
+            return run
         newest = next((run for run in _runs(store) if _is_trained(run.data.tags)), None)
         if newest is None:
             raise ConfigError(no_run(store.uri))
@@ -69,9 +69,9 @@ def find_run(store: Store, spec: str) -> Run:
         return _best(store, spec.removeprefix("best:"))
     prefix = spec.lower()
     if re.fullmatch(rf"[0-9a-f]{{{SHORTEST_PREFIX},32}}", prefix):
-        alone = None if store.database is None else rows_with_id(store.database, prefix)
+        alone = runs_with_id(store, prefix)
         if alone is not None and len(alone) == 1:
-            return Run(store, *alone[0])
+            return alone[0]
         matches = _by_id(store, prefix) or list(_runs(store, f"attributes.run_id LIKE '{prefix}%'"))
         matches = matches or list(_runs(store, f"tags.{ORIGIN_TAG} LIKE '{prefix}%'"))
         if len(matches) == 1:
@@ -144,7 +144,7 @@ def _run(store: Store, run: MlflowRun) -> Run:
         status=info.status,
         experiment_id=info.experiment_id,
         artifact_uri=info.artifact_uri,
-        started=info.start_time / 1000,
+        started=(info.start_time or 0) / 1000,  # other programs may leave it out
         params=dict(data.params),
         metrics=dict(data.metrics),
         tags=dict(data.tags),

@@ -199,12 +199,18 @@ def embedded_database(uri: str | None, root: Path) -> Path | None:
     """Returns the SQLite file of the store that `open_store(uri, root)` opens; None for a server or another database.
 
     Raises:
-        ConfigError: the URI of an SQLite store names no file.
+        ConfigError: the URI of an SQLite store names no file, or the path has characters that MLflow cannot name.
     """
     asked, key = _asked(uri)
-    if not asked:
-        return root.expanduser().resolve() / "mlruns" / "mlflow.db"
-    return _sqlite_path(asked, key) if _scheme(asked) in _SQLITE else None
+    if asked and _scheme(asked) not in _SQLITE:
+        return None
+    database = _sqlite_path(asked, key) if asked else root.expanduser().resolve() / "mlruns" / "mlflow.db"
+    if any(character in str(database) for character in _UNUSABLE_IN_A_URI):
+        raise ConfigError(
+            f"expected a path without the characters {' '.join(_UNUSABLE_IN_A_URI)} for the store of runs, because "
+            f"MLflow reads it as a URI; got {database}. Set paths.root or tracking.uri to another folder."
+        )
+    return database
 
 
 def _asked(uri: str | None) -> tuple[str, str]:
@@ -234,11 +240,6 @@ def quiet_mlflow() -> None:
 
 
 def _open_sqlite(database: Path, root: Path, live: Path) -> Store:
-    if any(character in str(database) for character in _UNUSABLE_IN_A_URI):
-        raise ConfigError(
-            f"expected a path without the characters {' '.join(_UNUSABLE_IN_A_URI)} for the store of runs, because "
-            f"MLflow reads it as a URI; got {database}. Set paths.root or tracking.uri to another folder."
-        )
     uri = f"sqlite:///{database}"
     artifacts = database.parent / "artifacts"
     with store_lock(database):

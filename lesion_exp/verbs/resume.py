@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -18,10 +18,11 @@ from lesion_exp.config.registered import TARGET
 from lesion_exp.errors import ConfigError, DataError
 from lesion_exp.model.checkpoint_file import read_checkpoint
 from lesion_exp.model.classifier import make_loss, make_optimizer, make_schedule, remembers, solves_exactly
-from lesion_exp.next_command import key_of, next_command
+from lesion_exp.next_command import next_command
 from lesion_exp.scheduler.schedule import ENDLESS, TrainingLength
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.stored_run import Run, download_artifact
+from lesion_exp.trained_runs.finished_run import check_unfinished, with_keys
 from lesion_exp.trained_runs.trained_run import check_trains, trained_run
 from lesion_exp.training.check_training import training_length
 from lesion_exp.training.checkpoint import (
@@ -41,9 +42,6 @@ from lesion_exp.training.trainer import num_devices_and_nodes
 
 EXTENDS_TAG: Final = "extends"
 """Tag of an extended run with the id of the run whose last checkpoint it continues."""
-
-_SOME_BATCHES: Final = 10
-"""Batches of an epoch where only the dependence on the number of epochs matters."""
 
 
 def resume(run: Run, project: Project, data_root: Path | None = None, num_processes: int | None = None) -> JobResult:
@@ -67,23 +65,10 @@ def resume(run: Run, project: Project, data_root: Path | None = None, num_proces
         PeerLost: another process was lost.
     """
     check_trains(run)
+    check_unfinished(run)
     job = trained_run(run, project, data_root).frozen_job("its training to go on")
-    if run.status == "FINISHED":
-        again = next_command("reproduce", f"run={run.run_id}")
-        raise ConfigError(
-            f"expected a run that stopped, but {run.run_id} has finished; {again} trains it again, {_longer(run, job)}"
-        )
     processes = None if num_processes is None else (num_processes, 1)
     return train(job, replace(resume_context(run), processes=processes))
-
-
-def _longer(run: Run, job: Job) -> str:
-    """How a finished run is trained for longer, as the end of a sentence."""
-    lengths = (TrainingLength(_SOME_BATCHES, max_epochs=2), TrainingLength(_SOME_BATCHES, max_epochs=4))
-    if _schedule_differs(job, job, lengths, int(lengths[0].total_steps)) is None:
-        return f"{next_command('resume', f'run={run.run_id}', 'trainer.max_epochs=N')} trains it for longer"
-    longer = replace(job, overrides=_with_keys(job.overrides, {"trainer.max_epochs": "N"}))
-    return f"and since its first steps depend on the length of the training, {longer.command} starts a longer one"
 
 
 def extend(run: Run, changes: Mapping[str, int], project: Project, data_root: Path | None = None) -> JobResult:
@@ -151,14 +136,8 @@ def with_length(job: Job, changes: Mapping[str, int]) -> Job:
     config = copy.deepcopy(job.config)
     for key, value in changes.items():
         config["trainer"][key.removeprefix("trainer.")] = value
-    overrides = _with_keys(job.overrides, changes)
+    overrides = with_keys(job.overrides, changes)
     return replace(job, config=config, overrides=overrides, job_hash=job_hash(config, job.files))
-
-
-def _with_keys(overrides: Sequence[str], changes: Mapping[str, object]) -> tuple[str, ...]:
-    """The overrides with the values in `changes` in place of those that they give to the same keys."""
-    kept = [text for text in overrides if key_of(text) not in changes]
-    return (*kept, *(f"{key}={value}" for key, value in changes.items()))
 
 
 def with_found_values(job: Job, run: Run) -> Job:

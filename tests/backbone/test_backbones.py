@@ -173,7 +173,7 @@ def test_a_pickle_is_not_executed(tmp_path):
         ("vit_b_16", {"attention": "se"}, "convolutional"),
         ("resnet18", {"metadata": "metablok"}, "metablock"),
         ("resnet18", {"weights": "imagnet"}, "there is no file at imagnet"),
-        ("small_cnn", {"weights": "imagenet"}, "no ImageNet weights"),
+        ("small_cnn", {"weights": "imagenet"}, "without ImageNet weights"),
         ("resnet18", {"dropout": 1.0}, "dropout"),
         ("resnet18", {"layer_decay": 0.0}, "layer_decay"),
         ("vit_b_16", {"image_size": 100}, "96 or 112"),

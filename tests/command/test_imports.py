@@ -111,6 +111,14 @@ def test_verbs_on_sweeps_do_not_import_torch_to_find_one(project):
     assert answers == dict.fromkeys(answers, (2, [])), messages
 
 
+def test_a_finished_run_is_not_resumed_and_no_torch_imported_to_say_so(project):
+    root, run_id = project
+    open_store(None, root).client.set_tag(run_id, "kind", "train")
+    answers, messages = imported(root, "resume latest", f"resume run={run_id}")
+    assert answers == dict.fromkeys(answers, (2, [])), messages
+    assert f"lesion-exp reproduce run={run_id}" in messages
+
+
 PREDICTING = ("pytorch_lightning", "lightning_fabric", "torchmetrics", "albumentations")
 """Packages that no verb needs which predicts with a network whose images are prepared without transforms."""
 BACKBONE = ("torchvision", "timm")

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 import lesion_exp
+from lesion_exp.command import compare
 from lesion_exp.command.arguments import Arguments
+from lesion_exp.command.chosen_run import ChosenRun
 from lesion_exp.command.help import verb_help
 from lesion_exp.command.verbs import VERBS
 from lesion_exp.config.shipped_conf import conf_dir, documented_keys
@@ -173,3 +175,31 @@ def test_the_help_says_where_runs_are_kept_and_how_to_change_it():
         assert told == bool(verb.groups or verb.reads_store), name
     assert "paths.root=FOLDER" not in verb_help(VERBS["completion"])
     assert all("paths.root=FOLDER" in verb_help(VERBS[name]) for name in ("train", "prepare", "sweep"))
+
+
+@pytest.mark.parametrize(
+    ("words", "run"),
+    [(["latest"], "latest"), (["best:val/accuracy"], "best:val/accuracy"), (["run=abcd"], "abcd")],
+)
+def test_the_name_of_a_run_alone_needs_no_key(words, run):
+    arguments = Arguments([*words, "paths.root=somewhere"])
+    assert arguments.read(ChosenRun).run == run
+    assert arguments.named_runs == [run]
+    assert arguments.overrides == ["paths.root=somewhere"]
+
+
+def test_two_names_where_a_verb_takes_one_run_are_refused():
+    with pytest.raises(ConfigError, match="expected run=, got none"):
+        Arguments(["abcd", "latest"]).read(ChosenRun)
+
+
+@pytest.mark.parametrize(
+    "words", [["run=a1b2", "run=latest"], ["run=[a1b2, latest]"], ["run=a1b2", "latest"], ["a1b2", "latest"]]
+)
+def test_runs_to_compare_are_named_with_or_without_their_key(monkeypatch, words):
+    named = []
+    monkeypatch.setattr(compare, "compose_job", lambda arguments: named.extend(arguments.named_runs))
+    arguments = Arguments([word for word in words if "=" in word], names=[word for word in words if "=" not in word])
+    assert compare.compared(arguments) is None
+    assert sorted(named) == ["a1b2", "latest"]
+    assert not arguments.overrides

@@ -23,6 +23,9 @@ CONF = conf_dir()
         ("batch_size=8", "write loader.batch_size=8"),
         ("model=resnet50", "write backbone=resnet50"),
         ("gpus=1", "write trainer.devices=1"),
+        ("gpu=1", "write trainer.devices=1 for so many GPUs, or 'trainer.devices=[1]' for the GPU with that index"),
+        ("gpu_id=1", "write 'trainer.devices=[1]'"),
+        ("epochs=abc", "write trainer.max_epochs=NUMBER"),
         ("--lr=0.1", "keys have no dashes: write optimizer.lr=0.1"),
         ("--batch-size=8", "keys have no dashes: write loader.batch_size=8"),
         ("num_workers=4", "write loader.num_workers=4"),
@@ -114,6 +117,13 @@ def test_a_name_that_the_config_has_is_no_habit():
 
 def test_a_name_that_nobody_knows_has_no_answer():
     assert usual_name("zebra", "1", CONF) == ""
+
+
+def test_a_text_is_no_value_of_a_key_that_takes_numbers():
+    assert usual_name("epochs", "2,3", CONF) == "write trainer.max_epochs=2,3"
+    assert usual_name("lr", "range(1,3)", CONF) == "write optimizer.lr=range(1,3)"
+    assert usual_name("lr", "1e-3,high", CONF) == "write optimizer.lr=NUMBER"
+    assert usual_name("model", "resnet18", CONF) == "write backbone=resnet18"
 
 
 def test_a_truth_value_is_no_value_of_another_key():

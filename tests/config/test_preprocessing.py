@@ -9,6 +9,7 @@ import torchvision
 
 from lesion_exp.config.compose import compose
 from lesion_exp.config.freeze import freeze, job_hash, read_job
+from lesion_exp.config.shipped_conf import conf_dir, documented_keys, option_names
 from lesion_exp.errors import ConfigError
 
 IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225], "interpolation": "bilinear", "crop_share": 1.0}
@@ -142,3 +143,12 @@ def test_the_licence_of_weights_is_recorded_and_counts_in_no_hash(overrides, lic
     assert job.config["backbone"]["licence"] == licence
     without = {**job.config, "backbone": {**job.config["backbone"], "licence": None}}
     assert job_hash(without, job.files) == job.job_hash
+
+
+def test_imagenet_weights_are_refused_before_data_are_read_where_there_are_none(tmp_path):
+    for option in option_names("backbone", [conf_dir()]):
+        target = documented_keys(conf_dir(), {"backbone": option}).get("backbone._target_", ("",))[0]
+        if target.startswith("lesion_exp.backbone.") and ".torchvision." not in target and ".timm." not in target:
+            said = f"run:ID for backbone={option}, which has no ImageNet weights, got imagenet; choose"
+            with pytest.raises(ConfigError, match=said):
+                compose([f"backbone={option}", "backbone.weights=imagenet"], root=tmp_path)

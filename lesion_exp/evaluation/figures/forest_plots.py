@@ -234,7 +234,7 @@ def _draw_ways(axes: Axes, name: str, ways: Mapping[str, Inflation], reference: 
         axes.axhspan(place - 0.5, place + 0.5, color=face, zorder=0)
         _score_point(axes, found.clean, place + _APART, _CLEAN)
         _score_point(axes, found.own, place - _APART, _OWN)
-        text = f"inflation {found.inflation.value:+.3f}  ({found.inflation.low:+.3f} to {found.inflation.high:+.3f})"
+        text = f"inflation {found.inflation.value:+z.3f}  ({found.inflation.low:+z.3f} to {found.inflation.high:+z.3f})"
         axes.text(
             0.99, place - 0.33, text, transform=axes.get_yaxis_transform(), ha="right", va="center", fontsize=8,
             bbox={"facecolor": face, "edgecolor": "none", "pad": 1.5},

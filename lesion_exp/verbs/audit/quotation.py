@@ -68,7 +68,7 @@ def _scored(found: Scores) -> list[str]:
             gap = row["difference"]
             text += (
                 f" and {row['untouched'].value:.3f} on the {found.images['untouched']:,} untouched ones (difference "
-                f"{gap.value:+.3f}, 95% interval over lesions {gap.low:+.3f} to {gap.high:+.3f})"
+                f"{gap.value:+z.3f}, 95% interval over lesions {gap.low:+z.3f} to {gap.high:+z.3f})"
             )
         sentences.append(f"{text}.")
     return sentences

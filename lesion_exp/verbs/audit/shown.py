@@ -60,6 +60,6 @@ def _scores(found: Scores) -> FittedTable:
     for name, row in found.metrics.items():
         cells = [f"{row[where].value:.3f}" if where in row else "-" for where in ("all", "untouched", "touched")]
         gap = row.get("difference")
-        cells.append("-" if gap is None else f"{gap.value:+.3f} ({gap.low:+.3f} to {gap.high:+.3f})")
+        cells.append("-" if gap is None else f"{gap.value:+z.3f} ({gap.low:+z.3f} to {gap.high:+z.3f})")
         table.add_row(short_of(name), *cells)
     return table

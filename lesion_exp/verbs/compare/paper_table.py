@@ -32,8 +32,8 @@ def paper_table(report: ComparisonReport) -> PrintedTable:
             Entry(f"{pair.first} - {pair.second}"),
             *(
                 Entry(
-                    f"{one.difference:+.3f}",
-                    f" ({one.low:+.3f} to {one.high:+.3f}), p {_p(one.p_corrected)}",
+                    f"{one.difference:+z.3f}",
+                    f" ({one.low:+z.3f} to {one.high:+z.3f}), p {_p(one.p_corrected)}",
                     one.significant,
                 )
                 for one in (pair.differences[name] for name in names)

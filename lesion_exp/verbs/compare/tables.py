@@ -120,7 +120,7 @@ def _pairs_table(found: Comparison, name: str) -> FittedTable:
     for pair in found.pairs:
         if name in pair.differences:
             difference = pair.differences[name]
-            cells = (f"{pair.first} - {pair.second}", f"{difference.difference:+.3f}", _interval(difference))
+            cells = (f"{pair.first} - {pair.second}", f"{difference.difference:+z.3f}", _interval(difference))
             table.add_row(*cells, _p(difference), difference.test, style=_style(difference))
     return table
 
@@ -132,7 +132,7 @@ def _metrics_table(pair: Pair, names: Sequence[str], width: int) -> FittedTable:
     for name in names:
         if name in pair.differences:
             found = pair.differences[name]
-            values = (f"{found.first:.3f}", f"{found.second:.3f}", f"{found.difference:+.3f}", _interval(found))
+            values = (f"{found.first:.3f}", f"{found.second:.3f}", f"{found.difference:+z.3f}", _interval(found))
             more = (p_text(found.p),)[: len(further)]
             table.add_row(name, *values, _p(found), found.test, *more, style=_style(found))
     return table
@@ -147,7 +147,7 @@ def _classes_table(pair: Pair, images: Mapping[str, int], families: Sequence[str
             found = pair.differences.get(f"{family}/{class_name}")
             star = "*" if found and found.significant else " "
             style = _style(found) if found else ""
-            cells.append(Text(f"{found.difference:+.3f}{star}" if found else "- ", style))
+            cells.append(Text(f"{found.difference:+z.3f}{star}" if found else "- ", style))
             cells.append(Text(_interval(found) if found else "", style))
         table.add_row(class_name, f"{count:,}", *cells)
     return table
@@ -158,7 +158,7 @@ def _further_classes(pair: Pair, images: Mapping[str, int], families: Sequence[s
     shown = {f"{family}/{name}" for family in families for name in images}
     others = {name: found for name, found in pair.differences.items() if name.partition("/")[2] in images}
     return "; ".join(
-        f"{name} {found.difference:+.3f} ({_interval(found)})"
+        f"{name} {found.difference:+z.3f} ({_interval(found)})"
         for name, found in others.items()
         if found.significant and name not in shown
     )
@@ -185,7 +185,7 @@ def _interval(found: Difference) -> str:
     """The interval, or `too few (n=3)`."""
     if found.test == TOO_FEW:
         return f"{TOO_FEW} (n={found.lesions})"
-    return f"{found.low:+.3f} to {found.high:+.3f}"
+    return f"{found.low:+z.3f} to {found.high:+z.3f}"
 
 
 def _p(found: Difference) -> str:

@@ -18,8 +18,9 @@ from lesion_exp.data.lock import is_held
 from lesion_exp.errors import UserError
 from lesion_exp.next_command import next_command
 from lesion_exp.privacy import without_secrets
+from lesion_exp.tracking.run_names import ACTIVE
 from lesion_exp.tracking.spool import LOCK_FILE, SPOOL_DIR, read_header
-from lesion_exp.tracking.store import Store
+from lesion_exp.tracking.store import Store, embedded_database
 from lesion_exp.verbs.doctor.check_result import GIB, CheckResult, note, ok, problem
 
 LEAST_FREE: Final = 2 * GIB
@@ -85,8 +86,15 @@ def write_speed(folder: Path, num_bytes: int = WRITTEN) -> float:
 
 
 def store(project: Project) -> Iterator[CheckResult]:
-    """Whether the store of runs can be opened, its version, its size and whether a process holds it."""
+    """Whether the store of runs can be opened, its version, its size and whether a process holds it.
+
+    A store that does not exist yet is not made.
+    """
     try:
+        planned = embedded_database(project.store_uri, project.root)
+        if planned is not None and not planned.exists():
+            yield _of_sqlite(planned, f"none yet; the first run makes {planned}", is_locked=False)
+            return
         opened: Store = project.store
     except UserError as error:
         yield problem(
@@ -98,25 +106,31 @@ def store(project: Project) -> Iterator[CheckResult]:
         yield ok("store of runs", f"{address} answers, {len(opened.experiment_ids())} experiments")
         return
     database = opened.database
-    runs, revision, is_locked = _facts(database)
-    kind = file_system(database.parent)
-    text = f"{database}, {runs:,} runs, {memory_size(database.stat().st_size)}, version {revision}"
+    trainings, revision, is_locked = _facts(database)
+    text = f"{database}, {trainings:,} trainings, {memory_size(database.stat().st_size)}, version {revision}"
+    yield _of_sqlite(database, text, is_locked=is_locked)
+
+
+def _of_sqlite(database: Path, text: str, *, is_locked: bool) -> CheckResult:
     if is_locked:
-        yield note(
+        return note(
             "store of runs", f"{text}, locked by another process", "wait until its migration or its writing ends"
         )
-    elif kind in _NETWORK_DISKS:
-        yield note(
+    kind = file_system(existing(database.parent))
+    if kind in _NETWORK_DISKS:
+        return note(
             "store of runs",
             f"{text}, on a network disk ({kind})",
             "SQLite's locks may fail there when several machines write: use an MLflow server, tracking.uri=http://HOST:5000",
         )
-    else:
-        yield ok("store of runs", text)
+    return ok("store of runs", text)
 
 
 def _facts(database: Path) -> tuple[int, str, bool]:
-    """Number of runs, version of the schema, and whether another process holds the database locked."""
+    """Number of runs that train, version of the schema, and whether another process holds the database locked."""
+    from lesion_exp.tracking.stored_run import TRAINING_KINDS
+
+    train = f"run_uuid IN (SELECT run_uuid FROM tags WHERE key = 'kind' AND value IN {TRAINING_KINDS})"
     uri = f"{database.absolute().as_uri()}?mode=rw"
     with closing(sqlite3.connect(uri, uri=True, timeout=2, isolation_level=None)) as connection:
         is_locked = bool(is_held(database.with_name(f"{database.name}.lock")))
@@ -125,9 +139,9 @@ def _facts(database: Path) -> tuple[int, str, bool]:
             connection.execute("ROLLBACK")
         except sqlite3.OperationalError:
             is_locked = True
-        (runs,) = connection.execute("SELECT count(*) FROM runs").fetchone()
+        (trainings,) = connection.execute(f"SELECT count(*) FROM {ACTIVE} AND {train}").fetchone()
         (revision,) = connection.execute("SELECT version_num FROM alembic_version").fetchone()
-    return int(runs), str(revision), is_locked
+    return int(trainings), str(revision), is_locked
 
 
 def unsent(live: Path) -> Iterator[CheckResult]:

@@ -94,10 +94,10 @@ def _stacked(evaluation: RunEvaluation) -> Iterator[str]:
         for name in (name for name in shown_in("headline") if name in found):
             less = found[name]
             star = "*" if less.significant else ""
-            yield f"    {short_of(name):<18} {less.difference:+.3f}{star} ({less.low:+.3f} to {less.high:+.3f})"
+            yield f"    {short_of(name):<18} {less.difference:+z.3f}{star} ({less.low:+z.3f} to {less.high:+z.3f})"
     yield "increase of the log loss of held-out images if a feature is permuted:"
     for one in evaluation.importance[:_MOST_IMPORTANT]:
-        yield f"  {one['source']:<42} {one['increase']:+.4f} (deviation over folds {one['deviation']:.4f})"
+        yield f"  {one['source']:<42} {one['increase']:+z.4f} (deviation over folds {one['deviation']:.4f})"
     if len(evaluation.importance) > _MOST_IMPORTANT:
         yield f"  and {len(evaluation.importance) - _MOST_IMPORTANT} further ones, in {STACKING} of the run"
     for note in evaluation.notes:

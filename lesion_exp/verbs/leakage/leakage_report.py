@@ -160,13 +160,13 @@ def row_of(arm: Arm, score: Inflation) -> tuple[str, ...]:
         f"{arm.lesion_in_train:.1%}",
         f"{score.own.value:.3f}",
         f"{score.clean.value:.3f}",
-        f"{score.inflation.value:+.3f}",
-        f"{score.inflation.low:+.3f} to {score.inflation.high:+.3f}",
+        f"{score.inflation.value:+z.3f}",
+        f"{score.inflation.low:+z.3f} to {score.inflation.high:+z.3f}",
     )
 
 
 def _inflated(arm: Arm, found: Estimate) -> str:
-    amount = f"{found.value:+.3f} of balanced accuracy (95% interval {found.low:+.3f} to {found.high:+.3f})"
+    amount = f"{found.value:+z.3f} of balanced accuracy (95% interval {found.low:+z.3f} to {found.high:+z.3f})"
     differs = found.low > 0 or found.high < 0
     if arm.way == CONTROL:
         if differs:
@@ -184,7 +184,7 @@ def _inflated(arm: Arm, found: Estimate) -> str:
 
 def _trained(way: str, against: Estimate) -> str:
     """The effect of the other training rows on the network, which does not depend on its test part."""
-    amount = f"{against.value:+.3f} ({against.low:+.3f} to {against.high:+.3f})"
+    amount = f"{against.value:+z.3f} ({against.low:+z.3f} to {against.high:+z.3f})"
     return f"on the clean part, which is the same for both, {way} differs from grouped by {amount} of balanced accuracy"
 
 

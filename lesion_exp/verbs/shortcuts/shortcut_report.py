@@ -224,5 +224,5 @@ def _score_line(who: str, scores: Scores) -> str:
 def _flip_line(name: str, found: Flips) -> str:
     rate, drop = found.flip_rate, found.drops["accuracy"]
     flipped = f"{rate.value:>9.1%}{f'{rate.low:.1%} to {rate.high:.1%}':>17}"
-    scored = f"{found.scores['accuracy'].value:>9.3f}{drop.value:>+8.3f}{f'{drop.low:+.3f} to {drop.high:+.3f}':>19}"
+    scored = f"{found.scores['accuracy'].value:>9.3f}{drop.value:>+8.3f}{f'{drop.low:+z.3f} to {drop.high:+z.3f}':>19}"
     return f"{name.replace('_', ' '):<16}{flipped}{scored}"

@@ -8,6 +8,7 @@ import pytest
 
 from lesion_exp.config.compose import compose
 from lesion_exp.config.project import Project
+from lesion_exp.tracking.run import TrackedRun
 from lesion_exp.tracking.spool import LOCK_FILE, SPOOL_DIR, Spool
 from lesion_exp.verbs.doctor import storage as examined
 from lesion_exp.verbs.doctor.check_result import GIB
@@ -20,12 +21,22 @@ def project(tmp_path):
     return Project(tmp_path, **folders, live=tmp_path / "mlruns" / "live")
 
 
+def test_only_runs_that_train_are_counted(project, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    for kind in ("train", "pretrain", "comparison", "sweep"):
+        with TrackedRun.start(project.store, "study", kind, tags={"kind": kind}, system_metrics_seconds=0):
+            pass
+    [found] = store(project)
+    assert ", 2 trainings, " in found.text
+
+
 def test_disk_and_store_of_a_new_project_are_in_order(project, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     results = {result.name: result for result in storage(project)}
     assert set(results) == {"disk of the project", "store of runs"}, "the folders are on one disk"
     assert results["store of runs"].state == "ok"
-    assert "0 runs" in results["store of runs"].text
+    assert "none yet" in results["store of runs"].text
+    assert not (project.root / "mlruns").exists(), "looking makes no store"
     assert not list(project.root.glob(".doctor_*")), "the trial file is gone"
 
 

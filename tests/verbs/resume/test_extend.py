@@ -6,10 +6,15 @@ from types import SimpleNamespace
 import pytest
 
 from lesion_exp.config.compose import compose
+from lesion_exp.config.freeze import freeze
+from lesion_exp.config.instantiate import resolve_target
+from lesion_exp.config.shipped_conf import conf_dir, option_names
 from lesion_exp.errors import ConfigError
 from lesion_exp.model.checkpoint_file import read_checkpoint, state_hash, weights_hash
+from lesion_exp.scheduler.schedule import TrainingLength
 from lesion_exp.tracking.find import find_run
 from lesion_exp.tracking.stored_run import download_artifact
+from lesion_exp.trained_runs.finished_run import FOLLOWS_LENGTH, check_unfinished
 from lesion_exp.training.build import build
 from lesion_exp.training.check_training import training_length
 from lesion_exp.training.checkpoint import LAST, best_file_name, copy_best_checkpoint
@@ -20,6 +25,7 @@ from lesion_exp.verbs.resume import (
     EXTENDS_TAG,
     Trained,
     _check_devices,
+    _schedule_differs,
     extend,
     reason_against,
     resume,
@@ -197,12 +203,32 @@ def test_what_cannot_go_on_says_how_to_train_it_from_the_start(tiny_job):
     run = find_run(job.project.store, train(job).run_id)
     with pytest.raises(ConfigError, match=r"scheduler=cosine depends .*lesion-exp train .*trainer\.max_epochs=6$"):
         extend(run, {"trainer.max_epochs": 6}, job.project)
-    said = r"depend on the length .* lesion-exp train .*trainer\.max_epochs=N starts a longer one$"
+    said = r"\n  lesion-exp reproduce .*\n.*because scheduler=cosine.*:\n  lesion-exp train .*trainer\.max_epochs=N$"
     with pytest.raises(ConfigError, match=said) as refused:
         resume(run, job.project)
     assert str(refused.value).count("trainer.max_epochs=") == 1, "the new number takes the place of the old one"
     with pytest.raises(ConfigError, match="RUNNING"):
         extend(replace(run, status="RUNNING"), {"trainer.max_epochs": 6}, job.project)
+
+
+def test_the_answer_without_torch_knows_which_shipped_schedules_follow_the_length(tmp_path):
+    lengths = (TrainingLength(10, max_epochs=2), TrainingLength(10, max_epochs=4))
+    for option in option_names("scheduler", [conf_dir()]):
+        job = freeze(compose([f"scheduler={option}"], root=tmp_path))
+        follows = _schedule_differs(job, job, lengths, int(lengths[0].total_steps)) is not None
+        assert (job.config["scheduler"]["_target_"] in FOLLOWS_LENGTH) == follows, option
+    for target in FOLLOWS_LENGTH:
+        assert callable(resolve_target(target, target.split(".")[1]))
+
+
+def test_a_finished_run_whose_schedule_does_not_follow_the_length_can_be_extended():
+    params = {"scheduler._target_": "lesion_exp.scheduler.step.step"}
+    run = SimpleNamespace(run_id="a" * 32, status="FINISHED", tags={"kind": "train"}, params=params)
+    with pytest.raises(ConfigError, match=r"longer:\n  lesion-exp resume run=a+ trainer\.max_epochs=N$"):
+        check_unfinished(run)
+    run.status = "KILLED"
+    check_unfinished(run)
+    check_unfinished(SimpleNamespace(run_id="a" * 32, status="FINISHED", tags={"kind": "ensemble"}, params={}))
 
 
 def test_an_extension_on_other_devices_is_refused_where_the_job_leaves_their_number_open():

@@ -162,5 +162,5 @@ def shift(facts: RunSummary) -> str | None:
     start = "The parts were given with the data" if given else "The parts are one split of the same data"
     return (
         f"{start}; the class share that differs most between test part and data "
-        f"set is that of {name}, by {100 * shares[name]:+.1f} percentage points."
+        f"set is that of {name}, by {100 * shares[name]:+z.1f} percentage points."
     )

@@ -69,13 +69,13 @@ def _stacked(facts: RunSummary) -> list[Block]:
     )
     blocks: list[Block] = [Text(intro), *(Note(f"{note[:1].upper()}{note[1:]}.") for note in found["notes"])]
     rows: list[list[Cell]] = [
-        [one["source"], one["group"], f"{one['increase']:+.4f}", f"{one['deviation']:.4f}"]
+        [one["source"], one["group"], f"{one['increase']:+z.4f}", f"{one['deviation']:.4f}"]
         for one in found["importance"][:_MOST_FEATURES]
     ]
     heads = ["feature", "group", ">increase of the log loss", ">deviation over folds"]
     blocks.append(Table("Importance: increase of held-out images' log loss if a feature is permuted", heads, rows))
     compared: list[list[Cell]] = [
-        [other, short_of(name), f"{one['difference']:+.3f}", f"{one['low']:+.3f} to {one['high']:+.3f}"]
+        [other, short_of(name), f"{one['difference']:+z.3f}", f"{one['low']:+z.3f} to {one['high']:+z.3f}"]
         for other, differences in facts.kept.mapping(STACKING_COMPARED).items()
         for name, one in differences.items()
         if name in shown_in("headline")
