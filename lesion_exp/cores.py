@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 
 
-def usable_cores() -> int:
-    """Returns the number of cores that the operating system lets this process run on.
+def usable_cores(environment: Mapping[str, str] = os.environ) -> int:
+    """Returns the number of cores that the operating system lets this process run on, or fewer if SLURM gave it fewer.
 
-    macOS does not tell it, so that all cores of the machine count there.
+    SLURM binds processes to the cores of their job on most clusters, but not on all.
+    macOS does not tell the number, so that all cores of the machine count there.
     """
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, _cores_of_slurm(environment) or cores)
+
+
+def _cores_of_slurm(environment: Mapping[str, str]) -> int | None:
+    """The cores that SLURM gave a process of a job on this machine; None outside of a job.
+
+    SLURM_CPUS_ON_NODE counts the cores of all tasks that srun started on the machine, of which each has its share.
+    """
+    names = ("SLURM_CPUS_ON_NODE", "SLURM_CPUS_PER_TASK", "SLURM_STEP_NUM_TASKS", "SLURM_STEP_NUM_NODES")
+    texts = (environment.get(name, "") for name in names)
+    on_node, per_task, tasks, nodes = (int(text) if text.isdecimal() else None for text in texts)
+    if on_node is None or not tasks or not nodes:
+        return on_node
+    return min(on_node, per_task or max(1, on_node // -(-tasks // nodes)))

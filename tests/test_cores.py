@@ -1,6 +1,7 @@
 import os
 
 import pandas as pd
+import pytest
 
 from lesion_exp.cores import usable_cores
 from lesion_exp.data.loaders import resolve_num_workers
@@ -11,6 +12,31 @@ from lesion_exp.dataset.source_files import SourceFiles
 def test_only_the_cores_that_this_process_may_use_count(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 3, 5})
     assert usable_cores() == 3
+
+
+@pytest.mark.parametrize(
+    ("of_slurm", "cores"),
+    [
+        ({}, 16),
+        ({"SLURM_CPUS_ON_NODE": "6", "SLURM_NTASKS": "3"}, 6),  # a batch script
+        ({"SLURM_CPUS_ON_NODE": "6", "SLURM_STEP_NUM_TASKS": "4", "SLURM_STEP_NUM_NODES": "2"}, 3),  # a task of srun
+        ({"SLURM_CPUS_ON_NODE": "1", "SLURM_STEP_NUM_TASKS": "5", "SLURM_STEP_NUM_NODES": "2"}, 1),
+        (
+            {
+                "SLURM_CPUS_ON_NODE": "6",
+                "SLURM_STEP_NUM_TASKS": "1",
+                "SLURM_STEP_NUM_NODES": "1",
+                "SLURM_CPUS_PER_TASK": "2",
+            },
+            2,
+        ),
+        ({"SLURM_CPUS_ON_NODE": "64"}, 16),
+        ({"SLURM_JOB_CPUS_PER_NODE": "6,2", "SLURM_CPUS_ON_NODE": "unknown"}, 16),
+    ],
+)
+def test_cores_that_slurm_gave_to_others_do_not_count_where_it_does_not_bind_processes(monkeypatch, of_slurm, cores):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(16)))
+    assert usable_cores(of_slurm) == cores
 
 
 def test_a_system_that_does_not_tell_the_usable_cores_has_all_of_them(monkeypatch, tmp_path):
