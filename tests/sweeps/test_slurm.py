@@ -3,6 +3,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import torch
 from lesion_exp.cli import main
 from lesion_exp.errors import ConfigError
 from lesion_exp.sweeps.launcher.launcher import make_launcher
-from lesion_exp.sweeps.launcher.slurm import job_name, torchrun_words
+from lesion_exp.sweeps.launcher.slurm import ENGINE_VARIABLES, WARNING_SIGNALS, CellTask, job_name, torchrun_words
 from lesion_exp.sweeps.ledger import find_sweep
 from lesion_exp.tracking.find import runs_where
 from tests.sweeps.conftest import TINY
@@ -35,7 +36,7 @@ NODE = {
     "fail_fast": False,
 }
 COMMANDS = {
-    "sbatch": 'cat "$1" >> {folder}/submitted; echo "Submitted batch job 7"',
+    "sbatch": 'cat "$1" >> {folder}/submitted; env > {folder}/environment; echo "Submitted batch job 7"',
     "squeue": "cat {folder}/living",
     "scancel": 'echo "$@" >> {folder}/cancelled; : > {folder}/living',
     "scontrol": 'echo "JobId=7 JobState=OUT_OF_MEMORY Reason=OutOfMemory ExitCode=0:125"',
@@ -95,6 +96,63 @@ def test_a_cell_on_several_nodes_has_a_task_on_each(pretended, planned):
     assert "#SBATCH --ntasks-per-node=1\n" in given
     with pytest.raises(ConfigError, match=r"trainer.num_nodes=1 with launcher.nodes=1, got 2 in cell 0"):
         make_launcher(NODE).check_nodes(sweep.cells()[0])
+
+
+def test_sbatch_finds_the_cluster_and_hears_nothing_of_the_job_from_which_it_is_called(pretended, planned, monkeypatch):
+    kept = {"SLURM_CONF": "/of/the/cluster", "SBATCH_QOS": "low", "SUBMITIT_PREEMPT_SIGNAL": "USR1"}
+    hidden = {"SLURM_JOB_ID": "5", "SBATCH_TIMELIMIT": "1", "SBATCH_ACCOUNT": "of another", "RANK": "0"}
+    for name, text in {**kept, **hidden}.items():
+        monkeypatch.setenv(name, text)
+    sweep = planned("seed=1,2")
+    launcher = make_launcher(NODE)
+    launcher.open(sweep)
+    launcher.start(sweep.cells())
+    seen = dict(line.split("=", 1) for line in (pretended / "environment").read_text().splitlines() if "=" in line)
+    assert {name: seen[name] for name in kept} == kept
+    assert not set(hidden) & set(seen), "launcher.sbatch.account is given, and sbatch would prefer the variable"
+    assert {name: os.environ[name] for name in hidden} == hidden
+
+
+PYTHON = """#!/bin/sh
+env > {folder}/environment
+sh -c 'echo $$ > {folder}/child; sleep 2' &
+echo $$ > {folder}/program
+wait
+"""
+
+
+@pytest.fixture
+def cell_program(tmp_path, monkeypatch):
+    """The folder of a cell whose program takes two seconds in a child, and writes its environment and both ids."""
+    (tmp_path / "python").write_text(PYTHON.format(folder=tmp_path))
+    (tmp_path / "python").chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    handler = signal.getsignal(signal.SIGTERM)
+    yield tmp_path
+    signal.signal(signal.SIGTERM, handler)
+
+
+@pytest.mark.parametrize("number", WARNING_SIGNALS)
+def test_the_processes_of_a_cell_survive_the_warning_that_slurm_sends_to_all_of_a_job(cell_program, number):
+    def warn():
+        for name in ("program", "child"):
+            while not (cell_program / name).exists() or not (cell_program / name).read_text():
+                time.sleep(0.01)
+            os.kill(int((cell_program / name).read_text()), number)
+
+    warning = threading.Thread(target=warn)
+    warning.start()
+    assert CellTask(cell_program, {}, ())() == 0
+    warning.join()
+
+
+def test_a_cell_knows_its_job_and_its_cores_and_is_no_task_of_it(cell_program, monkeypatch):
+    job = {"SLURM_JOB_ID": "5", "SLURM_ARRAY_TASK_ID": "2", "SLURM_CPUS_PER_TASK": "3", "SLURM_CPUS_ON_NODE": "3"}
+    for name, text in {**job, "SLURM_PROCID": "0", "SLURM_NTASKS": "1", "SLURM_JOB_NAME": "a sweep"}.items():
+        monkeypatch.setenv(name, text)
+    CellTask(cell_program, {}, ENGINE_VARIABLES)()
+    seen = dict(line.split("=", 1) for line in (cell_program / "environment").read_text().splitlines() if "=" in line)
+    assert {name: text for name, text in seen.items() if name.startswith("SLURM")} == job
 
 
 ON_TWO_NODES = {
@@ -171,6 +229,7 @@ def test_a_sweep_without_a_driver_is_cancelled_by_its_name(pretended, planned):
     ("changes", "words"),
     [
         ({"minutes": 0}, "launcher.minutes of at least 1"),
+        ({"minutes": 1, "grace_seconds": 60}, "below the time limit, 60 seconds"),
         ({"sbatch": {"time": 5}}, "expected launcher.minutes"),
         ({"sbatch": {"requeue": False}}, "launcher.sbatch.requeue"),
         ({"workers": 2}, "launcher.workers"),
@@ -197,6 +256,7 @@ def test_missing_commands_are_told_before_the_cells_are_composed_or_data_are_rea
     monkeypatch.setattr("lesion_exp.sweeps.plan.CellMaker.freeze", too_late)
     monkeypatch.setattr("lesion_exp.verbs.leakage.plan.check_cell", too_late)
     (pretended / "sbatch").unlink()
+    monkeypatch.setenv("PATH", str(pretended))
     for words in (["train", "-m", "seed=1,2"], ["leakage", "trainer.max_epochs=1"]):
         assert main([*words, "dataset=synthetic", "launcher=slurm"]) == 2
         assert "but there is no sbatch; start the sweep on a login node" in capsys.readouterr().err

@@ -98,12 +98,22 @@ class CellProcess:
     """A process that runs the cell in `folder`, with `variables` added to the environment.
 
     Variables whose name begins with one of `without` are removed: Lightning would use those of the engine. `starter`
-    are the words of a module, such as torchrun's, that starts several processes of the cell in the place of one.
+    are the words of a module, such as torchrun's, that starts several processes of the cell in the place of one. The
+    process and its children ignore the signals `ignored`, which an engine sends to all processes of a job.
     """
 
     def __init__(
-        self, folder: Path, variables: Mapping[str, str], without: Sequence[str], starter: Sequence[str] = ()
+        self,
+        folder: Path,
+        variables: Mapping[str, str],
+        without: Sequence[str],
+        starter: Sequence[str] = (),
+        ignored: Sequence[signal.Signals] = (),
     ) -> None:
+        def ignore() -> None:
+            for number in ignored:
+                signal.signal(number, signal.SIG_IGN)
+
         kept = {name: text for name, text in os.environ.items() if not name.startswith(tuple(without))}
         parent = () if starter else (str(os.getpid()),)  # the cell ends with its parent, which is then the starter
         cell = ("-m", "lesion_exp.sweeps.run_cell", str(folder), *parent)
@@ -115,6 +125,7 @@ class CellProcess:
                 stderr=log,
                 env={**kept, **variables},
                 start_new_session=True,
+                preexec_fn=ignore if ignored else None,  # what is ignored stays so in the program
             )
 
     def wait(self) -> int:

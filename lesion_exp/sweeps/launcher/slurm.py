@@ -6,6 +6,7 @@ SLURM is only asked by `squeue` which jobs it still has, which also works on clu
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import logging
 import os
@@ -15,7 +16,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
@@ -46,8 +47,20 @@ MOST_CELLS: Final = 1000
 LEDGER_SECONDS: Final = 2.0
 """Interval at which the states of cells are read, which takes time on a shared file system."""
 CANCEL_SECONDS: Final = 100.0
+KEPT_VARIABLES: Final = ("SLURM_CONF", "SLURM_CLUSTERS", "SLURM_JWT", "SUBMITIT_PREEMPT_SIGNAL")
+"""Variables by which SLURM's commands find the cluster, and submitit its signal; sbatch and the job get them."""
+USER_DEFAULTS: Final = ("account", "partition", "qos", "reservation")
+"""Parameters of sbatch whose variable, such as SBATCH_ACCOUNT, sbatch gets where the launcher has no value."""
 ENGINE_VARIABLES: Final = ("SLURM_", "SLURMD_", "SRUN_", "SBATCH_", "SUBMITIT_", "PMI_", "PMIX_")
 """Prefixes of variables that would make Lightning train on several nodes, and requeue the job itself."""
+WARNING_SIGNALS: Final = (signal.SIGUSR1, signal.SIGUSR2)
+"""Signals by which submitit hears of the time limit. Some clusters send them to every process of a job, not only to the
+task: an unprepared process would die of them before it has closed its run."""
+JOB_VARIABLES: Final = (
+    "SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_JOB_PARTITION", "SLURM_CPUS_PER_TASK",
+    "SLURM_CPUS_ON_NODE",
+)  # fmt: skip
+"""Variables that a cell keeps: they are recorded with its run, and say how many cores it has."""
 
 
 class CellTask:
@@ -70,7 +83,9 @@ class CellTask:
         """Returns 0 when the cell is done; otherwise the process ends with the exit code of the cell."""
         signal.signal(signal.SIGTERM, _end)
         starter = () if self.nodes == 1 else torchrun_words(os.environ, self.nodes, _processes_per_node(self.folder))
-        self._process = CellProcess(self.folder, self.variables, self.without, starter)
+        of_job = {name: os.environ[name] for name in JOB_VARIABLES if name in os.environ}
+        variables = {**of_job, **self.variables}
+        self._process = CellProcess(self.folder, variables, self.without, starter, ignored=WARNING_SIGNALS)
         code = self._process.wait()
         if code:
             sys.exit(code if code > 0 else 128 - code)
@@ -127,7 +142,8 @@ class SlurmLauncher(Launcher):
     """Submits the cells as an array of jobs, each with its own GPUs, cores and memory on one node, or on several.
 
     Raises:
-        ConfigError: a number is too small, or a parameter of sbatch cannot be given in `sbatch`.
+        ConfigError: a number is too small, the time limit leaves no time to train, or a parameter of sbatch cannot be
+            given in `sbatch`.
     """
 
     here = False
@@ -161,6 +177,12 @@ class SlurmLauncher(Launcher):
         for (key, least), number in zip(lowest.items(), numbers, strict=True):
             if number < least:
                 raise ConfigError(f"expected launcher.{key} of at least {least}, got {number}")
+        if grace_seconds >= 60 * minutes:
+            raise ConfigError(
+                f"expected launcher.grace_seconds below the time limit, {60 * minutes} seconds (launcher.minutes="
+                f"{minutes}), got {grace_seconds}: a cell would be asked to end as soon as it begins; raise "
+                f"launcher.minutes or lower launcher.grace_seconds"
+            )
         for key, value in sbatch.items():
             _check_parameter(key.replace("_", "-"), value)
         self.partition, self.nodes, self.minutes, self.parallel = partition, nodes, minutes, parallel
@@ -227,7 +249,7 @@ class SlurmLauncher(Launcher):
             variables[VISIBLE_GPUS] = ""
         self._submitting = True
         try:
-            with submitit.helpers.clean_env(), executor.batch():
+            with _variables_for_sbatch({**self.sbatch, "partition": self.partition}), executor.batch():
                 jobs = [executor.submit(CellTask(cell.folder, variables, without, self.nodes)) for cell in cells]
         except submitit.core.utils.FailedJobError as error:
             raise ConfigError(
@@ -324,6 +346,21 @@ class SlurmLauncher(Launcher):
 def job_name(sweep: Sweep) -> str:
     """Returns the name of the jobs of `sweep` in SLURM, which is unique for each sweep."""
     return f"lesion-exp-{sweep.facts.sweep_id}"
+
+
+@contextlib.contextmanager
+def _variables_for_sbatch(given: Mapping[str, Any]) -> Iterator[None]:
+    """Hides the variables of a job from within which cells are submitted: sbatch would prefer them to its script.
+
+    Those by which SLURM is found are kept, and the user's defaults for parameters that are not `given`.
+    """
+    kept = {f"SBATCH_{name.upper()}" for name in USER_DEFAULTS if given.get(name) is None}.union(KEPT_VARIABLES)
+    names = [name for name in os.environ if name.startswith(ENGINE_VARIABLES) or name in RANK_VARIABLES]
+    hidden = {name: os.environ.pop(name) for name in names if name not in kept}
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
 
 
 def _check_parameter(key: str, value: object) -> None:
