@@ -23,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -48,16 +48,18 @@ class TwoNodes:
 
     Args:
         folder: an empty folder; the files of a machine lie in `folder/a` and `folder/b`.
+        shared: whether the project of both machines is the same folder, as on the file system of a cluster.
 
     Raises:
         PermissionError: this process may not make network namespaces.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, shared: bool = False) -> None:
         reason = reason_against()
         if reason:
             raise PermissionError(reason)
         self.folder = folder
+        self.shared = shared
         self.project = folder / "project"
         self._names = {node: f"nodes{os.getpid()}{node}" for node in NODES}
         self._links = {node: f"veth{os.getpid() % 10**7}{node}" for node in NODES}
@@ -94,16 +96,13 @@ class TwoNodes:
             subprocess.run(["ip", "netns", "del", self._names[node]], check=False, capture_output=True)
         subprocess.run(["ip", "link", "del", self._links["a"]], check=False, capture_output=True)
 
-    def start(self, node: str, *command: str, log: str = "log.txt") -> subprocess.Popen[bytes]:
+    def start(
+        self, node: str, *command: str, log: str = "log.txt", environment: Mapping[str, str] | None = None
+    ) -> subprocess.Popen[bytes]:
         """Starts a command on a machine, in its project; what it writes is appended to `folder/NODE/LOG`."""
-        own = {
-            **os.environ,
-            "GLOO_SOCKET_IFNAME": self._links[node],
-            "OMP_NUM_THREADS": "1",
-            "PYTHONUNBUFFERED": "1",
-        }
+        own = {**os.environ, **self.variables(node), **(environment or {})}
         enter = ["unshare", "--mount", "--uts", "--propagation", "private", "sh", "-c", ENTER, node]
-        paths = [str(self.folder / node), str(self.project), str(self.folder / "hosts")]
+        paths = [str(self.disk(node)), str(self.project), str(self.folder / "hosts")]
         with (self.folder / node / log).open("ab") as file:
             process = subprocess.Popen(
                 ["ip", "netns", "exec", self._names[node], *enter, *paths, *command],
@@ -111,6 +110,14 @@ class TwoNodes:
             )  # fmt: skip
         self._processes.append(process)
         return process
+
+    def variables(self, node: str) -> dict[str, str]:
+        """The variables that every command on a machine gets."""
+        return {"GLOO_SOCKET_IFNAME": self._links[node], "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+
+    def disk(self, node: str) -> Path:
+        """The folder that a machine sees as its project."""
+        return self.project if self.shared else self.folder / node
 
     def torchrun(
         self, node: str, per_node: int, *command: str, nodes: str = "2", restarts: int = 0, log: str = "log.txt"
@@ -146,7 +153,10 @@ class TwoNodes:
 
     @contextlib.contextmanager
     def as_seen_by(self, node: str) -> Iterator[Path]:
-        """Gives the project with the files of a machine; nothing may run there meanwhile."""
+        """Gives the project with the files of a machine; unless it is shared, nothing may run there meanwhile."""
+        if self.shared:
+            yield self.project
+            return
         subprocess.run(["mount", "--bind", str(self.folder / node), str(self.project)], check=True)
         try:
             yield self.project
@@ -197,8 +207,8 @@ class Trial:
         )  # fmt: skip
         self.alone = freeze(compose([*given, f"trainer.devices={2 * per_node}"], root=nodes.project))
         for node in NODES:
-            self.job.write(nodes.folder / node / "job.yaml")
-        self.alone.write(nodes.folder / "a" / "alone.yaml")
+            self.job.write(nodes.disk(node) / "job.yaml")
+        self.alone.write(nodes.disk("a") / "alone.yaml")
 
     def start(self, *command: str, per_node: int | None = None, restarts: int = 0, log: str = "log.txt"
               ) -> list[subprocess.Popen[bytes]]:  # fmt: skip
@@ -216,7 +226,7 @@ class Trial:
     def until_checkpoint(self, processes: list[subprocess.Popen[bytes]], seconds: float) -> None:
         """Waits until the first machine has a checkpoint of a running training."""
         deadline = time.monotonic() + seconds
-        while not list((self.nodes.folder / "a").glob("mlruns/live/*/last.ckpt")):
+        while not list(self.nodes.disk("a").glob("mlruns/live/*/last.ckpt")):
             if any(process.poll() is not None for process in processes) or time.monotonic() > deadline:
                 raise RuntimeError(f"no checkpoint:\n{self.nodes.log('a')}\n{self.nodes.log('b')}")
             time.sleep(0.1)
