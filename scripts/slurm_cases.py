@@ -331,7 +331,9 @@ def nodes(cluster: SlurmCluster) -> dict[str, object]:
     cells = sweeping.sweep().cells()
     sweeping.until_trains(cells[0])
     cluster.call("scontrol", "requeue", str(cells[0].engine_id()))
-    return {"code": process.wait(), **sweeping.facts()}
+    code = process.wait()
+    forced = [line for line in cells[0].log.read_text(errors="replace").splitlines() if "forcefully exiting" in line]
+    return {"code": code, "ended_by_force": forced, **sweeping.facts()}
 
 
 SCRIPT = """\

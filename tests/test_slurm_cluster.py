@@ -96,7 +96,7 @@ def test_jobs_outlive_their_driver_and_end_with_ctrl_c_and_cancel():
 def test_a_job_without_enough_memory_is_named_and_resumed_with_more():
     found = result("memory")
     assert found["code"] == 1
-    assert all("SLURM job" in note for note in found["before"]["notes"])
+    assert all("Exceeded job memory limit" in note for note in found["before"]["notes"])
     assert found["resumed"] == 0
     assert (found["statuses"], statuses(found)) == (["finished"] * 2, BOTH)
 
@@ -133,6 +133,7 @@ def test_the_others_end_when_a_task_or_a_machine_of_srun_is_lost_and_resume_goes
 def test_a_cell_on_two_machines_is_one_run_also_after_a_requeue():
     found = result("nodes")
     assert found["code"] == 0
+    assert found["ended_by_force"] == []
     assert_all_finished(found, [2, 1])
 
 

@@ -11,7 +11,7 @@ import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
+from types import FrameType, MappingProxyType
 from typing import Any, Final
 
 import pytorch_lightning as pl
@@ -21,6 +21,7 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import Callback, EarlyStopping
 from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.profilers import AdvancedProfiler, Profiler, PyTorchProfiler, SimpleProfiler
+from pytorch_lightning.trainer.connectors.signal_connector import _SignalConnector
 
 from lesion_exp.errors import ConfigError, not_installed
 from lesion_exp.evaluation.registry import WATCHED_METRIC, mode_of
@@ -79,7 +80,7 @@ def build_trainer(
         arguments["profiler"] = profiler_in(live_dir, arguments["profiler"])
     callbacks = [*_callbacks(config, live_dir, watched, logging=bool(logger)), *callbacks]
     try:
-        return pl.Trainer(
+        trainer = pl.Trainer(
             **arguments,
             logger=logger,
             callbacks=callbacks,
@@ -98,6 +99,20 @@ def build_trainer(
         raise ConfigError(
             f"expected a trainer that can be built on this machine, but Lightning raises: {error}{hint}"
         ) from error
+    trainer._signal_connector = SignalConnector(trainer)
+    return trainer
+
+
+class SignalConnector(_SignalConnector):
+    """Lightning's answer to SIGTERM, without its broadcast to the other processes.
+
+    SLURM and torchrun send the signal to each process, some of them twice. A process would wait in the broadcast for
+    others that have left already, or are within another exchange, and be killed before it has ended. The loss of a
+    process that alone gets the signal shows to the others by its heartbeats.
+    """
+
+    def _sigterm_notifier_fn(self, signum: int, _: FrameType) -> None:
+        self.received_sigterm = True
 
 
 def _callbacks(config: Mapping[str, Any], live_dir: Path, watched: Watched | None, *, logging: bool) -> list[Callback]:

@@ -13,7 +13,14 @@ import torch
 from lesion_exp.cli import main
 from lesion_exp.errors import ConfigError
 from lesion_exp.sweeps.launcher.launcher import make_launcher
-from lesion_exp.sweeps.launcher.slurm import ENGINE_VARIABLES, WARNING_SIGNALS, CellTask, job_name, torchrun_words
+from lesion_exp.sweeps.launcher.slurm import (
+    ENGINE_VARIABLES,
+    WARNING_SIGNALS,
+    CellTask,
+    job_name,
+    last_error,
+    torchrun_words,
+)
 from lesion_exp.sweeps.ledger import find_sweep
 from lesion_exp.tracking.find import runs_where
 from tests.sweeps.conftest import TINY
@@ -213,9 +220,28 @@ def test_a_job_that_slurm_ended_without_a_word_has_its_reason(pretended, planned
     cell.write(status="running", host="node-1", attempts=1)
     assert launcher.wait(0.0) == []
     (pretended / "living").write_text("")
+    (cell.folder.parents[1] / "slurm").mkdir()
+    (cell.folder.parents[1] / "slurm" / "7_0_log.out").write_text(LOG_OF_SLURM)
     (ended,) = launcher.wait(0.0)
     assert ended.cell == cell
-    assert "OUT_OF_MEMORY (OutOfMemory)" in ended.reason
+    assert ended.reason.endswith("is OUT_OF_MEMORY (OutOfMemory): Exceeded job memory limit")
+
+
+LOG_OF_SLURM = """\
+submitit INFO (2026-12-01 03:24:58,068) - Starting with JobEnvironment(job_id=7)
+slurmstepd-node-a: error: of an earlier start
+submitit INFO (2026-12-01 03:30:22,354) - Starting with JobEnvironment(job_id=7)
+slurmstepd-node-a: error: StepId=2.0 exceeded memory limit (228233216 > 214958080), being killed
+slurmstepd-node-a: error: Exceeded job memory limit
+slurmstepd-node-a: error: *** STEP 2.0 ON node-a CANCELLED AT 2026-12-01T03:30:05 ***
+srun: error: node-a: task 0: Killed
+"""
+
+
+def test_the_log_of_an_earlier_start_and_a_log_that_is_missing_are_no_reason(tmp_path):
+    (tmp_path / "log").write_text(LOG_OF_SLURM.rpartition("slurmstepd-node-a: error: StepId")[0])
+    assert last_error(tmp_path / "log") is None
+    assert last_error(tmp_path / "missing") is None
 
 
 def test_a_sweep_without_a_driver_is_cancelled_by_its_name(pretended, planned):

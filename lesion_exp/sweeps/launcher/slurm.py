@@ -309,7 +309,7 @@ class SlurmLauncher(Launcher):
         if time.monotonic() - self._last_query > self.poll_seconds:
             self._look()
         gone = [job_id for job_id in self._cells if job_id not in self._active]
-        return [Ended(self._cells.pop(job_id), _end_reason(job_id)) for job_id in gone]
+        return [Ended(self._cells.pop(job_id), self._end_reason(job_id)) for job_id in gone]
 
     def stop(self) -> None:
         """See the base class."""
@@ -332,6 +332,11 @@ class SlurmLauncher(Launcher):
     def close(self) -> None:
         """See the base class."""
         self._cells.clear()
+
+    def _end_reason(self, job_id: str) -> str:
+        assert self._sweep is not None, "open comes first"
+        error = last_error(self._sweep.folder / "slurm" / f"{job_id}_0_log.out")
+        return _end_reason(job_id) + (f": {error}" if error else "")
 
     def _look(self) -> None:
         assert self._sweep is not None, "open comes first"
@@ -394,6 +399,18 @@ def _end_reason(job_id: str) -> str:
         if state.strip():
             return f"SLURM job {job_id} is {state.split()[0]}"
     return f"SLURM no longer knows job {job_id}"
+
+
+def last_error(log_path: Path) -> str | None:
+    """Returns the last error of SLURM's daemon in the log of a job since the job started last, such as too much memory.
+
+    SLURM does not call a job out of memory where it enforces the limit by its own accounting, but writes so there.
+    """
+    if not log_path.exists():
+        return None
+    lines = log_path.read_text(encoding="utf-8", errors="replace").rpartition("Starting with JobEnvironment")[2]
+    found = [match[1] for match in re.finditer(r"^slurmstepd\S*: error: (.+)$", lines, re.MULTILINE)]
+    return next((text for text in reversed(found) if not text.startswith("***")), None)  # *** tells who cancelled it
 
 
 def _run(*command: str) -> subprocess.CompletedProcess[str]:
