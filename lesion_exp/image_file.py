@@ -91,9 +91,12 @@ def check_image_file(path: str, max_bytes: int) -> None:
 
 def _read_file(path: str) -> bytes:
     with _open_regular(path) as file:
-        _check_size(path, os.fstat(file.fileno()).st_size)
-        encoded = file.read(MAX_BYTES + 1)
-    _check_size(path, len(encoded))  # the file may have grown, and files of the kernel have no size
+        num_bytes = os.fstat(file.fileno()).st_size
+        _check_size(path, num_bytes)
+        encoded = file.read(num_bytes + 1)  # `read` takes memory for as many bytes as it may return
+        if len(encoded) > num_bytes:  # the file has grown, or is one of the kernel's, which have no size
+            encoded += file.read(MAX_BYTES + 1 - len(encoded))
+    _check_size(path, len(encoded))
     return encoded
 
 

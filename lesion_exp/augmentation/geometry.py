@@ -80,6 +80,7 @@ class FusedGeometry:
         self.moves = tuple(moves)
         self.side = side
         self.fill = fill
+        self._border = next((_border(move) for move in self.moves if is_warp(move)), None)
 
     def draw(self, shape: tuple[int, ...], generator: np.random.Generator, python_generator: random.Random) -> Drawn:
         """Draws the parameters for an image of `shape` (H, W, 3)."""
@@ -88,18 +89,15 @@ class FusedGeometry:
             self.crop.set_random_state(generator, python_generator)
             chosen = self.crop.get_params_dependent_on_data({"shape": shape}, {})
             box = (chosen["top"], chosen["left"], *chosen["box"])
-        source, warp = _IDENTITY, None
+        source, warped = _IDENTITY, False
         for move in self.moves:
             if move.p < 1 and not python_generator.random() < move.p:
                 continue
             if is_warp(move):
-                source, warp = after(source, self._inverse(move, generator, python_generator)), move
+                source, warped = after(source, self._inverse(move, generator, python_generator)), True
             else:
                 source = after(source, self._symmetry(_element(move, generator, python_generator)))
-        if warp is None:
-            return Drawn(box, source, None)
-        colour = np.broadcast_to(warp.fill, 3).tolist()
-        return Drawn(box, source, Border(warp.border_mode, colour, warp.fill_mask))
+        return Drawn(box, source, self._border if warped else None)
 
     def apply(self, image: UInt8Array, mask: UInt8Array | None, drawn: Drawn) -> tuple[UInt8Array, UInt8Array | None]:
         """Returns `image` (H, W, 3) and `mask` (H, W) as warped squares of `side` pixels."""
@@ -178,6 +176,10 @@ def is_warp(transform: Transform) -> bool:
     else:
         return False
     return bool(keeps_size and transform.interpolation == cv2.INTER_LINEAR)
+
+
+def _border(warp: Transform) -> Border:
+    return Border(warp.border_mode, np.broadcast_to(warp.fill, 3).tolist(), warp.fill_mask)
 
 
 def _element(move: Transform, generator: np.random.Generator, python_generator: random.Random) -> str:

@@ -20,14 +20,22 @@ import albumentations as albumentations
 from albumentations.core.type_definitions import Targets
 
 from lesion_exp.errors import ConfigError, nearest
+from lesion_exp.image_file import UInt8Array
 
 Transform: TypeAlias = Any
 """`albumentations.BasicTransform` or `albumentations.BaseCompose`; the library is not typed."""
 
-look_up = albucore.sz_lut
-"""look_up(image, table) applies a table of 256 values to a uint8 image, several times as fast as `cv2.LUT`."""
 _SIZE_CHANGING_MODULES: Final = ("albumentations.augmentations.crops.", "albumentations.augmentations.geometric.resize")
 _MASK: Final = 2**128 - 1
+_translate: Final = albucore.functions.sz.translate
+
+
+def look_up(values: UInt8Array, table: UInt8Array) -> None:
+    """Replaces each of `values`, uint8 in contiguous memory, by its entry in `table`, uint8 (256,).
+
+    It takes a tenth of the time of `cv2.LUT`.
+    """
+    _translate(memoryview(values), memoryview(table), inplace=True)
 
 
 class ImageTransform(albumentations.ImageOnlyTransform):  # type: ignore[misc]
@@ -145,26 +153,28 @@ def _shorten(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-class _ThreadGenerator(threading.local):
-    """A reusable numpy generator for each thread. Setting its state takes a tenth of the time of creating one."""
+class _ThreadGenerators(threading.local):
+    """Reusable generators for each thread. Setting their states takes a fraction of the time of creating them."""
 
     def __init__(self) -> None:
+        self.python_generator = random.Random(0)
         self.bits = np.random.PCG64(0)
         self.generator = np.random.Generator(self.bits)
         self.state = self.bits.state
 
 
-_GENERATOR: Final = _ThreadGenerator()
+_GENERATORS: Final = _ThreadGenerators()
 
 
 def generators(seed: Sequence[int]) -> tuple[np.random.Generator, random.Random]:
     """Returns a generator of numpy and one of Python's `random` for `seed`, a sequence of non-negative integers.
 
-    The generator of numpy may be used until the next call in the same thread.
+    Both may be used until the next call in the same thread.
     """
     digest = hashlib.blake2b(",".join(map(str, seed)).encode(), digest_size=48).digest()
     numbers = int.from_bytes(digest, "little")
-    state = _GENERATOR.state
-    state["state"] = {"state": numbers & _MASK, "inc": (numbers >> 128) & _MASK | 1}
-    _GENERATOR.bits.state = state
-    return _GENERATOR.generator, random.Random(numbers >> 256)
+    own = _GENERATORS
+    own.state["state"] = {"state": numbers & _MASK, "inc": (numbers >> 128) & _MASK | 1}
+    own.bits.state = own.state
+    own.python_generator.seed(numbers >> 256)
+    return own.generator, own.python_generator

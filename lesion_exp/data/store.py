@@ -27,7 +27,6 @@ from lesion_exp.image_file import UInt8Array
 
 OTHER_DISK: Final = "set paths.data_cache=DIR to a folder on another disk"
 """What to do if the disk of the prepared data is full."""
-"""What to do if the disk of the prepared data is full."""
 
 
 class ImageStore:
@@ -97,7 +96,7 @@ class ImageStore:
 
     def read(self, row: int, plane: str = "pixels") -> UInt8Array:
         """Returns a view of a stored image, uint8 (H, W, 3) RGB, or for the plane `masks` uint8 (H, W) of 0 or 255."""
-        offset, height, width = self._shapes[plane][row]
+        offset, height, width = self._shapes[plane][row].tolist()  # numpy's integers are slow one by one
         channels = channels_of(plane)
         flat = self._plane(plane)[offset : offset + height * width * channels]
         return flat.reshape((height, width) if channels == 1 else (height, width, channels))
