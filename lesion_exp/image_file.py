@@ -40,6 +40,18 @@ _UNREADABLE: Final = (
 )  # fmt: skip
 """The exceptions that the readers of files and containers raise."""
 
+_REDUCED: Final = {
+    factor: mode & ~cv2.IMREAD_COLOR | cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+    for factor, mode in (
+        (8, cv2.IMREAD_REDUCED_COLOR_8),
+        (4, cv2.IMREAD_REDUCED_COLOR_4),
+        (2, cv2.IMREAD_REDUCED_COLOR_2),
+    )
+}
+"""Factor by which a JPEG is reduced while it is decoded -> the flags of OpenCV."""
+_ORIENTATION: Final = 0x0112
+"""EXIF's number of the orientation; 1 is upright."""
+
 cv2.setNumThreads(0)  # workers are processes; a pool of threads in each of them would oversubscribe the cores
 
 
@@ -116,13 +128,14 @@ def _check_size(locator: str, num_bytes: int) -> None:
         )
 
 
-def read_image(locator: str, shortest_side: int | None = None) -> UInt8Array:
+def read_image(locator: str, shortest_side: int | None = None, *, reduced: bool = False) -> UInt8Array:
     """Reads the image at `locator` as uint8 (H, W, 3) RGB, rotated by its EXIF orientation.
 
     Args:
         locator: where the image lies.
         shortest_side: length in pixels to which the shorter side is scaled down, with the aspect ratio unchanged. A
             smaller image keeps its size, and so does every image with None.
+        reduced: as for `decode`.
 
     Raises:
         DataError: the file is missing, truncated, too large or not an image.
@@ -130,22 +143,73 @@ def read_image(locator: str, shortest_side: int | None = None) -> UInt8Array:
     container, member = split_locator(locator)
     if container.lower().endswith(".npz"):
         return fit(_as_rgb(_npz_image(container, member, locator)), shortest_side)
-    return decode(read_bytes(locator), shortest_side, name=locator)
+    return decode(read_bytes(locator), shortest_side, locator, reduced=reduced)
 
 
-def decode(encoded: bytes, shortest_side: int | None = None, name: str = "the upload") -> UInt8Array:
+def decode(
+    encoded: bytes, shortest_side: int | None = None, name: str = "the upload", *, reduced: bool = False
+) -> UInt8Array:
     """Decodes an image to uint8 (H, W, 3) RGB, rotated by its EXIF orientation.
 
     Args:
         encoded: the bytes of the image file.
         shortest_side: as for `read_image`.
         name: what messages call the image.
+        reduced: whether a JPEG whose shorter side is at least twice `shortest_side` is decoded at a half, a quarter or
+            an eighth of its size, which takes half of the time for decoding and scaling. Its size is the same, its
+            pixels are not: they come from the low frequencies of each block. Photographs that EXIF turns are decoded as
+            usual, and so are other formats.
 
     Raises:
         DataError: the image is truncated, too large, not an image, or of more than 8 bits a channel without saying
             which value is white.
     """
+    if reduced and shortest_side is not None:
+        small = _reduced(encoded, shortest_side)
+        if small is not None:
+            return small
     return fit(_decoded(encoded, name, is_mask=False), shortest_side)
+
+
+def _reduced(encoded: bytes, shortest_side: int) -> UInt8Array | None:
+    """Returns a JPEG that is reduced while it is decoded and then scaled to `shortest_side`.
+
+    Returns None where the image must be decoded as usual, which also says what is wrong with a broken file.
+    """
+    try:
+        with Image.open(io.BytesIO(encoded), formats=("JPEG",)) as image:
+            width, height = image.size
+            upright = image.getexif().get(_ORIENTATION, 1) == 1
+            is_usual = image.format == "JPEG" and image.mode in {"RGB", "L"} and width * height <= MAX_PIXELS
+    except Exception:  # Pillow's readers raise whatever a broken file provokes
+        return None
+    factor = _factor(width, height, shortest_side)
+    if factor == 1 or not upright or not is_usual:
+        return None
+    try:
+        small = cv2.imdecode(np.frombuffer(encoded, np.uint8), _REDUCED[factor])  # None if the file is truncated
+    except cv2.error:
+        return None
+    if small is None or small.shape[:2] != (-(-height // factor), -(-width // factor)):
+        return None
+    rows, columns = fitted_shape(height, width, shortest_side)
+    # between a half and the whole size, linear interpolation uses every pixel, in a fraction of the time of averaging
+    method = cv2.INTER_LINEAR if small.shape[0] < 2 * rows else cv2.INTER_AREA
+    return np.asarray(cv2.resize(small, (columns, rows), interpolation=method), dtype=np.uint8)
+
+
+def _factor(width: int, height: int, shortest_side: int) -> int:
+    """Returns the largest factor of reduction that leaves `shortest_side` pixels and moves no edge noticeably.
+
+    A side that is no multiple of the factor is rounded up, and its last pixel then covers less of the image. Half a
+    pixel of the result is allowed for that.
+    """
+    least = min(width, height)
+    for factor in _REDUCED:
+        beyond = max(-width % factor, -height % factor)
+        if least >= factor * shortest_side and beyond * shortest_side <= least / 2:
+            return factor
+    return 1
 
 
 def _decoded(encoded: bytes, name: str, *, is_mask: bool) -> UInt8Array:
@@ -226,12 +290,19 @@ def fit(image: UInt8Array, shortest_side: int | None) -> UInt8Array:
 
     A smaller image is returned unchanged, and so is every image with None.
     """
-    height, width = image.shape[:2]
-    if shortest_side is None or min(height, width) <= shortest_side:
+    if shortest_side is None or min(image.shape[:2]) <= shortest_side:
         return image
-    scale = shortest_side / min(height, width)
-    size = (max(round(width * scale), shortest_side), max(round(height * scale), shortest_side))
-    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    rows, columns = fitted_shape(image.shape[0], image.shape[1], shortest_side)
+    return np.asarray(cv2.resize(image, (columns, rows), interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+
+def fitted_shape(height: int, width: int, shortest_side: int) -> tuple[int, int]:
+    """Returns the height and width in pixels that `fit` gives an image of `height` x `width`."""
+    least = min(height, width)
+    if least <= shortest_side:
+        return height, width
+    scale = shortest_side / least
+    return max(round(height * scale), shortest_side), max(round(width * scale), shortest_side)
 
 
 def read_mask(locator: str, shape: tuple[int, int]) -> UInt8Array:

@@ -245,3 +245,62 @@ def test_a_heic_photograph_is_decoded():
     written = io.BytesIO()
     Image.new("RGB", (64, 48), (200, 10, 10)).save(written, "HEIF")
     assert decode(written.getvalue()).shape == (48, 64, 3)
+
+
+def photograph(height=450, width=600, mode="RGB", orientation=1):
+    """A JPEG file of smooth colours."""
+    coarse = np.random.default_rng(3).integers(0, 256, (9, 12, 3), dtype=np.uint8)
+    image = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC).convert(mode)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=95, exif=exif)
+    return buffer.getvalue()
+
+
+def refuse_the_usual_way(monkeypatch):
+    def refuse(*arguments, **options):
+        raise AssertionError("decoded at full size")
+
+    monkeypatch.setattr(image_file, "_decoded", refuse)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize(("height", "width"), [(450, 600), (451, 601), (603, 450), (300, 1000)])
+@pytest.mark.parametrize("side", [50, 70, 140])
+def test_a_large_jpeg_is_reduced_while_it_is_decoded(monkeypatch, mode, height, width, side):
+    file = photograph(height, width, mode)
+    usual = decode(file, side)
+    refuse_the_usual_way(monkeypatch)
+    reduced = decode(file, side, reduced=True)
+    assert reduced.shape == usual.shape
+    assert np.abs(reduced.astype(int) - usual).mean() < 2.5
+
+
+@pytest.mark.parametrize(
+    ("file", "side"),
+    [
+        (photograph(), 226),
+        (photograph(), None),
+        (photograph(orientation=6), 100),
+        (photograph(mode="CMYK"), 100),
+        (encoded(np.kron(picture(), np.ones((4, 4, 1), np.uint8))), 40),
+    ],
+    ids=["too small", "no size", "turned by EXIF", "CMYK", "PNG"],
+)
+def test_what_cannot_be_reduced_is_decoded_as_usual(file, side):
+    assert np.array_equal(decode(file, side, reduced=True), decode(file, side))
+
+
+def test_a_broken_jpeg_has_the_same_message_when_it_is_reduced():
+    for broken in (photograph()[:5000], b"\xff\xd8\xff" + bytes(100), b"text"):
+        messages = []
+        for reduced in (False, True):
+            with pytest.raises(DataError) as caught:
+                decode(broken, 100, "a.jpg", reduced=reduced)
+            messages.append(str(caught.value))
+        assert messages[0] == messages[1]
+
+
+def test_an_empty_file_of_the_kernel_is_read_to_its_end():
+    assert read_bytes("/proc/self/status").startswith(b"Name:")

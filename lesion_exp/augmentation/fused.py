@@ -93,7 +93,7 @@ def _lit(python_generator: random.Random, move: Transform) -> Table:
     contrast = 1.0 + python_generator.uniform(*move.contrast_limit)
     brightness = python_generator.uniform(*move.brightness_limit) * 255
     lit = _EXACT_LEVELS * contrast + brightness
-    return np.minimum(np.maximum(lit, 0), 255).astype(np.uint8)
+    return np.asarray(np.minimum(np.maximum(lit, 0), 255), dtype=np.uint8)
 
 
 def _shifts(hue_shift: float, sat_shift: float, val_shift: float) -> tuple[Table, Table, Table]:

@@ -95,7 +95,7 @@ WORDS: Final[Mapping[str, tuple[str, ...]]] = {
     "loader.num_workers": ("auto",),
     "trainer.devices": ("auto",),
     "trainer.channels_last": ("auto",),
-    "dataset.store_size": ("auto",),
+    "dataset.store_size": ("auto", "none"),
     "trainer.deterministic": ("warn",),
 }
 """Keys whose value is a number or a truth value, and the words that may stand in its place."""

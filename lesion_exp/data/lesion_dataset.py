@@ -243,6 +243,8 @@ class Preparation:
     options: SampleOptions
     short_side: int
     """Shorter side of a stored image in pixels; images are scaled to it before the pipeline."""
+    reduced: bool = False
+    """Whether photographs are reduced while they are decoded, as in training without a store."""
 
     @property
     def companions(self) -> tuple[str, ...]:
@@ -256,7 +258,7 @@ class Preparation:
         Raises:
             DataError: a file cannot be read, or a picture that the network needs is missing.
         """
-        image = read_image(image_path, self.short_side)
+        image = read_image(image_path, self.short_side, reduced=self.reduced)
         mask = None
         if self.options.mask != "none":
             if mask_path is None or pd.isna(mask_path):
@@ -266,7 +268,8 @@ class Preparation:
         if self.options.clinical:
             if clinical_path is None or pd.isna(clinical_path):
                 raise DataError("it has no clinical photograph, which dataset.view=both needs")
-            sample["clinical"] = self._input(read_image(clinical_path, self.short_side), None)
+            clinical = read_image(clinical_path, self.short_side, reduced=self.reduced)
+            sample["clinical"] = self._input(clinical, None)
         return sample
 
     def from_bytes(self, encoded: bytes, name: str) -> Sample:
@@ -280,7 +283,7 @@ class Preparation:
             DataError: the image cannot be decoded.
         """
         assert not self.companions, "the network needs other pictures of the image"
-        return Sample(image=self._input(decode(encoded, self.short_side, name), None))
+        return Sample(image=self._input(decode(encoded, self.short_side, name, reduced=self.reduced), None))
 
     def _input(self, image: UInt8Array, mask: UInt8Array | None) -> Tensor:
         return network_input(image, mask, self.options, self.pipeline.evaluate)

@@ -145,7 +145,7 @@ class PartLoaders:
     ) -> DataLoader[Sample]:
         on_gpu = self._on_gpu()
         if num_workers is None:
-            num_workers = resolve_num_workers(self.loader.num_workers, on_gpu)
+            num_workers = resolve_num_workers(self.loader.num_workers, on_gpu, decodes=self.store.decodes)
         generator = torch.Generator()  # a separate one, since making an iterator must not advance the global generator
         generator.manual_seed(self.sample.seed)
         return DataLoader(

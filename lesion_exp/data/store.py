@@ -2,7 +2,8 @@
 
 A store is a folder with `pixels.bin` (uint8, one image after the other); `masks.bin` and `clinical.bin` if they were
 requested; `index.parquet` (one row per image: offset, height, width, content hash, perceptual hash, thumbnail, error);
-and `meta.json`, which is written last, so that a folder without it is not a complete store.
+and `meta.json`, which is written last, so that a folder without it is not a complete store. With
+`dataset.store_size=none` photographs stay in their files: the index has their locators, and each reading decodes them.
 """
 
 from __future__ import annotations
@@ -18,12 +19,20 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pyarrow.parquet as pq
 
 from lesion_exp.archive import file_of
 from lesion_exp.data.lock import file_lock
-from lesion_exp.data.store_builder import VERSION, StoreRequest, build_store, channels_of, companion_column
+from lesion_exp.data.store_builder import (
+    VERSION,
+    StoreRequest,
+    build_store,
+    channels_of,
+    companion_column,
+    locator_column,
+)
 from lesion_exp.errors import DataError, told_if_full
-from lesion_exp.image_file import UInt8Array
+from lesion_exp.image_file import UInt8Array, read_image
 
 OTHER_DISK: Final = "set paths.data_cache=DIR to a folder on another disk"
 """What to do if the disk of the prepared data is full."""
@@ -40,8 +49,11 @@ class ImageStore:
         self.folder = folder
         try:
             meta = json.loads((folder / "meta.json").read_text())
-            extents = [f"{plane}_{what}" for plane in meta["bytes"] for what in ("offset", "height", "width")]
+            in_files = list(meta.get("in_files", []))
+            planes = [*meta["bytes"], *in_files]
+            extents = [f"{plane}_{what}" for plane in planes for what in ("offset", "height", "width")]
             index = pd.read_parquet(folder / "index.parquet", columns=["image_id", "error", *extents])
+            places = pq.read_table(folder / "index.parquet", columns=[locator_column(plane) for plane in in_files])
             sizes = {plane: (folder / f"{plane}.bin").stat().st_size for plane in meta["bytes"]}
         except (OSError, ValueError, LookupError) as error:
             raise DataError(
@@ -55,7 +67,9 @@ class ImageStore:
         self.errors = dict(zip(failed["image_id"].astype(str), failed["error"].astype(str), strict=True))
         """Image id -> why the image could not be decoded."""
         self.image_ids = pd.Index(index["image_id"])
-        self._shapes = {p: index[[f"{p}_offset", f"{p}_height", f"{p}_width"]].to_numpy(np.int64) for p in sizes}
+        self._shapes = {p: index[[f"{p}_offset", f"{p}_height", f"{p}_width"]].to_numpy(np.int64) for p in planes}
+        self._locators = {plane: places[locator_column(plane)].combine_chunks() for plane in in_files}
+        self._short_side = int(meta["short_side"])
         self._mapped: dict[str, npt.NDArray[np.uint8]] = {}
 
     def rows(self, image_ids: pd.Series) -> npt.NDArray[np.int64]:
@@ -84,6 +98,11 @@ class ImageStore:
         columns = pd.read_parquet(self.folder / "index.parquet", columns=["sha256", "phash", "thumbnail"])
         return columns.iloc[self.rows(image_ids)].reset_index(drop=True)
 
+    @property
+    def decodes(self) -> bool:
+        """Whether photographs stay in their files and are decoded each time that they are read."""
+        return bool(self._locators)
+
     def is_there(self) -> bool:
         """Returns whether the store still exists. It may be deleted at any time, and is then built again."""
         return (self.folder / "meta.json").exists()
@@ -95,7 +114,15 @@ class ImageStore:
         return columns.iloc[self.rows(image_ids)].reset_index(drop=True)[list(planes)].rename(columns=planes)
 
     def read(self, row: int, plane: str = "pixels") -> UInt8Array:
-        """Returns a view of a stored image, uint8 (H, W, 3) RGB, or for the plane `masks` uint8 (H, W) of 0 or 255."""
+        """Returns a stored image, uint8 (H, W, 3) RGB, or for the plane `masks` uint8 (H, W) of 0 or 255.
+
+        It is a view of the file, except for photographs that stay in their files.
+
+        Raises:
+            DataError: such a photograph cannot be decoded any more.
+        """
+        if plane in self._locators:
+            return read_image(self._locators[plane][row].as_py(), self._short_side, reduced=True)
         offset, height, width = self._shapes[plane][row].tolist()  # numpy's integers are slow one by one
         channels = channels_of(plane)
         flat = self._plane(plane)[offset : offset + height * width * channels]
@@ -153,7 +180,7 @@ def is_built(table: pd.DataFrame, request: StoreRequest, cache_dir: Path) -> boo
 
 
 def _key(table: pd.DataFrame, request: StoreRequest) -> str:
-    digest = hashlib.sha256(f"{VERSION} {request}".encode())
+    digest = hashlib.sha256(f"{VERSION} {request}{' from files' if request.from_files else ''}".encode())
     columns = ["image_path"]
     if request.masks:
         columns.append("mask_path")

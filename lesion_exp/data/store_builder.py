@@ -6,10 +6,10 @@ import io
 import json
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -23,7 +23,17 @@ from lesion_exp.archive import file_of
 from lesion_exp.cores import usable_cores
 from lesion_exp.errors import DataError
 from lesion_exp.fingerprint import fingerprint
-from lesion_exp.image_file import UInt8Array, content_hash, decode, file_hash, fit, read_bytes, read_image, read_mask
+from lesion_exp.image_file import (
+    UInt8Array,
+    content_hash,
+    decode,
+    file_hash,
+    fit,
+    fitted_shape,
+    read_bytes,
+    read_image,
+    read_mask,
+)
 
 VERSION: Final = 3
 """Version of the format; a store of another version is built again."""
@@ -46,16 +56,34 @@ class StoreRequest:
     """Whether the store has lesion masks."""
     clinical: bool = False
     """Whether the store has clinical photographs."""
+    from_files: bool = field(default=False, repr=False)  # the repr is part of the names of stores
+    """Whether photographs stay in their files, which are decoded each time that they are read. The store then has the
+    index and lesion masks."""
 
     @property
     def planes(self) -> tuple[str, ...]:
-        """The names of the store's files of pixels."""
+        """The kinds of pictures of an image: the image itself, its lesion mask, the clinical photograph."""
         return ("pixels", *(("masks",) if self.masks else ()), *(("clinical",) if self.clinical else ()))
+
+    @property
+    def in_files(self) -> tuple[str, ...]:
+        """The planes that stay in their files."""
+        return tuple(plane for plane in self.planes if plane != "masks") if self.from_files else ()
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """The planes whose pixels are in the store, each in a file."""
+        return tuple(plane for plane in self.planes if plane not in self.in_files)
 
 
 @dataclass(frozen=True)
 class _Entry:
     planes: dict[str, UInt8Array]
+    """The pictures that are kept."""
+    shapes: dict[str, tuple[int, int]]
+    """Height and width in pixels of every picture as it is read."""
+    locators: dict[str, str]
+    """The places of the pictures that stay in their files."""
     sha256: str
     phash: int
     thumbnail: bytes
@@ -80,23 +108,25 @@ def build_store(
     done, ends = _trusted(folder, request)
     number = done // CHUNK
     with ExitStack() as stack:
-        files = {plane: stack.enter_context(_open_at(folder, plane, ends[plane])) for plane in request.planes}
+        files = {plane: stack.enter_context(_open_at(folder, plane, ends[plane])) for plane in request.kept}
         notary = stack.enter_context(ThreadPoolExecutor(max_workers=1))  # decoding does not wait for the disk
         noted: list[Future[None]] = []
         records: list[dict[str, Any]] = []
         for image_id, entry in zip(table["image_id"].iloc[done:], _entries(table.iloc[done:], request), strict=True):
-            records.append(_write(str(image_id), entry, files))
+            records.append(_write(str(image_id), entry, files, request))
             done += 1
             if progress is not None:
                 progress(done, len(table))
             if len(records) == CHUNK or done == len(table):
-                noted.append(notary.submit(_note, folder, number + len(noted), records, files))
+                noted.append(notary.submit(_note, folder, number + len(noted), records, files, request))
                 records = []
         for note in noted:
             note.result()
         sizes = {plane: file.tell() for plane, file in files.items()}
     _join_notes(folder, request)
     meta = {"version": VERSION, "images": done, "bytes": sizes, "short_side": request.short_side}
+    if request.from_files:
+        meta["in_files"] = request.in_files
     (folder / "meta.json").write_text(json.dumps(meta, indent=1) + "\n")
     for path in folder.glob("note_*.parquet"):
         path.unlink()
@@ -107,11 +137,11 @@ def _trusted(folder: Path, request: StoreRequest) -> tuple[int, dict[str, int]]:
 
     Notes after the first that is missing, damaged or not full are removed.
     """
-    done, ends = 0, dict.fromkeys(request.planes, 0)
+    done, ends = 0, dict.fromkeys(request.kept, 0)
     for place, path in enumerate(sorted(folder.glob("note_*.parquet"))):
         try:
             note = pd.read_parquet(path)
-            after = {plane: _end(note, plane) for plane in request.planes}
+            after = {plane: _end(note, plane) for plane in request.kept}
             whole = done == place * CHUNK and path.name == _note_name(place) and len(note) == CHUNK
             whole = whole and all((folder / f"{plane}.bin").stat().st_size >= end for plane, end in after.items())
         except (OSError, ValueError, LookupError):
@@ -125,13 +155,13 @@ def _trusted(folder: Path, request: StoreRequest) -> tuple[int, dict[str, int]]:
 
 def _join_notes(folder: Path, request: StoreRequest) -> None:
     """Joins the notes to `index.parquet`, one after the other, so that they are never in memory together."""
-    with pq.ParquetWriter(folder / "index.parquet", _schema(request.planes)) as writer:
+    with pq.ParquetWriter(folder / "index.parquet", _schema(request)) as writer:
         for path in sorted(folder.glob("note_*.parquet")):
             writer.write_table(pq.read_table(path))
 
 
-def _schema(planes: Iterable[str]) -> pa.Schema:
-    extents = [f"{plane}_{what}" for plane in planes for what in ("offset", "height", "width")]
+def _schema(request: StoreRequest) -> pa.Schema:
+    extents = [f"{plane}_{what}" for plane in request.planes for what in ("offset", "height", "width")]
     return pa.schema(
         [
             ("image_id", pa.string()),
@@ -139,8 +169,9 @@ def _schema(planes: Iterable[str]) -> pa.Schema:
             ("phash", pa.uint64()),
             ("thumbnail", pa.binary()),
             ("error", pa.string()),
-            *((companion_column(plane), pa.string()) for plane in planes if plane != "pixels"),
+            *((companion_column(plane), pa.string()) for plane in request.planes if plane != "pixels"),
             *((extent, pa.int64()) for extent in extents),
+            *((locator_column(plane), pa.string()) for plane in request.in_files),
         ]
     )
 
@@ -148,6 +179,11 @@ def _schema(planes: Iterable[str]) -> pa.Schema:
 def companion_column(plane: str) -> str:
     """Returns the column of a store's index with the SHA-256 of the files that `plane` was decoded from."""
     return f"{plane}_sha256"
+
+
+def locator_column(plane: str) -> str:
+    """Returns the column of a store's index with the locators of the files in which the pictures of `plane` stay."""
+    return f"{plane}_locator"
 
 
 def _open_at(folder: Path, plane: str, end: int) -> io.FileIO:
@@ -171,28 +207,31 @@ def channels_of(plane: str) -> int:
     return 1 if plane == "masks" else 3
 
 
-def _write(image_id: str, entry: _Entry, files: dict[str, io.FileIO]) -> dict[str, Any]:
+def _write(image_id: str, entry: _Entry, files: dict[str, io.FileIO], request: StoreRequest) -> dict[str, Any]:
     record: dict[str, Any] = {
         "image_id": image_id,
         "sha256": entry.sha256,
         "phash": entry.phash,
         "thumbnail": entry.thumbnail,
         "error": entry.error,
-        **{companion_column(plane): entry.companions.get(plane, "") for plane in files if plane != "pixels"},
+        **{companion_column(plane): entry.companions.get(plane, "") for plane in request.planes if plane != "pixels"},
+        **{locator_column(plane): entry.locators.get(plane, "") for plane in request.in_files},
     }
-    for plane, file in files.items():
-        pixels = entry.planes.get(plane, np.zeros((0, 0, 3), np.uint8))
-        record[f"{plane}_offset"] = file.tell()
-        record[f"{plane}_height"], record[f"{plane}_width"] = pixels.shape[:2]
-        left = np.ascontiguousarray(pixels).reshape(-1).data if pixels.size else memoryview(b"")
-        while left:
-            left = left[file.write(left) :]
+    for plane in request.planes:
+        record[f"{plane}_height"], record[f"{plane}_width"] = entry.shapes.get(plane, (0, 0))
+        record[f"{plane}_offset"] = files[plane].tell() if plane in files else 0
+        if plane in entry.planes:
+            left = np.ascontiguousarray(entry.planes[plane]).reshape(-1).data
+            while left:
+                left = left[files[plane].write(left) :]
     return record
 
 
-def _note(folder: Path, number: int, records: list[dict[str, Any]], files: dict[str, io.FileIO]) -> None:
+def _note(
+    folder: Path, number: int, records: list[dict[str, Any]], files: dict[str, io.FileIO], request: StoreRequest
+) -> None:
     """Records the images of a chunk in a note. It is written atomically, after the pixels are on the disk."""
-    note = pa.Table.from_pylist(records, schema=_schema(files))
+    note = pa.Table.from_pylist(records, schema=_schema(request))
     for file in files.values():
         os.fsync(file.fileno())
     unfinished = folder / "unfinished"
@@ -224,8 +263,8 @@ def _decode_all(batch: list[tuple[Any, Any, Any]], request: StoreRequest) -> lis
     return [_decode(locators, request) for locators in batch]
 
 
-def _decode(locators: tuple[Any, Any, Any], request: StoreRequest) -> _Entry:
-    image_path, mask_path, clinical_path = locators
+def _decode(places: tuple[Any, Any, Any], request: StoreRequest) -> _Entry:
+    image_path, mask_path, clinical_path = places
     try:
         encoded = read_bytes(image_path)
         if file_of(image_path).lower().endswith(".npz"):
@@ -233,19 +272,26 @@ def _decode(locators: tuple[Any, Any, Any], request: StoreRequest) -> _Entry:
         else:
             image = decode(encoded, name=image_path)
         phash, thumbnail = fingerprint(image)  # before scaling, because the split must not depend on the image size
-        pixels = fit(image, request.short_side)
-        planes = {"pixels": pixels}
+        shapes = {"pixels": fitted_shape(image.shape[0], image.shape[1], request.short_side)}
+        locators = {"pixels": str(image_path)} if request.from_files else {}
+        planes = {} if request.from_files else {"pixels": fit(image, request.short_side)}
         companions = {}
         if request.masks:
             if mask_path is None or pd.isna(mask_path):
                 raise DataError("it has no lesion mask, which dataset.mask needs")
-            planes["masks"] = read_mask(mask_path, (pixels.shape[0], pixels.shape[1]))
+            planes["masks"] = read_mask(mask_path, shapes["pixels"])
             companions["masks"] = file_hash(mask_path)
+            shapes["masks"] = shapes["pixels"]
         if request.clinical:
             if clinical_path is None or pd.isna(clinical_path):
                 raise DataError("it has no clinical photograph, which dataset.view=both needs")
-            planes["clinical"] = read_image(clinical_path, request.short_side)
+            clinical = read_image(clinical_path, request.short_side)
+            shapes["clinical"] = (clinical.shape[0], clinical.shape[1])
             companions["clinical"] = file_hash(clinical_path)
+            if request.from_files:
+                locators["clinical"] = str(clinical_path)
+            else:
+                planes["clinical"] = clinical
     except DataError as error:
-        return _Entry({}, "", 0, b"", {}, str(error))
-    return _Entry(planes, content_hash(encoded), phash, thumbnail, companions, None)
+        return _Entry({}, {}, {}, "", 0, b"", {}, str(error))
+    return _Entry(planes, shapes, locators, content_hash(encoded), phash, thumbnail, companions, None)

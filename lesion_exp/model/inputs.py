@@ -12,6 +12,8 @@ if TYPE_CHECKING:  # imports torch, which most verbs that read a table do not ne
     from lesion_exp.data.lesion_dataset import SampleOptions
 
 SAMPLE_KEYS: Final = frozenset({"mask", "mask_margin", "view", "store_size"})
+FROM_FILES: Final = "none"
+"""The value of `dataset.store_size` with which photographs stay in their files."""
 STORE_HEADROOM: Final = 1.25
 """Ratio of the stored short side to `image_size`, so that crops of the augmentation still have enough pixels."""
 
@@ -38,5 +40,7 @@ def store_request(config: Mapping[str, Any]) -> StoreRequest:
     """Returns what the image store has to contain for `config` (of a whole job)."""
     node = config["dataset"]
     size = node["store_size"]
-    short_side = round(config["image_size"] * STORE_HEADROOM) if size == "auto" else int(size)
-    return StoreRequest(short_side, masks=node["mask"] != "none", clinical=node["view"] == "both")
+    short_side = round(config["image_size"] * STORE_HEADROOM) if size in {"auto", FROM_FILES} else int(size)
+    return StoreRequest(
+        short_side, masks=node["mask"] != "none", clinical=node["view"] == "both", from_files=size == FROM_FILES
+    )

@@ -60,7 +60,8 @@ class Restored:
     @property
     def preparation(self) -> Preparation:
         """Prepares image files for the network, with the same result as by way of an image store."""
-        return Preparation(self.pipeline, sample_options(self.config), store_request(self.config).short_side)
+        request = store_request(self.config)
+        return Preparation(self.pipeline, sample_options(self.config), request.short_side, reduced=request.from_files)
 
     def data(self, table: pd.DataFrame, store: ImageStore, *, on_gpu: bool = False) -> PartLoaders:
         """Loaders of the parts of a table with a split, whose images are in `store`, for a network on a GPU or a CPU.

@@ -99,7 +99,7 @@ def _batches(
     loader: DataLoader[Any] = DataLoader(
         images,
         batch_sampler=left,
-        num_workers=resolve_num_workers(data.loader.num_workers, on_gpu),
+        num_workers=resolve_num_workers(data.loader.num_workers, on_gpu, decodes=images.store.decodes),
         pin_memory=on_gpu,
         collate_fn=collate_samples,
     )

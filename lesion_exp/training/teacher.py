@@ -333,7 +333,7 @@ def _predicted(
     loader: DataLoader[Any] = DataLoader(
         images,
         batch_sampler=list(EvaluationBatches(len(images), BATCH_SIZE, (0, 1)))[done:],
-        num_workers=resolve_num_workers(data.loader.num_workers, device.type == "cuda"),
+        num_workers=resolve_num_workers(data.loader.num_workers, device.type == "cuda", decodes=images.store.decodes),
         collate_fn=collate_samples,
     )
     member.restored.classifier.to(device).eval()

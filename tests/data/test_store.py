@@ -1,6 +1,7 @@
 import errno
 import multiprocessing
 import os
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -131,9 +132,9 @@ def kill_after(images):
     return progress
 
 
-@pytest.mark.parametrize("images", [1, 2, 7, 12])
-def test_a_store_whose_building_was_killed_is_gone_on_with(many, tmp_path, monkeypatch, images):
-    request = StoreRequest(40, masks=True)
+@pytest.mark.parametrize(("images", "from_files"), [(1, False), (2, False), (7, False), (12, False), (7, True)])
+def test_a_store_whose_building_was_killed_is_gone_on_with(many, tmp_path, monkeypatch, images, from_files):
+    request = StoreRequest(40, masks=True, from_files=from_files)
     whole = open_or_build(many, request, tmp_path / "whole").folder
     with pytest.raises(KilledError):
         open_or_build(many, request, tmp_path / "cache", kill_after(images))
@@ -144,7 +145,8 @@ def test_a_store_whose_building_was_killed_is_gone_on_with(many, tmp_path, monke
     assert len(decoded) == 12 - (images - 1) // 2 * 2
     assert again.name == whole.name
     assert {path.name for path in again.iterdir()} == {path.name for path in whole.iterdir()}
-    for name in ("pixels.bin", "masks.bin", "meta.json"):
+    assert (again / "pixels.bin").exists() is not from_files
+    for name in ("masks.bin", "meta.json", *(() if from_files else ("pixels.bin",))):
         assert (again / name).read_bytes() == (whole / name).read_bytes()
     pd.testing.assert_frame_equal(pd.read_parquet(again / "index.parquet"), pd.read_parquet(whole / "index.parquet"))
 
@@ -155,11 +157,11 @@ def test_a_full_disk_names_its_folder_and_what_is_decoded_is_used_afterwards(man
         written = []
         write = store_builder._write
 
-        def refuses(image_id, entry, files):
+        def refuses(image_id, *others):
             written.append(image_id)
             if len(written) == 8:
                 raise OSError(number, os.strerror(number))
-            return write(image_id, entry, files)
+            return write(image_id, *others)
 
         full.setattr(store_builder, "_write", refuses)
         with pytest.raises(ConfigError, match=rf"below {tmp_path / 'cache'}, .* free some, or set paths.data_cache="):
@@ -204,3 +206,49 @@ def test_pictures_of_unknown_depth_are_errors_and_never_black(table, tmp_path):
     store = open_or_build(table, StoreRequest(40), tmp_path / "cache")
     assert sorted(store.errors) == ["i0", "i1"]
     assert all("declares which value is white" in error for error in store.errors.values())
+
+
+@pytest.fixture
+def photographs(table, tmp_path):
+    """The table with large JPEG photographs in place of its PNG files, each also as a clinical photograph."""
+    rng = np.random.default_rng(1)
+    for number, (height, width) in enumerate([(300, 401), (222, 180), (60, 70)]):
+        coarse = Image.fromarray(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8))
+        path = tmp_path / "images" / f"{number}.jpg"
+        coarse.resize((width, height), Image.Resampling.BICUBIC).save(path, quality=95)
+        table.loc[number, "image_path"] = str(path)
+    return table.assign(clinical_path=table["image_path"][::-1].to_numpy())
+
+
+def test_photographs_that_stay_in_their_files_have_the_shapes_and_nearly_the_pixels_of_a_store(photographs, tmp_path):
+    options = {"masks": True, "clinical": True}
+    kept = open_or_build(photographs, StoreRequest(40, **options), tmp_path / "cache")
+    files = open_or_build(photographs, StoreRequest(40, **options, from_files=True), tmp_path / "cache")
+    assert {path.name for path in files.folder.iterdir()} == {"index.parquet", "masks.bin", "meta.json"}
+    assert (files.decodes, kept.decodes) == (True, False)
+    ids = photographs["image_id"]
+    pd.testing.assert_frame_equal(files.fingerprints(ids), kept.fingerprints(ids))
+    pd.testing.assert_frame_equal(files.companion_hashes(ids), kept.companion_hashes(ids))
+    assert files.extent(files.rows(ids)) == kept.extent(kept.rows(ids))
+    copied = pickle.loads(pickle.dumps(files))
+    for row in range(3):
+        assert np.array_equal(files.read(row, "masks"), kept.read(row, "masks"))
+        for plane in ("pixels", "clinical"):
+            shown, expected = copied.read(row, plane), kept.read(row, plane)
+            assert shown.shape == expected.shape
+            assert np.abs(shown.astype(int) - expected).mean() < 3
+    assert np.array_equal(files.read(2), kept.read(2))  # too small to be reduced
+
+
+def test_a_photograph_that_vanished_from_its_file_is_an_error(photographs, tmp_path):
+    store = open_or_build(photographs, StoreRequest(40, from_files=True), tmp_path / "cache")
+    Path(photographs["image_path"][0]).unlink()
+    with pytest.raises(DataError, match=r"0\.jpg"):
+        store.read(0)
+
+
+def test_what_cannot_be_decoded_is_listed_without_a_store_too(photographs, tmp_path):
+    whole = Path(photographs["image_path"][1])
+    whole.write_bytes(whole.read_bytes()[:3000])
+    store = open_or_build(photographs, StoreRequest(40, from_files=True), tmp_path / "cache")
+    assert list(store.errors) == ["i1"]
