@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import albumentations
+import cv2
 import numpy as np
 import torch
 
@@ -25,6 +27,28 @@ def absent(package: str) -> str | None:
     except ImportError as error:
         return f"not installed ({error})"
     return None
+
+
+def plain_albumentations(side: int) -> Callable[[np.ndarray], torch.Tensor]:
+    """Albumentations' own transforms and normalisation, like the recipe `standard`."""
+    pipeline = albumentations.Compose(
+        [
+            albumentations.RandomResizedCrop((side, side), scale=(0.5, 1.0), ratio=(0.9, 1.1)),
+            albumentations.D4(p=1),
+            albumentations.Rotate(limit=45, border_mode=cv2.BORDER_REFLECT_101, p=0.5),
+            albumentations.RandomBrightnessContrast(p=0.75),
+            albumentations.HueSaturationValue(4, 20, 10, p=0.5),
+            albumentations.Normalize(MEAN, STD),
+            albumentations.ToTensorV2(),
+        ],
+        seed=0,
+    )
+
+    def transform(image: np.ndarray) -> torch.Tensor:
+        made: torch.Tensor = pipeline(image=image)["image"]
+        return made
+
+    return transform
 
 
 def dali(source: Sequence[str] | Sequence[np.ndarray], side: int) -> Way:
