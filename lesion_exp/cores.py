@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from typing import Final
+
+SHARE: Final = "LESION_EXP_CORES"
+"""Variable with the number of cores that are this process's share. Cells of a sweep that run at once get it, so that
+each starts no more threads and loader processes than its share can use."""
 
 
 def usable_cores(environment: Mapping[str, str] = os.environ) -> int:
-    """Returns the number of cores that the operating system lets this process run on, or fewer if SLURM gave it fewer.
+    """Returns the number of cores that the operating system lets this process run on, or fewer.
+
+    SLURM may have given it fewer, or they are shared with other cells of a sweep.
 
     SLURM binds processes to the cores of their job on most clusters, but not on all.
     macOS does not tell the number, so that all cores of the machine count there.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, _cores_of_slurm(environment) or cores)
+    share = environment.get(SHARE, "")
+    return min(cores, _cores_of_slurm(environment) or cores, max(int(share), 1) if share.isdecimal() else cores)
 
 
 def _cores_of_slurm(environment: Mapping[str, str]) -> int | None:

@@ -30,12 +30,26 @@ def test_a_sweep_has_its_overhead():
     assert result["overhead_seconds"] == result["sweep_seconds"] - result["alone_seconds"]
 
 
-def test_input_is_set_beside_three_other_pipelines():
+def test_input_is_set_beside_other_pipelines_from_pixels_and_from_files():
     result = results("input", "--images", "32", "--rounds", "1")
-    rates = {name: entry["median"] for name, entry in result["images_per_second"].items()}
-    assert result["ratio_to_notebook"] == rates["framework"] / rates["notebook"] > 1
-    assert {"albumentations", "torchvision v2"} < set(rates)
+    rates = {name: entry["median"] for name, entry in result["images_per_processor_second"].items()}
+    for group, others in (
+        ("224 px", {"albumentations", "torchvision v2"}),
+        ("112 px from files", {"framework, in full", "notebook"}),
+    ):
+        ratios = result[f"ratios {group}"]
+        assert others < set(ratios)
+        assert all(ratios[name] == rates[f"{group}, framework"] / rates[f"{group}, {name}"] > 0 for name in ratios)
+    assert result["ratios 112 px from files"]["framework, in full"] > 1
+    assert ("webdataset" in result["left_out"]) is ("112 px from files, webdataset" not in rates)
+    assert ("nvidia.dali" in result["left_out"]) is ("224 px, dali" not in rates)
     assert result["epoch_start"]["first_seconds"] > 0
+
+
+def test_two_cells_are_measured_in_three_ways():
+    result = results("together", "--steps", "2", "--rounds", "1", seconds=600)["seconds"]
+    assert list(result["clock"]) == ["one after the other", "at once", "two commands at once"]
+    assert all(entry["median"] > 0 for kind in result.values() for entry in kind.values())
 
 
 def test_the_first_step_is_set_beside_bare_imports():

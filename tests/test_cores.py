@@ -3,7 +3,7 @@ import os
 import pandas as pd
 import pytest
 
-from lesion_exp.cores import usable_cores
+from lesion_exp.cores import SHARE, usable_cores
 from lesion_exp.data.loaders import resolve_num_workers
 from lesion_exp.dataset.image_files import locate_images
 from lesion_exp.dataset.source_files import SourceFiles
@@ -37,6 +37,14 @@ def test_only_the_cores_that_this_process_may_use_count(monkeypatch):
 def test_cores_that_slurm_gave_to_others_do_not_count_where_it_does_not_bind_processes(monkeypatch, of_slurm, cores):
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(16)))
     assert usable_cores(of_slurm) == cores
+
+
+@pytest.mark.parametrize(("share", "expected"), [("2", 2), ("1", 1), ("0", 1), ("9", 3), ("", 3), ("two", 3)])
+def test_a_process_counts_its_share_of_the_cores(monkeypatch, share, expected):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 3, 5})
+    monkeypatch.setenv(SHARE, share)
+    assert usable_cores() == expected
+    assert resolve_num_workers("auto", on_gpu=True) == expected
 
 
 def test_a_system_that_does_not_tell_the_usable_cores_has_all_of_them(monkeypatch, tmp_path):

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from lesion_exp.cores import usable_cores
+from lesion_exp.cores import SHARE, usable_cores
 from lesion_exp.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -301,7 +301,7 @@ def run_modules(module: str, calls: Sequence[Sequence[str]]) -> int:
     processor's cores, unless OMP_NUM_THREADS is set.
     """
     threads = str(max(usable_cores() // len(calls), 1))
-    environment = {"OMP_NUM_THREADS": threads, **environment_without_rank()}
+    environment = {"OMP_NUM_THREADS": threads, **environment_without_rank(), SHARE: threads}
     children = [subprocess.Popen([sys.executable, "-m", module, *words], env=environment) for words in calls]
     try:
         while True:

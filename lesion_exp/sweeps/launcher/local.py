@@ -15,7 +15,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any, Final
 
-from lesion_exp.cores import usable_cores
+from lesion_exp.cores import SHARE, usable_cores
 from lesion_exp.errors import ConfigError
 from lesion_exp.next_command import next_command
 from lesion_exp.process.distributed_environment import environment_without_rank
@@ -102,7 +102,7 @@ class LocalLauncher(Launcher):
         for cell in cells:
             folder = str(cell.folder)
             self._cells[folder], self._leases[folder] = cell, self._free.pop(0)
-            environment = {"OMP_NUM_THREADS": str(threads)} if threads else {}
+            environment = {"OMP_NUM_THREADS": str(threads), SHARE: str(threads)} if threads else {}
             if self._leases[folder] or self.gpus_per_job == 0:
                 environment[VISIBLE_GPUS] = ",".join(self._leases[folder])
             self._tell({"folder": folder, "environment": environment, "threads": threads})

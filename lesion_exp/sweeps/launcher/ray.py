@@ -14,6 +14,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from lesion_exp.cores import SHARE
 from lesion_exp.errors import ConfigError
 from lesion_exp.process.distributed_environment import RANK_VARIABLES
 from lesion_exp.sweeps.cell import Cell
@@ -91,7 +92,8 @@ class RayLauncher(Launcher):
     def start(self, cells: Sequence[Cell]) -> None:
         """See the base class."""
         task = self._ray.remote(run_cell_process)
-        variables = {"OMP_NUM_THREADS": str(max(1, int(self.cpus_per_job)))}
+        share = str(max(1, int(self.cpus_per_job)))
+        variables = {"OMP_NUM_THREADS": share, SHARE: share}
         if not self.gpus_per_job:
             variables[VISIBLE_GPUS] = ""
         for cell in cells:
