@@ -79,6 +79,7 @@ def test_the_bootstrap_is_set_beside_a_loop():
 def test_many_rows_are_prepared_split_and_read():
     result = results("scale", "--rows", "640", "--images", "20", "--rounds", "1")
     assert result["prepare"]["ratio_to_decoding"] > 0
+    assert result["prepare"]["processor_ratio_to_decoding"] > 1
     assert list(result["split"]["near_duplicate_seconds"]) == ["40", "160", "640"]
     assert result["memory"]["loader_mb"] < 300
 
