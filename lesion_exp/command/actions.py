@@ -87,7 +87,8 @@ def train(arguments: Arguments) -> int:
         if override.lstrip("+~").startswith(("launcher", "search", "force=", "cell=")):
             raise ConfigError(
                 f"expected -m beside {override}, which concerns the cells of a sweep, got a single run; add -m and "
-                f"several values of a key, such as seed=1,2, or leave {override} out"
+                f"several values of a key, such as seed=1,2 (launcher=slurm and launcher=ray also take a single run), "
+                f"or leave {override} out"
             )
     job = compose_job(arguments)
     if job is None:

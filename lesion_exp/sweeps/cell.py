@@ -31,6 +31,8 @@ PASSING_ERRORS: Final = frozenset(
 _LOG_LINES: Final = 15
 CELL_TAG: Final = "sweep_cell"
 """The tag with the number of the cell that a run belongs to."""
+STARTER: Final = "starter"
+"""Stands in the place of the id of a cell's parent process, which is one that starts several and is not known yet."""
 STOPPED: Final = "stopped"
 PRUNED: Final = "pruned"
 

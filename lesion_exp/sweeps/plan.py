@@ -16,6 +16,7 @@ from lesion_exp.config.instantiate import check_installed, instantiate, resolve_
 from lesion_exp.config.named_run import Runs
 from lesion_exp.config.registered import TARGET
 from lesion_exp.errors import ConfigError, UserError
+from lesion_exp.next_command import key_of
 from lesion_exp.privacy import without_secrets
 from lesion_exp.progress import Stage
 from lesion_exp.sweeps.launcher.launcher import make_launcher
@@ -25,6 +26,7 @@ from lesion_exp.training.watched_metrics import check_direction, check_metric
 
 log = logging.getLogger(__name__)
 
+SEED: Final = "seed"
 SHARED: Final = frozenset({"launcher", "search", "hydra", "experiment", "debug"})
 """Groups and nodes that must be the same for all cells of a sweep."""
 _DATA: Final = ("dataset", "task", "paths")
@@ -69,6 +71,8 @@ def plan_sweep(
 ) -> SweepPlan | None:
     """Plans the sweep of `overrides` and the config's `search.space`; None if no key has several values.
 
+    A launcher that gives cells to a cluster may be given a single run: a sweep of one seed.
+
     The plan's `check` has to be called before anything is written. Of a sweep that `starts` now, the launcher is
     checked before the cells are composed, which takes long if they are many.
 
@@ -82,6 +86,10 @@ def plan_sweep(
     runs: Runs = {}
     base = CellMaker(fixed, config_dirs, root, runs).compose(_first_values(dimensions))
     fixed, dimensions = split_overrides(overrides, options, base.search["space"])
+    is_single = not dimensions and not runs_here(base.launcher)
+    if is_single:
+        dimensions = [Dimension(SEED, (str(base.config[SEED]),))]
+        fixed = [override for override in fixed if key_of(override) != SEED]
     if not dimensions:
         return None
     _refuse_shared(dimensions)
@@ -92,6 +100,8 @@ def plan_sweep(
     _check_searched(search, base.config)
     maker = CellMaker(fixed, config_dirs, root, runs)
     suggestions = search.all_cells(dimensions)
+    if is_single and suggestions is None:
+        return None
     tried = _each_value_once(dimensions) if suggestions is None else suggestions
     frozen = []
     with Stage("composing", len(tried), "cells", announced=False) as stage:

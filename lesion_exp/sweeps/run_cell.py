@@ -19,7 +19,7 @@ from lesion_exp.process.messages import show_messages
 from lesion_exp.process.peer_heartbeats import PeerLost
 from lesion_exp.process.peers import leading
 from lesion_exp.process.signals import end_on_sigterm, end_with_parent
-from lesion_exp.sweeps.cell import CELL_TAG, PRUNED, STOPPED, Cell
+from lesion_exp.sweeps.cell import CELL_TAG, PRUNED, STARTER, STOPPED, Cell
 from lesion_exp.sweeps.choices import as_text, chosen
 from lesion_exp.sweeps.ledger import Sweep, read_sweep
 from lesion_exp.tracking.embedded import DEAD_AFTER_SECONDS
@@ -182,11 +182,11 @@ def _heartbeat(cell: Cell) -> Iterator[None]:
 
 
 def main() -> int:
-    """Runs the cell in the folder of the command; the cell ends with the process whose id may follow."""
+    """Runs the cell in the folder of the command; the cell ends with its parent process, whose id follows."""
     show_messages(in_a_file=True)
     end_on_sigterm()
     if len(sys.argv) > 2:
-        end_with_parent(int(sys.argv[2]))
+        end_with_parent(os.getppid() if sys.argv[2] == STARTER else int(sys.argv[2]))
     return run_cell(Cell(Path(sys.argv[1])))
 
 

@@ -251,11 +251,15 @@ def as_html(summary: Summary) -> str:
     return f"<p>{html.escape(_in_words(summary))}</p><table><tr>{heads}</tr>{rows}</table>"
 
 
+def _cells(count: int) -> str:
+    return "1 cell" if count == 1 else f"{count} cells"
+
+
 def _in_words(summary: Summary) -> str:
     found, counted = summary.choices, ", ".join(f"{count} {status}" for status, count in summary.counts().items())
     first = f" The first {len(found.front)} are its Pareto front." if len(summary.metrics) > 1 and found.front else ""
     conclusion = f" {found.conclusion()}" if found.conclusion() else ""
-    return f"A sweep of {summary.total} cells: {counted}.{first}{conclusion}"
+    return f"A sweep of {_cells(summary.total)}: {counted}.{first}{conclusion}"
 
 
 def _choices(summary: Summary) -> tuple[list[str], list[list[str]]]:
@@ -359,7 +363,7 @@ def _remarks(summary: Summary) -> list[Text]:
     counted = ", ".join(f"{count} {status}" for status, count in summary.counts().items())
     left = summary.seconds_left()
     rest = f"; about {duration(left)} left" if left is not None else ""
-    lines.append(Text(f"{summary.total} cells: {counted}{rest}"))
+    lines.append(Text(f"{_cells(summary.total)}: {counted}{rest}"))
     if len(summary.metrics) == 1 and _marked(summary):
         lines.append(Text(f"* the best {summary.metrics[0]} of the finished cells"))
     if len(summary.metrics) > 1 and summary.best_rows():

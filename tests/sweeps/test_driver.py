@@ -83,6 +83,24 @@ def test_a_mistake_in_any_cell_is_noticed_before_the_first_begins(project, overr
         plan_sweep([*TINY, "seed=1,2", override], root=project).check()
 
 
+def test_a_cluster_may_be_given_a_single_run(project, planned, driven):
+    alone = [*TINY, "seed=3", "loss=focal"]
+    assert plan_sweep(alone, root=project) is None
+    assert plan_sweep([*alone, "launcher=slurm", "search=optuna"], root=project) is None
+    sweep = planned("seed=3", "loss=focal", "launcher=slurm")
+    (cell,) = sweep.cells()
+    assert (sweep.facts.keys, cell.facts()[0]) == (("seed",), ("seed=3",))
+    assert (cell.job().config["seed"], cell.job().config["loss"]["gamma"]) == (3, 2.0)
+    (default,) = planned("launcher=slurm").cells()
+    assert default.job().config["seed"] == 0
+    summary = driven(sweep, ScriptedLauncher({"seed=3": 0.5}.get))
+    assert summary.counts() == {"finished": 1}
+    console = Console(width=100)
+    with console.capture() as shown:
+        console.print(as_table(summary))
+    assert "1 cell: 1 finished" in shown.get()
+
+
 def test_the_same_job_is_one_cell(planned, caplog):
     assert len(planned("seed=1,2,1").cells()) == 2
     assert "the same job" in caplog.text

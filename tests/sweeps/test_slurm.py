@@ -13,6 +13,7 @@ import torch
 from lesion_exp.cli import main
 from lesion_exp.errors import ConfigError
 from lesion_exp.sweeps.launcher.launcher import make_launcher
+from lesion_exp.sweeps.launcher.several_nodes import check_nodes
 from lesion_exp.sweeps.launcher.slurm import (
     ENGINE_VARIABLES,
     WARNING_SIGNALS,
@@ -102,7 +103,7 @@ def test_a_cell_on_several_nodes_has_a_task_on_each(pretended, planned):
     assert "#SBATCH --nodes=2\n" in given
     assert "#SBATCH --ntasks-per-node=1\n" in given
     with pytest.raises(ConfigError, match=r"trainer.num_nodes=1 with launcher.nodes=1, got 2 in cell 0"):
-        make_launcher(NODE).check_nodes(sweep.cells()[0])
+        check_nodes(sweep.cells()[0], 1)
 
 
 def test_sbatch_finds_the_cluster_and_hears_nothing_of_the_job_from_which_it_is_called(pretended, planned, monkeypatch):

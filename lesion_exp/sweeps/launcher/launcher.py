@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Final
 from lesion_exp.config.instantiate import check_installed, instantiate
 from lesion_exp.errors import ConfigError
 from lesion_exp.process.distributed_environment import refuse_group
-from lesion_exp.sweeps.cell import Cell
+from lesion_exp.sweeps.cell import STARTER, Cell
 from lesion_exp.sweeps.ledger import Sweep
 
 POLL_SECONDS: Final = 0.2
@@ -98,7 +98,7 @@ class CellProcess:
     """A process that runs the cell in `folder`, with `variables` added to the environment.
 
     Variables whose name begins with one of `without` are removed: Lightning would use those of the engine. `starter`
-    are the words of a module, such as torchrun's, that starts several processes of the cell in the place of one. The
+    are the words of a module that starts several processes of the cell in the place of one (`several_nodes.py`). The
     process and its children ignore the signals `ignored`, which an engine sends to all processes of a job.
     """
 
@@ -115,8 +115,8 @@ class CellProcess:
                 signal.signal(number, signal.SIG_IGN)
 
         kept = {name: text for name, text in os.environ.items() if not name.startswith(tuple(without))}
-        parent = () if starter else (str(os.getpid()),)  # the cell ends with its parent, which is then the starter
-        cell = ("-m", "lesion_exp.sweeps.run_cell", str(folder), *parent)
+        parent = STARTER if starter else str(os.getpid())
+        cell = ("-m", "lesion_exp.sweeps.run_cell", str(folder), parent)
         with (folder / "log.txt").open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, *starter, *cell],

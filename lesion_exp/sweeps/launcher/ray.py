@@ -1,7 +1,8 @@
 """A launcher that runs cells as tasks of Ray, on a cluster that it starts on this machine, or on a running one.
 
-Ray assigns cores, GPUs and memory to each task, and the task starts the cell as a separate process. On a cluster of
-several machines the project's folder, the data and this environment must have the same path on all of them.
+Ray assigns cores, GPUs and memory to each task, and the task starts the cell as a separate process; a cell on several
+machines has a task on each (see `ray_tasks.py`). On a cluster of several machines the project's folder, the data and
+this environment must have the same path on all of them.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ from lesion_exp.cores import SHARE
 from lesion_exp.errors import ConfigError
 from lesion_exp.process.distributed_environment import RANK_VARIABLES
 from lesion_exp.sweeps.cell import Cell
-from lesion_exp.sweeps.launcher.launcher import Ended, Launcher, run_cell_process
+from lesion_exp.sweeps.launcher.launcher import Ended, Launcher
 from lesion_exp.sweeps.launcher.local import VISIBLE_GPUS
+from lesion_exp.sweeps.launcher.ray_tasks import CellOnRay, bundle
+from lesion_exp.sweeps.launcher.several_nodes import check_nodes
 from lesion_exp.sweeps.ledger import Sweep
 
 log = logging.getLogger(__name__)
@@ -48,20 +51,27 @@ class RayLauncher(Launcher):
         memory_gb: float | None,
         resources: Mapping[str, float],
         fail_fast: bool,
+        nodes: int = 1,
     ) -> None:
         for key, number, least in (
+            ("nodes", nodes, 1),
             ("parallel", parallel, 1),
-            ("cpus_per_job", cpus_per_job, 0),
+            ("cpus_per_job", cpus_per_job, 0 if nodes == 1 else 1),
             ("gpus_per_job", gpus_per_job, 0),
         ):
             if number < least:
                 raise ConfigError(f"expected launcher.{key} of at least {least}, got {number}")
-        self.address, self.parallel, self.fail_fast = address, parallel, fail_fast
+        if nodes > 1 and address == LOCAL:
+            raise ConfigError(
+                f"expected the address of a Ray cluster in launcher.address with launcher.nodes={nodes}, got local, "
+                f"which starts a cluster on this machine alone; start Ray on each machine (ray start) and set "
+                f"launcher.address=auto"
+            )
+        self.address, self.nodes, self.parallel, self.fail_fast = address, nodes, parallel, fail_fast
         self.cpus_per_job, self.gpus_per_job, self.memory_gb = cpus_per_job, gpus_per_job, memory_gb
         self.resources = dict(resources)
         self._ray: Any = None
-        self._cells: dict[Any, Cell] = {}
-        """Cells by Ray's reference to the result of their task."""
+        self._cells: list[CellOnRay] = []
 
     @property
     def other_machines(self) -> bool:
@@ -87,18 +97,18 @@ class RayLauncher(Launcher):
             ) from error
         finally:
             signal.signal(signal.SIGTERM, on_sigterm)  # the handler of Ray ends the process with another exit code
-        self.check_room(self._ray.cluster_resources())
+        self.check_room([node["Resources"] for node in self._ray.nodes() if node["Alive"]])
 
     def start(self, cells: Sequence[Cell]) -> None:
         """See the base class."""
-        task = self._ray.remote(run_cell_process)
+        for cell in cells:
+            check_nodes(cell, self.nodes)
         share = str(max(1, int(self.cpus_per_job)))
         variables = {"OMP_NUM_THREADS": share, SHARE: share}
         if not self.gpus_per_job:
             variables[VISIBLE_GPUS] = ""
         for cell in cells:
-            named = task.options(name=f"cell {cell.number}", **self.options())
-            self._cells[named.remote(str(cell.folder), variables, RANK_VARIABLES)] = cell
+            self._cells.append(CellOnRay(self._ray, cell, variables, RANK_VARIABLES, self.nodes, self.options()))
 
     def options(self) -> dict[str, Any]:
         """Returns the options of a task: its resources, and no retries, since the ledger handles them."""
@@ -116,13 +126,24 @@ class RayLauncher(Launcher):
         if not self._cells:
             time.sleep(seconds)
             return []
-        ready, _ = self._ray.wait(list(self._cells), num_returns=1, timeout=seconds)
-        return [Ended(self._cells.pop(reference), self._end_reason(reference)) for reference in ready]
+        references = {reference: cell for cell in self._cells for reference in cell.references}
+        ready, _ = self._ray.wait(list(references), num_returns=1, timeout=seconds)
+        for reference in ready:
+            cell = references[reference]
+            reason = cell.note_end(reference)
+            if reason and cell.references:
+                log.warning("cell %d: %s; its other nodes end, too", cell.cell.number, reason)
+        for cell in self._cells:
+            if cell.is_left_over():
+                cell.cancel()
+        over = [cell for cell in self._cells if not cell.references]
+        self._cells = [cell for cell in self._cells if cell.references]
+        return [Ended(cell.cell, cell.release()) for cell in over]
 
     def stop(self) -> None:
         """See the base class."""
-        for reference in self._cells:
-            self._ray.cancel(reference, force=False)
+        for cell in self._cells:
+            cell.cancel()
 
     def close(self) -> None:
         """See the base class."""
@@ -142,32 +163,29 @@ class RayLauncher(Launcher):
             "_system_config": own,
         }
 
-    def check_room(self, there: Mapping[str, float]) -> None:
-        """Adapts the request to the resources that are `there`: without GPUs if the cluster has none.
+    def check_room(self, there: Sequence[Mapping[str, float]]) -> None:
+        """Adapts the request to the resources of each of the nodes `there`: without GPUs if the cluster has none.
 
         Raises:
             ConfigError: the cluster is on this machine and can never run a cell.
         """
-        if self.gpus_per_job and "GPU" not in there:
+        if self.gpus_per_job and not any("GPU" in node for node in there):
             log.warning("Ray has no GPUs: the cells run without one")
             self.gpus_per_job = 0
-        wanted = {"CPU": self.cpus_per_job, "GPU": self.gpus_per_job, **self.resources}
-        if self.memory_gb is not None:
-            wanted["memory"] = self.memory_gb * 1024**3
-        short = [f"{name} {there.get(name, 0):g} of {least:g}" for name, least in wanted.items()
-                 if there.get(name, 0) < least]  # fmt: skip
-        if short and self.address == LOCAL:
+        wanted = bundle(self.options())
+        fitting = [node for node in there if all(node.get(name, 0) >= least for name, least in wanted.items())]
+        if len(fitting) >= self.nodes:
+            return
+        most = {name: max((node.get(name, 0) for node in there), default=0) for name in wanted}
+        short = [f"{name} {most[name]:g} of {least:g}" for name, least in wanted.items() if most[name] < least]
+        if self.address == LOCAL:
             raise ConfigError(
                 f"expected room for one cell in Ray's cluster on this machine, but there is only {', '.join(short)}; "
                 f"lower launcher.cpus_per_job, launcher.gpus_per_job, launcher.memory_gb or launcher.resources"
             )
-        if short:
-            log.warning("Ray has only %s now: the cells wait until the cluster has grown", ", ".join(short))
-
-    def _end_reason(self, reference: Any) -> str | None:
-        """What Ray reports of a task that did not return normally."""
-        try:
-            code = self._ray.get(reference)
-        except self._ray.exceptions.RayError as error:
-            return f"Ray says: {type(error).__name__}: {str(error).strip().splitlines()[0]}"
-        return f"its process was ended by {signal.Signals(-code).name}" if code < 0 else None
+        missing = f" (a node has at most {', '.join(short)})" if short else ""
+        log.warning(
+            "Ray has %d nodes with room for a cell now%s, and each cell needs %d: the cells wait until the cluster has "
+            "grown",
+            len(fitting), missing, self.nodes,
+        )  # fmt: skip

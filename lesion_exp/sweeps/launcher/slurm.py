@@ -26,6 +26,7 @@ from lesion_exp.process.distributed_environment import RANK_VARIABLES, inherited
 from lesion_exp.sweeps.cell import Cell
 from lesion_exp.sweeps.launcher.launcher import CellProcess, Ended, Launcher
 from lesion_exp.sweeps.launcher.local import VISIBLE_GPUS
+from lesion_exp.sweeps.launcher.several_nodes import check_nodes, processes_per_node, starter_words
 from lesion_exp.sweeps.ledger import Sweep
 
 log = logging.getLogger(__name__)
@@ -82,7 +83,7 @@ class CellTask:
     def __call__(self) -> int:
         """Returns 0 when the cell is done; otherwise the process ends with the exit code of the cell."""
         signal.signal(signal.SIGTERM, _end)
-        starter = () if self.nodes == 1 else torchrun_words(os.environ, self.nodes, _processes_per_node(self.folder))
+        starter = () if self.nodes == 1 else torchrun_words(os.environ, self.nodes, processes_per_node(self.folder))
         of_job = {name: os.environ[name] for name in JOB_VARIABLES if name in os.environ}
         variables = {**of_job, **self.variables}
         self._process = CellProcess(self.folder, variables, self.without, starter, ignored=WARNING_SIGNALS)
@@ -120,17 +121,7 @@ def torchrun_words(environment: Mapping[str, str], nodes: int, per_node: int) ->
             f"expected srun to start one task on each of launcher.nodes={nodes} nodes, got "
             f"{environment.get('SLURM_NTASKS', 'none')} tasks; leave ntasks out of launcher.sbatch"
         )
-    return (
-        "-m", "torch.distributed.run", f"--nnodes={nodes}", f"--node-rank={group.rank}",
-        f"--nproc-per-node={per_node}", f"--master-addr={group.address}", f"--master-port={group.port}",
-    )  # fmt: skip
-
-
-def _processes_per_node(folder: Path) -> int:
-    """The number of devices that the job of the cell in `folder` uses on this node, each of which has a process."""
-    from lesion_exp.training.trainer import num_devices_and_nodes
-
-    return num_devices_and_nodes(Cell(folder).job().config["trainer"])[0]
+    return starter_words(nodes, group.rank, per_node, str(group.address), int(group.port or 0))
 
 
 def _end(number: int, frame: FrameType | None) -> None:
@@ -239,7 +230,7 @@ class SlurmLauncher(Launcher):
         """See the base class."""
         assert self._sweep is not None, "open comes first"
         for cell in cells:
-            self.check_nodes(cell)
+            check_nodes(cell, self.nodes)
         submitit = importlib.import_module(PACKAGE)
         executor = submitit.SlurmExecutor(folder=self._sweep.folder / "slurm", max_num_timeout=self.requeues)
         executor.update_parameters(**self.parameters(self._sweep, busy=len(self._cells)))
@@ -263,19 +254,6 @@ class SlurmLauncher(Launcher):
         log.info("SLURM has accepted job %s", jobs[0].job_id.partition("_")[0])
         self._active |= set(self._cells)
         self._last_query = time.monotonic()
-
-    def check_nodes(self, cell: Cell) -> None:
-        """Checks that the job of `cell` asks for as many machines as its SLURM job gets.
-
-        Raises:
-            ConfigError: it asks for another number.
-        """
-        wanted = int(cell.job().config["trainer"]["num_nodes"])
-        if wanted != self.nodes:
-            raise ConfigError(
-                f"expected trainer.num_nodes={self.nodes} with launcher.nodes={self.nodes}, got {wanted} in cell "
-                f"{cell.number}; set both to the number of machines of one run (with trainer=ddp)"
-            )
 
     def parameters(self, sweep: Sweep, busy: int = 0) -> dict[str, Any]:
         """Returns the parameters of submitit's executor, while `busy` cells of an earlier array still run or wait."""
