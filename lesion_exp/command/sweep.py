@@ -152,8 +152,8 @@ def show_plan(plan: SweepPlan, number: int | None) -> None:
         print(line)
     keys = ", ".join(plan.facts.keys)
     if plan.cells:
-        number = "1 cell" if len(cells) == 1 else f"{len(cells)} cells"
-        say(f"{number} of a sweep over {keys}; add cell=0 to print the config of cell 0", sys.stderr)
+        count = "1 cell" if len(cells) == 1 else f"{len(cells)} cells"
+        say(f"{count} of a sweep over {keys}; add cell=0 to print the config of cell 0", sys.stderr)
         return
     num_cells = plan.facts.search.get("num_cells")
     most = f", {num_cells} at most," if num_cells else ""
