@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+import os
 import resource
 import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -43,6 +46,28 @@ def processor_seconds() -> float:
     """Seconds for which the ended children of this process have used a processor."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
+
+
+def processor_seconds_of(process: int) -> float:
+    """Seconds for which the process with this id, which was not waited for yet, and its ended children have used a
+    processor; NaN where there is no /proc."""
+    try:
+        fields = Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    except OSError:
+        return math.nan
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+
+
+def with_processor(name: str, measure: Measure, kept: dict[str, list[float]]) -> Measure:
+    """`measure`, which also adds the seconds of a processor that its child processes used to `kept`, under `name`."""
+
+    def measured() -> float:
+        before = processor_seconds()
+        value = measure()
+        kept.setdefault(name, []).append(processor_seconds() - before)
+        return value
+
+    return measured
 
 
 def show(title: str, columns: list[str], rows: list[list[str]]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -14,7 +15,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from benchmark_rounds import seconds_of, show, spread_of, summary, take_turns
+from benchmark_rounds import (
+    processor_seconds_of,
+    seconds_of,
+    show,
+    spread_of,
+    summary,
+    take_turns,
+    with_processor,
+)
 
 from lesion_exp.command.verbs import VERBS
 
@@ -109,24 +118,31 @@ def measured(verbs: Sequence[str], rounds: int) -> dict[str, Any]:
         names = make_project(folder)
         calls = {verb: (verb, *words_of(CALLS[verb], names)) for verb in verbs}
         notes: dict[str, dict[str, Any]] = {}
+        used: dict[str, list[float]] = {}
         ways = {}
         for verb, words in calls.items():
             notes[verb] = {}
-            first_line(folder, verb, words, notes[verb])  # finds the packages, and warms the disk
-            ways[verb] = lambda verb=verb, words=words: first_line(folder, verb, words, notes[verb])
-            ways[f"{verb}, imports"] = lambda verb=verb: imports(folder, notes[verb]["loaded"])
+            first_line(folder, verb, words, notes[verb], [])  # finds the packages, and warms the disk
+            mine = used.setdefault(verb, [])
+            ways[verb] = lambda verb=verb, words=words, mine=mine: first_line(folder, verb, words, notes[verb], mine)
+            bare = f"{verb}, imports"
+            ways[bare] = with_processor(bare, lambda verb=verb: imports(folder, notes[verb]["loaded"]), used)
         found = summary(take_turns(ways, rounds))
     rows = []
     results: dict[str, Any] = {}
     for verb in calls:
         first, bare = found[verb], found[f"{verb}, imports"]
         beyond = first["median"] - bare["median"]
+        processor = [statistics.median(used[name]) for name in (verb, f"{verb}, imports")]
         results[verb] = {"first_line": first, "imports": bare, "beyond": beyond, **notes[verb]}
+        results[verb]["processor_seconds"] = {"first_line": processor[0], "imports": processor[1]}
+        loaded = " ".join(package_names(notes[verb]["loaded"]))
         rows.append(
             [verb, f"{first['median']:.2f}", spread_of(first, 2), f"{bare['median']:.2f}", f"{beyond:.2f}",
-             f"{notes[verb]['memory'] / 1e6:.0f}", " ".join(package_names(notes[verb]["loaded"]))]
+             *(f"{value:.2f}" for value in processor), f"{notes[verb]['memory'] / 1e6:.0f}", loaded]
         )  # fmt: skip
-    show("seconds to the first useful line", ["verb", "median", "spread", "imports", "beyond", "MB", "packages"], rows)
+    columns = ["verb", "median", "spread", "imports", "beyond", "processor", "of imports", "MB", "packages"]
+    show("seconds to the first useful line", columns, rows)
     return results
 
 
@@ -167,8 +183,9 @@ def ended(folder: Path, *words: str) -> str:
     ).stdout
 
 
-def first_line(folder: Path, verb: str, words: tuple[str, ...], note: dict[str, Any]) -> float:
-    """Seconds until the first useful line of a verb; its packages and its memory are added to `note`."""
+def first_line(folder: Path, verb: str, words: tuple[str, ...], note: dict[str, Any], processor: list[float]) -> float:
+    """Seconds until the first useful line of a verb; those of a processor are added to `processor`, its packages and
+    its memory to `note`."""
     call = CALLS[verb]
     file = folder / "note.json"
     file.unlink(missing_ok=True)
@@ -179,6 +196,7 @@ def first_line(folder: Path, verb: str, words: tuple[str, ...], note: dict[str, 
     lines: IO[str] = getattr(process, call.stream)
     next((line for line in lines if re.search(call.line, line)), None)
     took = time.perf_counter() - begun
+    processor.append(processor_seconds_of(process.pid))
     threading.Thread(target=lines.read, daemon=True).start()  # a full pipe would stop the process
     if not call.ends:
         process.terminate()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -93,10 +94,15 @@ def train(arguments: Arguments) -> int:
     job = compose_job(arguments)
     if job is None:
         return 0
-    with Stage(_LOADING, background=True):
-        from lesion_exp.training.run import train as run_train
+    from lesion_exp.training.data import read_ahead
+    from lesion_exp.training.first_checks import check_without_torch
 
-    result = run_train(job)
+    check_without_torch(job.config)
+    with nullcontext() if is_follower() else read_ahead(job.config["dataset"]):  # one process reads for all
+        with Stage(_LOADING, background=True):
+            from lesion_exp.training.run import train as run_train
+
+        result = run_train(job)
     _show_end(result.run_id, arguments, pretrains="pretrain" in job.config)
     return 0
 
@@ -188,9 +194,12 @@ def preview(arguments: Arguments) -> int:
     job = compose_job(arguments, shown=("dataset", "split", "augmentation", "task"))
     if job is None:
         return 0
-    from lesion_exp.verbs.preview import preview as run_preview
+    from lesion_exp.training.data import read_ahead
 
-    print(run_preview(job).path)
+    with read_ahead(job.config["dataset"]):
+        from lesion_exp.verbs.preview import preview as run_preview
+
+        print(run_preview(job).path)
     return 0
 
 

@@ -90,7 +90,7 @@ def _audited(arguments: Arguments, wanted: AuditOptions) -> SplitAudit | None:
     job = compose_job(arguments)
     if job is None:
         return None
+    run = None if wanted.run is None else chosen_run(job.project.opened().store, wanted.run)
     from lesion_exp.verbs.audit.audit import audit as audit_split
 
-    run = None if wanted.run is None else chosen_run(job.project.opened().store, wanted.run)
     return audit_split(job, lists, wanted.predictions, run)

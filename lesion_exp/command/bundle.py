@@ -46,9 +46,10 @@ def _export(arguments: Arguments) -> int:
         )
     wanted = arguments.read(BundleExport)
     store = open_project(arguments).store
+    runs = chosen_runs(store, wanted.run)
     from lesion_exp.verbs.bundle.export import export_runs, with_children
 
-    done = export_runs(with_children(chosen_runs(store, wanted.run)), wanted.output.resolve())
+    done = export_runs(with_children(runs), wanted.output.resolve())
     say(f"{len(done.run_ids)} run(s), {file_size(done.num_bytes)}, sha256 {done.sha256}", sys.stderr)
     if arguments.json:
         print(json.dumps({**asdict(done), "path": str(done.path)}))

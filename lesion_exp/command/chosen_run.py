@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from lesion_exp.errors import ConfigError, first_cases
+from lesion_exp.errors import ConfigError, DataError, first_cases
 from lesion_exp.option import REQUIRED, Kind, Place, option
 from lesion_exp.privacy import without_secrets
 
@@ -40,6 +41,17 @@ class MovedData:
     data_root: Path | None = option(
         None, Place("DIR", "DIR"), "folder where the run's data are now, if they have moved", key="dataset.root"
     )
+
+    def __post_init__(self) -> None:
+        """Checks that the folder exists.
+
+        Raises:
+            DataError: it does not.
+        """
+        if self.data_root is not None and not self.data_root.expanduser().is_dir():
+            from lesion_exp.dataset.source_files import no_folder
+
+            raise DataError(no_folder(self.data_root.expanduser(), "the run's data set", "dataset.root"))
 
 
 def chosen_run(store: Store, spec: str) -> Run:
@@ -85,6 +97,10 @@ def chosen_runs(store: Store, spec: str) -> list[Run]:
 
 
 def _run_of_checkpoint(store: Store, path: Path) -> Run:
+    if not zipfile.is_zipfile(path):  # said before torch is imported
+        raise DataError(
+            f"expected a checkpoint that lesion-exp train saved at {path}, got another file; correct the path"
+        )
     from lesion_exp.model.checkpoint_file import run_of_checkpoint
     from lesion_exp.tracking.find import find_run
 

@@ -76,14 +76,16 @@ def compared(arguments: Arguments) -> Compared | None:
     job = compose_job(arguments)
     if job is None:
         return None
-    from lesion_exp.verbs.compare.compare import compare as compare_runs
-
     evaluation = job.config["evaluation"]
     store = job.project.store
+    run_ids = [chosen_run(store, name).run_id for name in arguments.names]
+    against = chosen_run(store, wanted.against).run_id if wanted.against else None
+    from lesion_exp.verbs.compare.compare import compare as compare_runs
+
     return compare_runs(
         store,
-        [chosen_run(store, name).run_id for name in arguments.names],
-        against=chosen_run(store, wanted.against).run_id if wanted.against else None,
+        run_ids,
+        against=against,
         part=wanted.part,
         draws=int(evaluation["bootstrap_draws"]),
         seed=int(evaluation["bootstrap_seed"]),

@@ -118,7 +118,6 @@ def evaluated(arguments: Arguments) -> RunEvaluation | None:
     job = compose_job(arguments)
     if job is None:
         return None
-    from lesion_exp.verbs.evaluate.evaluate import evaluate as evaluate_runs
     from lesion_exp.verbs.evaluate.request import SHARED_KEYS, EvaluationRequest
 
     config = job.config
@@ -148,7 +147,10 @@ def evaluated(arguments: Arguments) -> RunEvaluation | None:
         stack=_stack_options(wanted),
     )
     project = Project.from_config(config)
-    return evaluate_runs(_runs(project.store, wanted.run), request, project)
+    runs = _runs(project.store, wanted.run)
+    from lesion_exp.verbs.evaluate.evaluate import evaluate as evaluate_runs
+
+    return evaluate_runs(runs, request, project)
 
 
 def _stack_options(wanted: EvaluateOptions) -> StackOptions:
@@ -173,7 +175,6 @@ def _runs(store: Store, spec: str) -> list[Run]:
     """
     from lesion_exp.tracking.find import runs_where
     from lesion_exp.tracking.stored_run import PARENT_TAG
-    from lesion_exp.verbs.evaluate.evaluated_runs import fold_runs
 
     runs = chosen_runs(store, spec.removeprefix(FOLDS))
     cells = [run for run in runs if "sweep_id" not in run.tags or PARENT_TAG in run.tags]
@@ -182,6 +183,8 @@ def _runs(store: Store, spec: str) -> list[Run]:
         cells = list(runs_where(store, mine)) or runs
     if not spec.startswith(FOLDS):
         return cells
+    from lesion_exp.verbs.evaluate.evaluated_runs import fold_runs
+
     named = cells if spec.removeprefix(FOLDS).startswith("[") else cells[:1]
     folds = {fold.run_id: fold for run in named for fold in fold_runs(run)}
     return list(folds.values())

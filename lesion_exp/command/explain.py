@@ -42,10 +42,7 @@ def explain(arguments: Arguments) -> int:
 
     folders = config_folders(arguments.config_dirs)
     settings = _settings(arguments, folders)
-    project = open_project(arguments)
-    from lesion_exp.verbs.explain.explain import explain as explain_run
-    from lesion_exp.verbs.explain.explanation_report import as_json, as_text
-    from lesion_exp.verbs.explain.request import make_explainer
+    from lesion_exp.verbs.explain.request import make_explainer, method_node
 
     names = _each_once(wanted)
     idle = sorted(set(settings) - set(names))
@@ -54,8 +51,14 @@ def explain(arguments: Arguments) -> int:
             f"expected settings of the methods in method=, got {idle[0]}.{next(iter(settings[idle[0]]))}=; "
             f"add {idle[0]} to method=, or leave the setting out"
         )
-    methods = {name: make_explainer(name, folders, settings.get(name)) for name in names}
+    for name in names:
+        method_node(name, folders, settings.get(name))
+    project = open_project(arguments)
     run = chosen_run(project.store, spec)
+    from lesion_exp.verbs.explain.explain import explain as explain_run
+    from lesion_exp.verbs.explain.explanation_report import as_json, as_text
+
+    methods = {name: make_explainer(name, folders, settings.get(name)) for name in names}
     found = explain_run(run, replace(request, methods=methods), project)
     if arguments.json:
         print(json.dumps({"run_id": run.run_id, "methods": {one.method: as_json(one) for one in found}}))

@@ -7,8 +7,10 @@ import sys
 
 from lesion_exp.command.arguments import Arguments, check_store_keys, open_project
 from lesion_exp.command.chosen_run import ChosenRun, MovedData, chosen_run
+from lesion_exp.errors import check_output
 from lesion_exp.taxonomy import RESEARCH_ONLY
 from lesion_exp.terminal import say
+from lesion_exp.verbs.export.file_format import path_of
 from lesion_exp.verbs.export.request import ExportRequest
 
 
@@ -17,11 +19,14 @@ def export(arguments: Arguments) -> int:
     spec = arguments.read(ChosenRun).run
     request = arguments.read(ExportRequest, data_root=arguments.read(MovedData).data_root)
     check_store_keys(arguments)
+    check_output(request.output, is_folder=True)
     project = open_project(arguments)
+    run = chosen_run(project.store, spec)
+    path_of(request)
     from lesion_exp.verbs.export.export import as_text, facts_path
     from lesion_exp.verbs.export.export import export as write
 
-    done = write(chosen_run(project.store, spec), request, project)
+    done = write(run, request, project)
     shown = {"run_id": done.run_id, "path": str(done.path), "check": done.check.to_dict()}
     if arguments.json:
         print(json.dumps(shown))

@@ -33,10 +33,10 @@ def figures(arguments: Arguments) -> int:
         check_choice("format", name, FIGURE_FORMATS)
     check_output(wanted.output, is_folder=True)
     project = open_project(arguments)
+    run = chosen_run(project.store, spec)
     from lesion_exp.trained_runs.trained_run import trained_run
     from lesion_exp.verbs.figures.figures import draw_figures
 
-    run = chosen_run(project.store, spec)
     paths = draw_figures(trained_run(run, project), wanted.output, wanted.formats)
     if arguments.json:
         print(json.dumps({"run_id": run.run_id, "figures": [str(path) for path in paths]}))

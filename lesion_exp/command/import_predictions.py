@@ -50,6 +50,7 @@ def imported(arguments: Arguments) -> RunEvaluation | None:
             f"{' and '.join(sources) or 'none'}; name one"
         )
     arguments.show_tree = False
+    arguments.named_runs += [request.like] if request.like else []
     job = compose_job(arguments)
     if job is None:
         return None

@@ -39,6 +39,7 @@ def label_errors(arguments: Arguments) -> int:
     spec, wanted = arguments.read(ChosenRun).run, arguments.read(LabelErrorOptions)
     check_output(wanted.output.absolute().parent, is_folder=True)
     store = open_project(arguments).store
+    run = chosen_run(store, spec)
     import pandas as pd
 
     from lesion_exp.evaluation.label_errors import check_strong_enough, errors_by_class
@@ -46,7 +47,6 @@ def label_errors(arguments: Arguments) -> int:
     from lesion_exp.text_table import write_csv
     from lesion_exp.tracking.stored_run import read_predictions
 
-    run = chosen_run(store, spec)
     table = pd.concat([read_predictions(run, one) for one in _PARTS[wanted.part]], ignore_index=True)
     balanced_accuracy = check_strong_enough(table, wanted.min_balanced_accuracy)
     found = find(table)

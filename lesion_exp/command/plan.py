@@ -35,7 +35,11 @@ def planned(arguments: Arguments) -> Plan:
     from lesion_exp.config.places import check_places
 
     root = find_root(Path.cwd())
-    check_places(compose(arguments.overrides, config_dirs=arguments.config_dirs, root=root).config)
-    from lesion_exp.verbs.plan.plan import make_plan
+    config = compose(arguments.overrides, config_dirs=arguments.config_dirs, root=root).config
+    check_places(config)
+    from lesion_exp.training.data import read_ahead
 
-    return make_plan(arguments.overrides, request, root=root, config_dirs=arguments.config_dirs)
+    with read_ahead(config["dataset"]):
+        from lesion_exp.verbs.plan.plan import make_plan
+
+        return make_plan(arguments.overrides, request, root=root, config_dirs=arguments.config_dirs)

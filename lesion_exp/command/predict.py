@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,10 +17,12 @@ from lesion_exp.command.arguments import (
     prepare_process,
 )
 from lesion_exp.command.chosen_run import ChosenRun, chosen_run, chosen_weights
-from lesion_exp.errors import ConfigError
+from lesion_exp.config.places import check_data_folders
+from lesion_exp.errors import ConfigError, check_output
 from lesion_exp.next_command import key_of
 from lesion_exp.taxonomy import RESEARCH_ONLY
 from lesion_exp.terminal import say
+from lesion_exp.verbs.predict.output_files import output_of
 from lesion_exp.verbs.predict.request import NO_IMAGES, PredictionRequest
 
 if TYPE_CHECKING:
@@ -93,10 +96,20 @@ def predicted(arguments: Arguments) -> PredictionSummary:
     if counts and request.rank is None:
         raise ConfigError(f"expected rank= beside count={request.count}, got none; for example rank=entropy")
     check_store_keys(arguments)
+    if dataset is not None:
+        check_data_folders(dataset)
+    check_output(output_of(request))
     project = open_project(arguments)
-    from lesion_exp.verbs.predict.predict import predict as predict_images
+    run = chosen_run(project.store, spec)
+    from lesion_exp.verbs.predict.further_files import check_first
 
-    return predict_images(chosen_run(project.store, spec), request, project)
+    check_first(run, request)
+    from lesion_exp.training.data import read_ahead
+
+    with nullcontext() if dataset is None else read_ahead(dataset):
+        from lesion_exp.verbs.predict.predict import predict as predict_images
+
+        return predict_images(run, request, project)
 
 
 def _data_set(arguments: Arguments) -> Mapping[str, Any] | None:

@@ -40,11 +40,11 @@ def register(arguments: Arguments) -> int:
     """Prints the model's URI on standard output, or one JSON object."""
     spec, wanted = arguments.read(ChosenRun).run, arguments.read(RegisterOptions)
     project = open_project(arguments)
+    run = chosen_run(project.store, spec)
     from lesion_exp.model.mlflow_model import MODEL
     from lesion_exp.tracking.registry import register as register_run
     from lesion_exp.trained_runs.backfill import ensure_model
 
-    run = chosen_run(project.store, spec)
     ensure_model(run, project)
     leaky = run.tags.get("leaky", "false")
     if leaky == "true":

@@ -45,15 +45,16 @@ def report(arguments: Arguments) -> int:
         arguments.named_sweeps.append(wanted.sweep)
     project = open_project(arguments)
     if "run" in given:
+        run = chosen_run(project.store, given["run"])
         from lesion_exp.verbs.report.run_report import run_page
 
-        run = chosen_run(project.store, given["run"])
         page = run_page(run)
     else:
         from lesion_exp.sweeps.swept import find_swept
-        from lesion_exp.verbs.report.sweep_report import sweep_page
 
         swept = find_swept(project.store, project.sweeps, given["sweep"])
+        from lesion_exp.verbs.report.sweep_report import sweep_page
+
         run, page = swept.parent, sweep_page(swept)
     path = _write(page, run, output)
     if arguments.json:

@@ -45,6 +45,7 @@ def reproduce(arguments: Arguments) -> int:
     places = request.places | {key: Path(text).expanduser() for key, text in arguments.take_below(SETS).items()}
     frozen = _read(spec) if is_job else None
     project = open_project(arguments)
+    run = None if frozen is not None else chosen_run(project.store, spec)
     from lesion_exp.config.freeze import relocated
     from lesion_exp.verbs.reproduce.reproduce import check, train_again
     from lesion_exp.verbs.reproduce.reproduction_report import (
@@ -54,7 +55,7 @@ def reproduce(arguments: Arguments) -> int:
         condition_lines,
     )
 
-    run, frozen = _restore(project.store, spec, frozen)
+    run, frozen = _restore(project.store, run, frozen)
     job = relocated(frozen, replace(project, store_uri=project.store.uri), places)
     if run is None:
         return _train_first(job, arguments)
@@ -95,7 +96,7 @@ def _read(file: str) -> Job:
     return read_job(Path(file).expanduser())
 
 
-def _restore(store: Store, spec: str, frozen: Job | None) -> tuple[Run | None, Job]:
+def _restore(store: Store, run: Run | None, frozen: Job | None) -> tuple[Run | None, Job]:
     """The run to compare with, and its job. The run is None for a job file that has no run in `store`."""
     from lesion_exp.trained_runs.trained_run import check_trains
     from lesion_exp.training.tracked import job_of
@@ -103,7 +104,7 @@ def _restore(store: Store, spec: str, frozen: Job | None) -> tuple[Run | None, J
 
     if frozen is not None:
         return first_run(store, frozen), frozen
-    run = chosen_run(store, spec)
+    assert run is not None, "a run or a job is given"
     check_trains(run)
     return run, job_of(run)
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 
+from lesion_exp.choices import NONE
 from lesion_exp.command.arguments import Arguments, check_store_keys, open_project
 from lesion_exp.command.chosen_run import ChosenRun, chosen_run, chosen_weights
 from lesion_exp.errors import not_installed
+from lesion_exp.verbs.serve.listener import listening
 from lesion_exp.verbs.serve.settings import KEY_VARIABLE, ModelOptions, Settings
 
 
@@ -18,9 +20,15 @@ def serve(arguments: Arguments) -> int:
     check_store_keys(arguments)
     _check_installed()
     project = open_project(arguments)
-    from lesion_exp.verbs.serve.server import serve as serve_run
+    run = chosen_run(project.store, spec)
+    if options.calibration != NONE:
+        from lesion_exp.trained_runs.trained_run import check_kept
 
-    serve_run(chosen_run(project.store, spec), options, settings, project)
+        check_kept(run, options.calibration)
+    with listening(settings) as listener:
+        from lesion_exp.verbs.serve.server import serve as serve_run
+
+        serve_run(run, options, settings, project, listener)
     return 0
 
 

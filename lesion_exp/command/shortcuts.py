@@ -38,6 +38,7 @@ def shortcuts(arguments: Arguments) -> int:
     job = compose_job(arguments)
     if job is None:
         return 0
+    run = chosen_run(job.project.store, spec)
     from lesion_exp.verbs.evaluate.evaluated_runs import evaluated_runs
     from lesion_exp.verbs.evaluate.request import EvaluationRequest
     from lesion_exp.verbs.shortcuts.check import check_shortcuts
@@ -49,7 +50,6 @@ def shortcuts(arguments: Arguments) -> int:
         chosen=frozenset(chosen),
         data_root=root.resolve() if root else None,
     )
-    run = chosen_run(job.project.store, spec)
     member = evaluated_runs([run], request, job.project)[0]
     checked = check_shortcuts(member, request.part, wanted.images)
     if arguments.json:

@@ -7,7 +7,7 @@ import logging
 import sys
 import time
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -85,7 +85,7 @@ def launched(arguments: Arguments) -> Summary | None:
     from lesion_exp.config.compose import config_folders
     from lesion_exp.config.places import check_given_weights, check_places
     from lesion_exp.sweeps.ledger import create_sweep
-    from lesion_exp.sweeps.plan import plan_sweep
+    from lesion_exp.sweeps.plan import plan_sweep, runs_here
 
     if not arguments.print_config:
         check_given_weights(arguments.overrides)
@@ -104,11 +104,17 @@ def launched(arguments: Arguments) -> Summary | None:
     check_places(plan.first_cell.config)
     announce(plan, arguments)
     from lesion_exp.sweeps.launcher.launcher import make_launcher
+    from lesion_exp.training.data import read_ahead
+    from lesion_exp.training.first_checks import check_without_torch
 
+    for job, _ in plan.tried:
+        check_without_torch(job.config)
     launcher = make_launcher(dict(plan.facts.launcher))
     launcher.warm_up()
     try:
-        plan.check()
+        is_here = runs_here(plan.facts.launcher)
+        with read_ahead(plan.first_cell.config["dataset"]) if is_here else nullcontext():
+            plan.check()
         store = plan.first_cell.project.store
         folder = plan.first_cell.project.sweeps
         sweep = create_sweep(folder, plan.facts, plan.cells, config_folders(arguments.config_dirs))

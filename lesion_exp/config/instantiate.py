@@ -7,11 +7,13 @@ have to import Hydra.
 
 from __future__ import annotations
 
+import ast
 import importlib
 import importlib.util
 import inspect
 import sys
 from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any, Final
 
@@ -28,6 +30,11 @@ from lesion_exp.config.registered import (
 )
 from lesion_exp.errors import ConfigError, UserError, install_command, nearest, not_installed
 
+_OWN: Final = "lesion_exp"
+_PACKAGE: Final = "PACKAGE"
+"""The constant of a module with the name of the optional package that it needs."""
+_OPTIONAL_LIBRARIES: Final = ("pytorch_optimizer",)
+"""Libraries with registered classes (see `registered.LIBRARY_OPTIONS`) that are installed only with an extra."""
 _HYDRA_KEYS: Final = ("_args_", "_partial_", "_recursive_", "_convert_")
 
 
@@ -87,6 +94,17 @@ def resolve_target(path: str, place: str, group: str | None = None) -> Callable[
     return target
 
 
+def import_own_targets(config: Mapping[str, Any]) -> None:
+    """Imports the targets in `config` that are options of this package, for processes that are forked from this one.
+
+    Raises:
+        ConfigError: a target is not registered, or does not exist.
+    """
+    for where, node, group in nodes_with_targets(config):
+        if str(node[TARGET]).startswith(f"{_OWN}."):
+            resolve_target(node[TARGET], where, group)
+
+
 def check_targets(config: Mapping[str, Any], extra: Mapping[str, Collection[str]] | None = None) -> None:
     """Checks that every `_target_` in `config` is registered and every key beside it is one of its parameters.
 
@@ -111,10 +129,35 @@ def check_installed(config: Mapping[str, Any]) -> None:
         ConfigError: a package is missing; the message says how to install it.
     """
     for where, node, group in nodes_with_targets(config):
-        target = resolve_target(node[TARGET], where, group)
-        package = getattr(sys.modules[target.__module__], "PACKAGE", None)
+        check_target(node[TARGET], where, group)
+        module, _, name = str(node[TARGET]).rpartition(".")
+        package = needed_package(module)
         if package is not None and importlib.util.find_spec(package) is None:
-            raise not_installed(package, f"the {where} {target.__name__}")
+            raise not_installed(package, f"the {where} {name}")
+
+
+def needed_package(module: str) -> str | None:
+    """Returns the optional package that `module` names as `PACKAGE`, or that it is a part of; None if there is none.
+
+    A module of this package is read, not imported, since most options import torch.
+    """
+    if module in sys.modules:
+        found = getattr(sys.modules[module], _PACKAGE, None)
+        return found if isinstance(found, str) else None
+    top, *inside = module.split(".")
+    if top != _OWN:
+        return top if top in _OPTIONAL_LIBRARIES else None
+    file = Path(__file__).parents[1].joinpath(*inside).with_suffix(".py")
+    return _constant(file, _PACKAGE) if file.is_file() else None
+
+
+def _constant(file: Path, name: str) -> str | None:
+    """Returns the text that the Python module in `file` gives to the constant `name`; None if there is none."""
+    for statement in ast.parse(file.read_text("utf-8")).body:
+        if isinstance(statement, ast.AnnAssign) and getattr(statement.target, "id", "") == name:
+            value = statement.value
+            return value.value if isinstance(value, ast.Constant) and isinstance(value.value, str) else None
+    return None
 
 
 def _call(node: Mapping[str, Any], where: str, groups: Mapping[str, str | None], passed: Mapping[str, Any]) -> Any:

@@ -45,17 +45,26 @@ def check_places(config: Mapping[str, Any]) -> None:
     Raises:
         DataError: a folder or a file does not exist.
     """
-    for name, key, root in _roots(config["dataset"]):
-        if not root.is_dir():
-            from lesion_exp.dataset.source_files import no_folder
-
-            raise DataError(no_folder(root, name, key))
+    check_data_folders(config["dataset"])
     for key in _FILES:
         group, _, leaf = key.partition(".")
         value = config[group].get(leaf)
         is_path = isinstance(value, str) and Path(value).is_absolute()  # as all paths of a config are
         if is_path:
             _check_file(key, Path(value))
+
+
+def check_data_folders(dataset: Mapping[str, Any]) -> None:
+    """Checks that the folders of the data sets in the node `dataset` exist.
+
+    Raises:
+        DataError: a folder does not exist.
+    """
+    for name, key, root in _roots(dataset):
+        if not root.is_dir():
+            from lesion_exp.dataset.source_files import no_folder
+
+            raise DataError(no_folder(root, name, key))
 
 
 def _check_file(key: str, path: Path) -> None:

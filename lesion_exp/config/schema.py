@@ -13,6 +13,7 @@ from lesion_exp.config.shipped_conf import conf_dir
 from lesion_exp.errors import ConfigError, check_choice, nearest
 from lesion_exp.option import Devices
 from lesion_exp.pretrain import chosen_parts
+from lesion_exp.value_range import RANGES, check_range
 
 LEAST: Final[Mapping[str, float]] = {
     "image_size": 16,
@@ -45,6 +46,7 @@ LEAST: Final[Mapping[str, float]] = {
     "backbone.lora.rank": 1,
     "optimizer.weight_decay": 0,
     "evaluation.bootstrap_draws": 100,
+    "trainer.limit_val_batches": 0,
     "seed": 0,
     "split.seed": 0,
     "dataset.seed": 0,
@@ -66,6 +68,7 @@ _USUAL: Final = {
     "dataset.store_size": 256,
     "loader.evaluation_batch_size": 32,
     "trainer.early_stopping.patience": 10,
+    "trainer.limit_val_batches": 10,
     "trainer.ema_decay": 0.999,
     "trainer.max_steps": 1000,
 }
@@ -171,6 +174,7 @@ def check_values(config: Mapping[str, Any], reference: Mapping[str, Any]) -> Non
         _check_size(key, value, defaults.get(key))
         if key in NAMES and value is not None and (isinstance(value, list | Mapping) or not str(value).strip()):
             raise ConfigError(f"expected a name in {key}, got {value!r}; leave it out to use the default")
+    _check_ranges(values)
     if values.get("trainer.find_batch_size") and ".class_balanced_batches." in str(values.get("sampler._target_")):
         raise ConfigError(
             "expected trainer.find_batch_size=false with sampler=class_balanced_batches, which sets the size of its "
@@ -278,6 +282,15 @@ def _check_size(key: str, value: Any, default: Any) -> None:
     if key in BETWEEN and not BETWEEN[key][0] < value < BETWEEN[key][1]:
         low, high = BETWEEN[key]
         raise ConfigError(f"expected {key} between {low:g} and {high:g}, got {value}; {example}")
+
+
+def _check_ranges(values: Mapping[str, Any]) -> None:
+    """Checks the numbers of options of this package; an option of the user may give a key of this name other values."""
+    for key in RANGES:
+        value = values.get(key)
+        is_own = str(values.get(f"{key.partition('.')[0]}._target_")).startswith("lesion_exp.")
+        if is_own and isinstance(value, int | float) and not isinstance(value, bool):
+            check_range(key, value)
 
 
 def _number_for(key: str, default: Any) -> Any:

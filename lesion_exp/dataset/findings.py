@@ -72,6 +72,13 @@ def record_finding(
         collected.append(found)
 
 
+def repeat_findings(findings: Iterable[Finding]) -> None:
+    """Adds findings that were logged before to the list of the surrounding `collected_findings`, if there is one."""
+    collected = _current.get()
+    if collected is not None:
+        collected.extend(findings)
+
+
 @contextmanager
 def collected_findings() -> Iterator[Sequence[Finding]]:
     """Yields a list that grows with every finding that is recorded inside the block."""

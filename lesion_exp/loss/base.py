@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lesion_exp.errors import ConfigError, DataError, check_choice
+from lesion_exp.value_range import check_range
 
 UNWEIGHTED: Final = "set dataset.pseudo_weight=1, or choose loss=cross_entropy"
 """The remedy in messages about a loss that takes no weights of images."""
@@ -186,8 +187,7 @@ def class_weights(
             raw = 1 / counts
         case "inverse":
             exponent = 1.0 if power is None else power
-            if exponent < 0:
-                raise ConfigError(f"expected loss.power to be at least 0, got {power}; 0.5 is a usual value")
+            check_range("loss.power", exponent)
             raw = (counts.sum() / counts) ** exponent
         case "effective_number":
             raw = _effective_number_weights(counts, 0.9999 if beta is None else beta)
@@ -197,8 +197,7 @@ def class_weights(
 
 
 def _effective_number_weights(counts: Tensor, beta: float) -> Tensor:
-    if not 0 <= beta < 1:
-        raise ConfigError(f"expected loss.beta to be in [0, 1), got {beta}; 0.999 to 0.9999 are usual values")
+    check_range("loss.beta", beta)
     if beta == 0:
         return torch.ones_like(counts)
     exponent = counts * torch.log(torch.tensor(beta, dtype=torch.float64))

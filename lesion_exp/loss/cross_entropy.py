@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lesion_exp.errors import ConfigError
 from lesion_exp.loss.base import Loss, Scheme
 from lesion_exp.loss.base import class_weights as weights_of_classes
+from lesion_exp.value_range import check_range
 
 
 class CrossEntropy(Loss):
@@ -42,8 +42,7 @@ class CrossEntropy(Loss):
         label_smoothing: float = 0.0,
     ) -> None:
         super().__init__(class_counts)
-        if not 0 <= label_smoothing < 1:
-            raise ConfigError(f"expected loss.label_smoothing in [0, 1), got {label_smoothing}; 0.1 is a usual value")
+        check_range("loss.label_smoothing", label_smoothing)
         self.label_smoothing = label_smoothing
         weights = weights_of_classes(class_counts, class_weights, power, beta)
         self.register_buffer("weights", weights, persistent=False)

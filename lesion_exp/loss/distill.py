@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lesion_exp.errors import ConfigError, check_choice
 from lesion_exp.loss.base import Loss
+from lesion_exp.value_range import check_range
 
 Views = Literal["fixed", "same"]
 """Which image the teacher sees."""
@@ -54,10 +55,8 @@ class Distill(Loss):
         calibration: Literal["none", "temperature", "vector", "isotonic"] = "none",
     ) -> None:
         super().__init__(class_counts)
-        if not temperature > 0:
-            raise ConfigError(f"expected loss.temperature above 0, got {temperature}; 1 to 10 are usual values")
-        if not 0 <= label_share <= 1:
-            raise ConfigError(f"expected loss.label_share in [0, 1], got {label_share}; 0.1 is a usual value")
+        check_range("loss.temperature", temperature)
+        check_range("loss.label_share", label_share)
         check_choice("loss.views", views, get_args(Views))
         if not isinstance(labels, Loss) or isinstance(labels, Distill):
             raise ConfigError(

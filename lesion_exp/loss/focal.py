@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lesion_exp.errors import ConfigError
 from lesion_exp.loss.base import Loss, Scheme
 from lesion_exp.loss.base import class_weights as weights_of_classes
+from lesion_exp.value_range import check_range
 
 _SMALLEST_GAP = 1e-12
 """The smallest value of 1 - p: with gamma below 1 the derivative of (1 - p)^gamma is infinite at p = 1."""
@@ -45,8 +45,7 @@ class Focal(Loss):
         beta: float | None = None,
     ) -> None:
         super().__init__(class_counts)
-        if gamma < 0:
-            raise ConfigError(f"expected loss.gamma to be at least 0, got {gamma}; 2 is a usual value")
+        check_range("loss.gamma", gamma)
         self.gamma = gamma
         weights = weights_of_classes(class_counts, class_weights, power, beta)
         self.register_buffer("weights", weights, persistent=False)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lesion_exp.errors import ConfigError
 from lesion_exp.loss.base import Loss, class_weights
+from lesion_exp.value_range import check_range
 
 
 class LDAM(Loss):
@@ -47,14 +48,9 @@ class LDAM(Loss):
         beta: float = 0.9999,
     ) -> None:
         super().__init__(class_counts)
-        if max_margin < 0:
-            raise ConfigError(f"expected loss.max_margin to be at least 0, got {max_margin}; 0.5 is a usual value")
-        if scale <= 0:
-            raise ConfigError(f"expected loss.scale to be positive, got {scale}; 1 suits unnormalised logits")
-        if not 0 <= defer_epoch <= 1:
-            raise ConfigError(
-                f"expected loss.defer_epoch to be a share of the epochs in [0, 1], got {defer_epoch}; 0.8 is usual"
-            )
+        check_range("loss.max_margin", max_margin)
+        check_range("loss.scale", scale)
+        check_range("loss.defer_epoch", defer_epoch)
         self.scale = scale
         self.defer_epoch = defer_epoch
         self.reweighting = False

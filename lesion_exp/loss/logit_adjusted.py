@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lesion_exp.errors import ConfigError
 from lesion_exp.loss.base import Loss
+from lesion_exp.value_range import check_range
 
 
 class LogitAdjusted(Loss):
@@ -32,8 +32,7 @@ class LogitAdjusted(Loss):
 
     def __init__(self, class_counts: Sequence[int], tau: float = 1.0) -> None:
         super().__init__(class_counts)
-        if tau < 0:
-            raise ConfigError(f"expected loss.tau to be at least 0, got {tau}; 1 is a usual value")
+        check_range("loss.tau", tau)
         counts = torch.tensor([float(count) for count in class_counts], dtype=torch.float64)
         self.register_buffer("adjustment", (tau * (counts / counts.sum()).log()).float(), persistent=False)
 

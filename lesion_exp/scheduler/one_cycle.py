@@ -7,6 +7,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 from lesion_exp.errors import ConfigError
 from lesion_exp.scheduler.schedule import Schedule, require_known_length
+from lesion_exp.value_range import check_range
 
 
 def one_cycle(
@@ -39,11 +40,7 @@ def one_cycle(
     """
     del steps_per_epoch
     require_known_length(total_steps, "one_cycle")
-    if not 0 < warmup_fraction < 1:
-        raise ConfigError(
-            f"expected scheduler.warmup_fraction to be a share of the training in (0, 1), got {warmup_fraction}; 0.3 "
-            f"is the default"
-        )
+    check_range("scheduler.warmup_fraction", warmup_fraction)
     if not 0 < min_lr_ratio <= start_lr_ratio <= 1:
         raise ConfigError(
             f"expected 0 < scheduler.min_lr_ratio <= scheduler.start_lr_ratio <= 1, got {min_lr_ratio} and "

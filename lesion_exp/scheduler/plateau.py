@@ -9,6 +9,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from lesion_exp.errors import ConfigError
 from lesion_exp.scheduler.schedule import Schedule
+from lesion_exp.value_range import check_range
 
 _LOSS: Final = "val/loss"
 
@@ -53,8 +54,7 @@ def plateau(
                 f"expected scheduler.mode=min or max for {monitor}, got auto; set the mode whose values are better"
             )
         mode = "min"
-    if not 0 < factor < 1:
-        raise ConfigError(f"expected scheduler.factor in (0, 1), got {factor}; 0.5 halves the learning rate")
+    check_range("scheduler.factor", factor)
     for key, value in (("patience", patience), ("threshold", threshold), ("cooldown", cooldown), ("min_lr", min_lr)):
         if value < 0:
             raise ConfigError(

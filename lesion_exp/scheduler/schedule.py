@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 
 from lesion_exp.errors import ConfigError
+from lesion_exp.value_range import check_range
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,7 @@ def warmup_steps(warmup_epochs: float, total_steps: float, steps_per_epoch: int)
     Raises:
         ConfigError: `warmup_epochs` is negative.
     """
-    if warmup_epochs < 0:
-        raise ConfigError(f"expected scheduler.warmup_epochs to be at least 0 epochs, got {warmup_epochs}; 1 is usual")
+    check_range("scheduler.warmup_epochs", warmup_epochs)
     num_steps = round(warmup_epochs * steps_per_epoch)
     if 0 < total_steps <= num_steps:
         warnings.warn(

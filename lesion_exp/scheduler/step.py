@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch.optim import Optimizer
 
-from lesion_exp.errors import ConfigError
 from lesion_exp.scheduler.schedule import Schedule, scaled_by, warmup_factor, warmup_steps
+from lesion_exp.value_range import check_range
 
 
 def step(
@@ -29,12 +29,8 @@ def step(
     Raises:
         ConfigError: a value is out of range.
     """
-    if drop_epochs < 1:
-        raise ConfigError(
-            f"expected scheduler.drop_epochs to be at least 1 epoch, got {drop_epochs}; 10 is the default"
-        )
-    if not 0 < gamma <= 1:
-        raise ConfigError(f"expected scheduler.gamma in (0, 1], got {gamma}; 0.1 divides the learning rate by ten")
+    check_range("scheduler.drop_epochs", drop_epochs)
+    check_range("scheduler.gamma", gamma)
     num_warmup_steps = warmup_steps(warmup_epochs, total_steps, steps_per_epoch)
     steps_per_drop = max(drop_epochs * steps_per_epoch, 1)
 

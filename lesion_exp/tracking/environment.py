@@ -44,7 +44,9 @@ _VERSION_TAG: Final = "version."
 _COMMIT_TAG: Final = "git_commit"
 _CPU_FLAGS: Final = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "bf16")
 _SHARED: Final[list[SourceState]] = []
-"""What `share_source_state` has read."""
+"""What `share_source_state` has read of the checkout."""
+_SHARED_PACKAGES: Final[list[str]] = []
+"""What it has read of the installed packages."""
 
 
 def system_metrics() -> dict[str, float]:
@@ -220,9 +222,10 @@ def source_state(package_dir: Path | None = None) -> SourceState:
 
 
 def share_source_state() -> None:
-    """Reads the state of the checkout once for this process, which has imported its code, and for those that are forked
-    from it."""
+    """Reads the state of the checkout, and which packages are installed, once for this process, which has imported its
+    code, and for those that are forked from it."""
     _SHARED[:] = [source_state()]
+    _SHARED_PACKAGES[:] = _packages()
 
 
 def _git(folder: Path, *arguments: str) -> str:
@@ -235,6 +238,9 @@ def _git(folder: Path, *arguments: str) -> str:
 
 
 def _packages() -> list[str]:
+    """Returns the installed packages; after `share_source_state`, those at that time."""
+    if _SHARED_PACKAGES:
+        return list(_SHARED_PACKAGES)
     heads = map(_head_of_metadata, distributions())
     found = {f"{head['Name']}=={head['Version']}" for head in heads if head["Name"]}
     return sorted(found, key=str.lower)

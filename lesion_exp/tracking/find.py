@@ -14,7 +14,15 @@ from lesion_exp.evaluation.registry import entry_of, mode_of
 from lesion_exp.tracking.brief_runs import BriefRun, read_finished, read_tag
 from lesion_exp.tracking.embedded_runs import newest_run, runs_with_id
 from lesion_exp.tracking.mlflow_values import allowed_name, given_name
-from lesion_exp.tracking.run_names import ORIGIN_TAG, RECENT, SHORTEST_PREFIX, KnownRun, no_run, unknown_run
+from lesion_exp.tracking.run_names import (
+    ORIGIN_TAG,
+    RECENT,
+    SHORTEST_PREFIX,
+    KnownRun,
+    no_run,
+    unknown_alias,
+    unknown_run,
+)
 from lesion_exp.tracking.stored_run import IMPORTED, MODES_TAG, PARENT_TAG, Run, is_in_files_alone, may_be_in_files
 
 if TYPE_CHECKING:
@@ -273,7 +281,7 @@ def _by_alias(store: Store, spec: str) -> MlflowRun:
             f"run={versions[0][0]}@{alias}"
         )
     if not versions and model_name:
-        raise ConfigError(f"expected a registered model and its alias, got {spec!r}; {nearest(spec, known)}")
+        raise ConfigError(unknown_alias(spec, known))
     if not versions:
         raise ConfigError(_unknown(store, spec))
     name, version = versions[0]

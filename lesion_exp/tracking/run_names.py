@@ -10,7 +10,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from lesion_exp.errors import ConfigError, first_cases
+from lesion_exp.errors import ConfigError, first_cases, nearest
 from lesion_exp.privacy import without_secrets
 
 ORIGIN_TAG: Final = "bundle_run_id"
@@ -51,8 +51,8 @@ class KnownRun(NamedTuple):
 def check_names(database: Path, names: Sequence[str]) -> None:
     """Checks that each of `names` may name a run of the embedded store in `database`; nothing is created or changed.
 
-    `find_run` decides what a name means. This function leaves `best:METRIC`, files and models to it, and all names if
-    the database cannot be read at the moment.
+    `find_run` decides what a name means. This function leaves `best:METRIC` and files to it, and all names if the
+    database cannot be read at the moment.
 
     Args:
         database: an SQLite file of MLflow, which need not exist.
@@ -70,12 +70,20 @@ def check_names(database: Path, names: Sequence[str]) -> None:
             if not store.execute(f"SELECT 1 FROM {ACTIVE} LIMIT 1").fetchone():
                 raise ConfigError(no_run(f"sqlite:///{database}"))
             given = {"name": name, "length": len(name), "origin": ORIGIN_TAG}
+            if "@" in name:
+                _check_alias(store, name)
             judged_later = name == "latest" or name.startswith("best:") or "@" in name
             if judged_later or (len(name) >= SHORTEST_PREFIX and store.execute(_IS_NAMED, given).fetchone()):
                 continue
             query = f"SELECT run_uuid, status, runs.name FROM {ACTIVE} ORDER BY start_time DESC LIMIT {RECENT}"
             recent = [KnownRun(*map(str, row)) for row in store.execute(query)]
             raise ConfigError(unknown_run(f"sqlite:///{database}", name, recent))
+
+
+def _check_alias(store: sqlite3.Connection, spec: str) -> None:
+    known = [f"{model}@{alias}" for model, alias in store.execute("SELECT name, alias FROM registered_model_aliases")]
+    if spec not in known:
+        raise ConfigError(unknown_alias(spec, known))
 
 
 def check_sweep(database: Path, name: str) -> None:
@@ -128,6 +136,11 @@ def no_run(uri: str) -> str:
         f"expected a run in {without_secrets(uri)}; it has none yet. Train one, give the command in the folder of the "
         f"project that has the run (or set paths.root=DIR), or check tracking.uri."
     )
+
+
+def unknown_alias(spec: str, known: Sequence[str]) -> str:
+    """Returns the message about `spec`, which is none of the `known` aliases, each as `model@alias`."""
+    return f"expected a registered model and its alias, got {spec!r}; {nearest(spec, known)}"
 
 
 def unknown_run(uri: str, name: str, recent: Sequence[KnownRun]) -> str:

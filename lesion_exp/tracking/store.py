@@ -195,6 +195,22 @@ def open_store(uri: str | None, root: Path, live: Path | None = None) -> Store:
     raise ConfigError(_refusal(asked, key, scheme))
 
 
+def check_address(uri: str | None, root: Path) -> None:
+    """Checks that `open_store(uri, root)` may open a store, as far as that goes without importing MLflow.
+
+    Raises:
+        ConfigError: the URI names no usable store, or its server does not answer.
+    """
+    if embedded_database(uri, root) is not None:
+        return
+    given, key = _asked(uri)
+    scheme = _scheme(given)
+    if scheme in _SERVERS:
+        check_answer(given.rstrip("/"), key)
+    elif scheme.split("+")[0] not in _DATABASES:
+        raise ConfigError(_refusal(given, key, scheme))
+
+
 def embedded_database(uri: str | None, root: Path) -> Path | None:
     """Returns the SQLite file of the store that `open_store(uri, root)` opens; None for a server or another database.
 
@@ -271,11 +287,11 @@ def _refusal(uri: str, key: str, scheme: str) -> str:
     return f"expected {known} in {key}; got {without_secrets(uri)!r}. Leave it out for the store of this project."
 
 
-def check_server(uri: str, key: str) -> MlflowClient:
-    """Connects to the MLflow server at `uri` and returns a client; `key` names the setting in messages.
+def check_answer(uri: str, key: str) -> None:
+    """Checks that something answers at `uri`, the address of a server; `key` names the setting in messages.
 
     Raises:
-        ConfigError: the server does not answer within seconds, or refuses access.
+        ConfigError: nothing answers within seconds.
     """
     try:
         with closing(urllib.request.urlopen(without_secrets(uri) + "/health", timeout=ANSWER_WITHIN_SECONDS)):
@@ -290,6 +306,14 @@ def check_server(uri: str, key: str) -> MlflowClient:
         if not isinstance(reason, ssl.SSLError):
             raise ConfigError(_unreachable(uri, key, str(reason))) from error
 
+
+def check_server(uri: str, key: str) -> MlflowClient:
+    """Connects to the MLflow server at `uri` and returns a client; `key` names the setting in messages.
+
+    Raises:
+        ConfigError: the server does not answer within seconds, or refuses access.
+    """
+    check_answer(uri, key)
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 

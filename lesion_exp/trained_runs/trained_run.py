@@ -245,15 +245,8 @@ class TrainedRun:
         Raises:
             DataError: the run has no such calibrator.
         """
-        if method == "none":
-            return None
-        kept = stored_calibrators(self.run)
-        if method not in kept:
-            raise DataError(
-                f"expected a calibration that run {self.run.run_id} has, got {method}; it has "
-                f"{', '.join(['none', *kept])}"
-            )
-        return kept[method]
+        check_kept(self.run, method)
+        return None if method == "none" else stored_calibrators(self.run)[method]
 
 
 def trained_run(run: Run, project: Project, data_root: Path | None = None) -> TrainedRun:
@@ -329,6 +322,21 @@ def check_finished(run: Run) -> None:
         raise ConfigError(
             f"expected a run that has finished, got {run.run_id} ({run.status}); "
             f"{next_command('resume', f'run={run.run_id}')} continues a run that stopped"
+        )
+
+
+def check_kept(run: Run, method: str) -> None:
+    """Checks that `run` has the calibrator `method`, which is true for `none`.
+
+    Raises:
+        DataError: it has no such calibrator.
+    """
+    if method == "none":
+        return
+    kept = stored_calibrators(run)
+    if method not in kept:
+        raise DataError(
+            f"expected a calibration that run {run.run_id} has, got {method}; it has {', '.join(['none', *kept])}"
         )
 
 

@@ -14,6 +14,7 @@ from typing import Any, Final
 import pandas as pd
 
 from lesion_exp import taxonomy
+from lesion_exp.choices import DRAWN
 from lesion_exp.config.instantiate import instantiate, resolve_target
 from lesion_exp.config.project import Project
 from lesion_exp.config.registered import check_registered
@@ -21,7 +22,7 @@ from lesion_exp.data.copy_search import copy_ids
 from lesion_exp.data.data_fingerprint import DataFingerprint
 from lesion_exp.data.statistics import training_statistics
 from lesion_exp.data.store import ImageStore, is_built, open_or_build
-from lesion_exp.dataset.findings import collected_findings, record_finding
+from lesion_exp.dataset.findings import Finding, collected_findings, record_finding, repeat_findings
 from lesion_exp.dataset.loading import Flow, TableOptions, leave_out_unreadable, load_table, require_any_mask, to_target
 from lesion_exp.dataset.path_patterns import as_override
 from lesion_exp.dataset.pseudo_labels import (
@@ -48,6 +49,8 @@ log = logging.getLogger(__name__)
 
 CROSSING: Final = "the lesion, the patient or a near-duplicate of the image is in validation or test"
 """Why a pseudo-labelled image is left out of the training part."""
+_AHEAD: Final[dict[str, tuple[pd.DataFrame, tuple[Finding, ...]]]] = {}
+"""Tables that `read_ahead` has read, with their findings, by their readers."""
 TABLE_OPTIONS: Final = frozenset(option.name for option in fields(TableOptions))
 PSEUDO_KEYS: Final = frozenset(option.name for option in fields(PseudoOptions))
 TABLE_KEYS: Final = TABLE_OPTIONS | PSEUDO_KEYS
@@ -184,6 +187,43 @@ def pseudo_labels_of(config: Mapping[str, Any]) -> PseudoLabels | None:
     return PseudoLabels(options) if options.are_used else None
 
 
+@contextmanager
+def read_ahead(node: Mapping[str, Any]) -> Iterator[None]:
+    """Reads the data set of `node` (the node `dataset`), and keeps its table for a `read_table` of it in the block.
+
+    So what is wrong with its files is said before the block imports torch. Generated data are not read ahead: drawing
+    their images may take longer than the imports.
+
+    Raises:
+        DataError: see `load_table`.
+        ConfigError: options contradict each other, or the target is not registered.
+    """
+    reader = _reader(node)
+    key = _ahead_key(reader)
+    if node.get("_target_") != DRAWN:
+        with collected_findings() as found, Stage("reading the table of the data set", announced=False):
+            table = instantiate(reader, "dataset")
+        _AHEAD[key] = (table, tuple(found))
+    try:
+        yield
+    finally:
+        _AHEAD.pop(key, None)  # the files may change after the block
+
+
+def _ahead_key(reader: Mapping[str, Any]) -> str:
+    return json.dumps(reader, sort_keys=True, default=str)
+
+
+def _read_source(reader: Mapping[str, Any]) -> pd.DataFrame:
+    """Returns the table that the target of `reader` returns, or has returned to `read_ahead`."""
+    known = _AHEAD.pop(_ahead_key(reader), None)
+    if known is None:
+        table: pd.DataFrame = instantiate(reader, "dataset")
+        return table
+    repeat_findings(known[1])
+    return known[0]
+
+
 def read_table(
     config: Mapping[str, Any],
     flow: Flow,
@@ -208,7 +248,7 @@ def read_table(
     options = TableOptions(**{key: node[key] for key in TABLE_OPTIONS})
 
     def read() -> pd.DataFrame:
-        table = _with_view(instantiate(reader, "dataset"), node["view"])
+        table = _with_view(_read_source(reader), node["view"])
         return table if pseudo is None else pseudo.separate(table)
 
     labels = needs_labels and not is_pretraining(config)

@@ -26,19 +26,21 @@ assert torch._dynamo is sys.modules["torch._dynamo"] and torch._dynamo.__file__
 print(torch.compile(lambda x: x + 1, backend="eager")(torch.ones(2)).sum().item())
 """
 OTHERS = """
-import importlib, sys
-from lesion_exp.backbone import without_compiler
+import sys
+from lesion_exp.backbone.without_compiler import _StandIn, torchvision_library
 
-real = importlib.import_module
-def importing(name, *rest):  # a torchvision that asks for more than the one function
-    if name == "torchvision":
-        from torch._dynamo import disable
-        assert not isinstance(sys.modules["torch._dynamo"], without_compiler._StandIn)
-        print(disable.__module__)
-    return real(name, *rest)
-without_compiler.importlib = type("", (), {"import_module": staticmethod(importing)})
-without_compiler.torchvision_library()
+assert torchvision_library() is sys.modules["torchvision"]
+import torch._dynamo
+assert not [name for name, module in sys.modules.items() if isinstance(module, _StandIn)]
+print(sys.modules["torchvision"].found, torch._dynamo.__file__ is not None)
 """
+CHANGED = {
+    "another function": "from torch._dynamo import disable; found = disable.__module__",
+    "another module": "import torch._dynamo.decorators as found; found = found.__name__",
+    "another name of the same module": "from torch._dynamo.utils import counters; found = type(counters).__name__",
+    "a module from a file": "import torch._dynamo.utils as utils; assert utils.__file__; found = utils.__name__",
+}
+"""Other torchvisions, by what they ask torch's compiler for while they are imported."""
 
 
 def said(code, *words):
@@ -53,5 +55,8 @@ def test_results_are_those_of_the_whole_import():
 
 
 @pytest.mark.slow
-def test_a_torchvision_that_asks_for_anything_else_gets_the_compiler_itself():
-    assert said(OTHERS).startswith("torch._dynamo")
+@pytest.mark.parametrize("source", CHANGED.values(), ids=CHANGED)
+def test_a_torchvision_that_asks_for_anything_else_gets_the_compiler_itself(source, tmp_path):
+    (tmp_path / "torchvision.py").write_text(source)
+    plain = said(f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import torchvision; print(torchvision.found)")
+    assert said(f"import sys; sys.path.insert(0, {str(tmp_path)!r})" + OTHERS) == f"{plain.strip()} True\n"

@@ -66,8 +66,11 @@ def test_package_installed_inside_another_project_s_checkout_has_no_commit(check
 
 def test_what_is_shared_is_the_state_at_that_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(environment_module, "_SHARED", [])
+    monkeypatch.setattr(environment_module, "_SHARED_PACKAGES", [])
     monkeypatch.setattr(environment_module, "_git", lambda folder, *words: "a" * 40 if words[0] != "status" else "")
     environment_module.share_source_state()
+    monkeypatch.setattr(environment_module, "distributions", lambda: pytest.fail("the packages were read again"))
+    assert "packages.txt" in environment(source_state(), num_threads=1)
     monkeypatch.setattr(environment_module, "_git", lambda *_: pytest.fail("the state was read again"))
     assert source_state() == SourceState("a" * 40, dirty=False, patch=None)
 

@@ -27,11 +27,14 @@ from lesion_exp.tracking.environment import share_source_state
 
 PRELOADED: Final = (
     "lesion_exp.sweeps.run_cell",
+    "mlflow.pyfunc",
     "mlflow.store.tracking.sqlalchemy_store",
     "mlflow.store.artifact.local_artifact_repo",
+    "alembic.config",
     "sqlalchemy.dialects.sqlite",
     "torchvision.models",
     "albumentations",
+    "sklearn.isotonic",
     "sklearn.model_selection",
     "sklearn.metrics",
     "matplotlib.figure",
@@ -100,7 +103,9 @@ class ForkServer:
         self.cells[pid] = command["folder"]
 
     def _prepare(self, folder: Path) -> None:
-        """Reads and splits the data of a cell, and tries its network, unless those of an earlier one were the same."""
+        """Imports the options of a cell, reads and splits its data, and tries its network, unless those of an earlier
+        one were the same."""
+        from lesion_exp.config.instantiate import import_own_targets
         from lesion_exp.sweeps.cell import Cell
         from lesion_exp.training.check_training import share_trial
         from lesion_exp.training.shared_split import share_split
@@ -108,6 +113,7 @@ class ForkServer:
         logging.disable()  # the driver has said what is to be said of the data when it checked the cells
         try:
             config = Cell(folder).job().config
+            import_own_targets(config)
             split = share_split(config)
             if split is not None:
                 share_trial(config, split)

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import yaml
 
 from lesion_exp.choices import EVALUATED_PARTS, WEIGHTS
-from lesion_exp.config.instantiate import check_installed, instantiate, resolve_target
+from lesion_exp.config.instantiate import check_installed, instantiate, needed_package, resolve_target
+from lesion_exp.config.registered import TARGET
 from lesion_exp.config.shipped_conf import option_names
-from lesion_exp.errors import ConfigError, check_choice
+from lesion_exp.errors import ConfigError, check_choice, nearest
 from lesion_exp.option import Truth, check_options, choice, option, whole
 
 if TYPE_CHECKING:
@@ -81,8 +82,7 @@ def make_explainer(name: str, folders: Sequence[Path], settings: Mapping[str, An
     """
     from lesion_exp.explanation.explainer import Explainer  # heavy
 
-    node = {**_node(name, folders), **(settings or {})}
-    check_installed({GROUP: node})
+    node = method_node(name, folders, settings)
     made = instantiate(node, GROUP)
     if not isinstance(made, Explainer):
         raise ConfigError(
@@ -92,17 +92,32 @@ def make_explainer(name: str, folders: Sequence[Path], settings: Mapping[str, An
     return made
 
 
+def method_node(name: str, folders: Sequence[Path], settings: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Returns the config node of the method `name`, with `settings` replacing values of its YAML; imports no method.
+
+    Raises:
+        ConfigError: the name or a setting is unknown, or a package is not installed.
+    """
+    node = _node(name, folders)
+    known = [key for key in node if key != TARGET]
+    for key in settings or {}:
+        if key not in known and str(node[TARGET]).startswith("lesion_exp."):
+            raise ConfigError(f"expected a setting of method={name}, got {name}.{key}; {nearest(key, known)}")
+    node |= settings or {}
+    check_installed({GROUP: node})
+    return node
+
+
 def about(name: str, folders: Sequence[Path]) -> str:
     """Returns a description of the method: the first line of the docstring of its module or class."""
-    target = resolve_target(_node(name, folders)["_target_"], GROUP)
+    target = resolve_target(_node(name, folders)[TARGET], GROUP)
     text = sys.modules[target.__module__].__doc__ or target.__doc__ or ""
     return text.strip().partition("\n")[0]
 
 
 def is_installed(name: str, folders: Sequence[Path]) -> bool:
     """Returns whether the package that the method needs, if any, is installed."""
-    target = resolve_target(_node(name, folders)["_target_"], GROUP)
-    package = getattr(sys.modules[target.__module__], "PACKAGE", None)
+    package = needed_package(str(_node(name, folders)[TARGET]).rpartition(".")[0])
     return package is None or importlib.util.find_spec(package) is not None
 
 

@@ -26,7 +26,8 @@ from lesion_exp.trained_runs.backfill import best_network
 from lesion_exp.trained_runs.statements import calibration_warning
 from lesion_exp.trained_runs.trained_run import trained_run
 from lesion_exp.verbs.export.check import Check, RealImages, check, drawn
-from lesion_exp.verbs.export.formats import FORMATS, Facts, Format, facts_of, metadata_columns
+from lesion_exp.verbs.export.file_format import FORMATS, Format, path_of
+from lesion_exp.verbs.export.formats import Facts, facts_of, metadata_columns
 from lesion_exp.verbs.export.network import ExportedNetwork, Photograph, other_inputs
 from lesion_exp.verbs.export.program import Arrays
 from lesion_exp.verbs.export.request import ExportRequest
@@ -98,13 +99,7 @@ def export(run: Run, request: ExportRequest, project: Project) -> Exported:
         ConfigError: the network or the format does not fit the request, or the file exists already.
         DataError: the run's data are missing or have changed.
     """
-    form = FORMATS[request.kind]
-    form.check_installed()
-    path = request.output / form.file
-    if path.exists() and not request.force:
-        raise ConfigError(
-            f"expected a new file, but {path} exists; name another output=, or use force=true to replace it"
-        )
+    form, path = FORMATS[request.kind], path_of(request)
     restored, content = best_network(run, project)
     card = content["lesion_exp"]
     others = other_inputs(restored)

@@ -2,74 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Any
 
-from lesion_exp.errors import not_installed
 from lesion_exp.model.precision import RECORD
 from lesion_exp.verbs.export.network import IMAGES, OUTPUT
 from lesion_exp.verbs.export.request import ExportRequest
-
-
-@dataclass(frozen=True)
-class Format:
-    """How a network is written to a file, and how the file is run."""
-
-    file: str
-    """Name of the file."""
-    write_target: str
-    """`module:function`, imported when needed; so is `open_target`."""
-    open_target: str
-    packages: tuple[str, ...] = ()
-    extra: str = ""
-    """The extra of this project that installs the packages."""
-    largest_batch: int = 1024
-    """Largest number of images in a batch."""
-
-    @property
-    def write(self) -> Callable[..., None]:
-        """The function that writes a file: (network, examples, path, facts), and batches for int8."""
-        return _function(self.write_target)
-
-    @property
-    def open(self) -> Callable[..., Any]:
-        """The function that opens the file at a path; it returns a `Runner`."""
-        return _function(self.open_target)
-
-    def check_installed(self) -> None:
-        """Checks that the packages are installed.
-
-        Raises:
-            ConfigError: a package is missing.
-        """
-        for package in self.packages:
-            if importlib.util.find_spec(package) is None:
-                raise not_installed(f"lesion-exp[{self.extra}]", f"format {self.file} ({package})")
-
-
-_ONNX: Final = ("onnx", "onnxscript", "onnxruntime")
-
-FORMATS: Final = {
-    "onnx": Format("model.onnx", "onnx_file:write_onnx", "onnx_file:open_onnx", _ONNX, "export"),
-    "onnx_int8": Format("model_int8.onnx", "onnx_file:write_int8", "onnx_file:open_onnx", _ONNX, "export"),
-    "torch_export": Format("model.pt2", "program:write_program", "program:open_program"),
-    "torchscript": Format("model.torchscript.pt", "program:write_torchscript", "program:open_torchscript"),
-    "executorch": Format(
-        "model.pte", "executorch_file:write_executorch", "executorch_file:open_executorch", ("executorch",),
-        "executorch", 15,
-    ),
-}  # fmt: skip
-
-
-def _function(target: str) -> Callable[..., Any]:
-    module, _, name = target.partition(":")
-    found: Callable[..., Any] = getattr(importlib.import_module(f"lesion_exp.verbs.export.{module}"), name)
-    return found
-
 
 Facts = dict[str, Any]
 

@@ -1,19 +1,39 @@
-"""The files that a prediction writes beside its output, and whether they may be written."""
+"""Checks a prediction before torch is imported: its images, its output, and the files that it writes beside it."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from lesion_exp.errors import ConfigError
-from lesion_exp.verbs.predict.network import folder_of, output_of, to_label_file
+from lesion_exp.tracking.stored_run import Run
+from lesion_exp.trained_runs.trained_run import check_kept
+from lesion_exp.verbs.predict.images import check_source
+from lesion_exp.verbs.predict.output_files import (
+    check_is_new,
+    facts_path,
+    folder_of,
+    output_of,
+    submission_path,
+    to_label_file,
+)
 from lesion_exp.verbs.predict.plan import DONE_FILE, PLAN_FILE
 from lesion_exp.verbs.predict.request import PredictionRequest
-from lesion_exp.verbs.predict.submission import submission_path
 
 
-def facts_path(output: Path) -> Path:
-    """The file that says how the probabilities in `output` were made, see `PredictionPlan.facts`."""
-    return output.with_name(f"{output.stem}_facts.json")
+def check_first(run: Run, request: PredictionRequest) -> None:
+    """Checks what can be known of `request` without the network of `run`; the prediction itself checks all of it again.
+
+    Raises:
+        ConfigError: a file to write exists already.
+        DataError: there is nothing to predict, or `run` has no such calibration.
+    """
+    check_further_files(request)
+    output = output_of(request)
+    if not folder_of(output).is_dir():  # else the prediction goes on where it was stopped
+        check_is_new(output, force=request.force)
+    check_kept(run, request.calibration)
+    if request.source is not None:
+        check_source(request.source)
 
 
 def check_further_files(request: PredictionRequest) -> None:

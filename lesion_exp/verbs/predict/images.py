@@ -23,7 +23,7 @@ from typing import Final
 
 import pandas as pd
 
-from lesion_exp.archive import file_of, members_of, split_locator
+from lesion_exp.archive import ZIP, file_of, members_of, split_locator
 from lesion_exp.dataset.image_files import ImageNames
 from lesion_exp.dataset.image_names import asks_for_masks, is_image, split_masks
 from lesion_exp.dataset.source_files import distinct, files_below
@@ -81,11 +81,33 @@ def images_of(source: str, needed: Sequence[str] = (), columns: Mapping[str, str
         start = _before_pattern(str(path))
         rows = rows if asks_for_masks(str(path).removeprefix(start)) else _without_masks(rows, start)
     else:
-        raise DataError(f"expected a file, folder, pattern, zip or csv of images at input={source}, found nothing")
+        raise DataError(_nothing_at(source))
     if not rows:
-        raise DataError(f"expected images ({', '.join(sorted(IMAGE_SUFFIXES))}) at input={source}, found none")
+        raise DataError(_no_image_at(source))
     named = [(_shown(name), locator, error) for name, locator, error in rows]
     return pd.DataFrame(named, columns=["image", "image_path", "error"], dtype=object)  # names need not be UTF-8
+
+
+def check_source(source: str) -> None:
+    """Checks that there is something at `source`, and in a folder at least one image or zip; no image is read.
+
+    Raises:
+        DataError: there is nothing.
+    """
+    path = Path(source).expanduser()
+    if os.path.isdir(path):  # noqa: PTH112
+        if not any(is_image(str(file)) or file.suffix.lower() == ZIP for file in files_below(path)):
+            raise DataError(_no_image_at(source))
+    elif not (os.path.isfile(path) or _is_member(source) or glob.has_magic(str(path))):  # noqa: PTH113 - as above
+        raise DataError(_nothing_at(source))
+
+
+def _nothing_at(source: str) -> str:
+    return f"expected a file, folder, pattern, zip or csv of images at input={source}, found nothing"
+
+
+def _no_image_at(source: str) -> str:
+    return f"expected images ({', '.join(sorted(IMAGE_SUFFIXES))}) at input={source}, found none"
 
 
 def contents_digest(images: pd.DataFrame) -> str:

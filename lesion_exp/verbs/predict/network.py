@@ -11,7 +11,6 @@ from typing import Any, Final
 import pandas as pd
 
 from lesion_exp.dataset.table import UNKNOWN
-from lesion_exp.errors import ConfigError
 from lesion_exp.evaluation.calibrator import Calibrator
 from lesion_exp.model.checkpoint_file import weights_hash
 from lesion_exp.model.precision import check_accelerator, precision_here, resolve_devices
@@ -24,6 +23,7 @@ from lesion_exp.trained_runs.trained_run import TrainedRun, own_tta
 from lesion_exp.verbs.predict.active_learning import images_to_label
 from lesion_exp.verbs.predict.images import contents_digest
 from lesion_exp.verbs.predict.loop import Share, predict_plan
+from lesion_exp.verbs.predict.output_files import check_is_new, folder_of, output_of, to_label_file
 from lesion_exp.verbs.predict.plan import DONE_FILE, PLAN_FILE, PredictionPlan
 from lesion_exp.verbs.predict.request import PredictionRequest
 from lesion_exp.verbs.predict.requested_images import RequestedImages, requested_images, seen_images
@@ -33,16 +33,6 @@ from lesion_exp.verbs.predict.thresholds import decision_thresholds, few_lesions
 log = logging.getLogger(__name__)
 
 WITHOUT_GPU: Final = "trainer.accelerator=cpu predicts without a GPU"
-
-
-def output_of(request: PredictionRequest) -> Path:
-    """The absolute path of the output of `request`."""
-    return request.output.expanduser().absolute()
-
-
-def folder_of(output: Path) -> Path:
-    """The folder of the batches of `output` until it is complete."""
-    return output.with_name(f"{output.name}.part")
 
 
 @dataclass(frozen=True)
@@ -172,11 +162,8 @@ def _begin(results: Results, images: pd.DataFrame, *, force: bool) -> int:
         results.clear()  # a folder without a plan cannot be continued
     if begun and not force:
         plan.check_same(PredictionPlan.read(folder))
-    elif not force and output.exists() and output.stat().st_size:
-        raise ConfigError(
-            f"expected a new file as output, but {output} exists; name another one, or use force=true to replace it"
-        )
     else:
+        check_is_new(output, force=force)
         results.clear()
     plan.write(folder, images)
     if plan.heat_maps is not None:
@@ -218,11 +205,6 @@ def write_images_to_label(
     path = to_label_file(output)
     write_csv(images_to_label(table, request.rank, request.count, features), path)
     return str(path)
-
-
-def to_label_file(output: Path) -> Path:
-    """The file of the images to label next, beside `output`."""
-    return output.with_name(f"{output.stem}_to_label.csv")
 
 
 def log_unknown_values(restored: Restored, images: pd.DataFrame) -> None:

@@ -18,8 +18,9 @@ from lesion_exp.evaluation.challenge_format import FORMATS
 from lesion_exp.tracking.stored_run import Run
 from lesion_exp.trained_runs.statements import calibration_warning
 from lesion_exp.trained_runs.trained_run import trained_run
-from lesion_exp.verbs.predict.further_files import check_further_files, facts_path
+from lesion_exp.verbs.predict.further_files import check_further_files
 from lesion_exp.verbs.predict.network import open_network
+from lesion_exp.verbs.predict.output_files import facts_path
 from lesion_exp.verbs.predict.pseudo_labels import thresholds_of, write_pseudo_labels
 from lesion_exp.verbs.predict.request import PredictionRequest
 from lesion_exp.verbs.predict.stacked import is_stacked, open_stack

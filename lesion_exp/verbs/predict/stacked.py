@@ -35,13 +35,12 @@ from lesion_exp.trained_runs.trained_run import TrainedRun, own_tta, trained_run
 from lesion_exp.verbs.predict.network import (
     WITHOUT_GPU,
     fill,
-    folder_of,
     log_unknown_values,
     num_done,
-    output_of,
     plan_of,
     write_images_to_label,
 )
+from lesion_exp.verbs.predict.output_files import check_is_new, folder_of, output_of
 from lesion_exp.verbs.predict.plan import PLAN_FILE, PredictionPlan
 from lesion_exp.verbs.predict.request import PredictionRequest
 from lesion_exp.verbs.predict.requested_images import RequestedImages, requested_images, seen_images
@@ -133,11 +132,8 @@ class StackPrediction:
     def _begin(self, *, force: bool) -> None:
         if force:
             shutil.rmtree(self._folder, ignore_errors=True)
-        elif not self._folder.is_dir() and self.output.exists() and self.output.stat().st_size:
-            raise ConfigError(
-                f"expected a new file as output, but {self.output} exists; name another one, or use force=true to "
-                f"replace it"
-            )
+        elif not self._folder.is_dir():
+            check_is_new(self.output, force=False)
         elif (self._folder / PLAN_FILE).is_file():
             self._plans[0].check_same(PredictionPlan.read(self._folder))
         for plan in self._plans:

@@ -14,15 +14,11 @@ from lesion_exp.evaluation.challenge_format import FORMATS
 from lesion_exp.evaluation.predictions import PREFIX
 from lesion_exp.image_ids import clean_name, without_suffix
 from lesion_exp.text_table import write_csv
+from lesion_exp.verbs.predict.output_files import submission_path
 from lesion_exp.verbs.predict.request import PredictionRequest
 from lesion_exp.verbs.predict.requested_images import RequestedImages
 
 log = logging.getLogger(__name__)
-
-
-def submission_path(output: Path, challenge: str) -> Path:
-    """Returns the file of the submission beside `output`: `new_isic2018.csv` for `new.csv`."""
-    return output.with_name(f"{output.stem}_{challenge}.csv")
 
 
 def submission_ids(images: RequestedImages, request: PredictionRequest) -> list[str]:

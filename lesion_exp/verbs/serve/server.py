@@ -17,7 +17,6 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from lesion_exp.config.project import Project
-from lesion_exp.errors import ConfigError
 from lesion_exp.tracking.stored_run import Run
 from lesion_exp.verbs.serve.answers import RESEARCH_ONLY
 from lesion_exp.verbs.serve.application import make_application
@@ -154,7 +153,7 @@ _STOP_SECONDS: Final = 10
 ENDED: Final = "the server has stopped"
 
 
-def serve(run: Run, options: ModelOptions, settings: Settings, project: Project) -> None:
+def serve(run: Run, options: ModelOptions, settings: Settings, project: Project, listener: socket.socket) -> None:
     """Serves the network of `run` until Ctrl-C or SIGTERM, which are raised as KeyboardInterrupt and SystemExit.
 
     Args:
@@ -162,33 +161,33 @@ def serve(run: Run, options: ModelOptions, settings: Settings, project: Project)
         options: weights, calibration, conformal sets and layer.
         settings: the address and the limits.
         project: the project.
+        listener: a socket that listens at the address.
 
     Raises:
-        ConfigError: the address cannot be used, the run has no network, or the network needs more than an image.
+        ConfigError: the run has no network, or the network needs more than an image.
         DataError: an artifact of the run is missing.
     """
-    with _listening(settings) as listener:
-        log.info("loading run %s ...", run.run_id)
-        model = open_model(run, options, project)
-        examples = draw_examples()
-        _warm_up(model, examples)
-        monitoring = Monitoring(run.run_id)
-        prediction = Prediction(model, run.run_id, settings, monitoring, min(_MOST_DECODERS, os.cpu_count() or 1))
-        monitoring.watch("lesion_exp_images_at_once", "Images being answered", lambda: prediction.intake.images)
-        monitoring.watch("lesion_exp_upload_bytes", "Bytes of their requests", lambda: prediction.intake.bytes)
-        card = model_card(run, model)
-        app = make_application(prediction, card, examples, settings, monitoring)
-        _quiet()
-        config = uvicorn.Config(
-            app, http=_connections(settings), ws="none", lifespan="on", log_config=None, access_log=False,
-            server_header=False, proxy_headers=False, h11_max_incomplete_event_size=HEADER_BYTES,
-            timeout_graceful_shutdown=_STOP_SECONDS,
-        )  # fmt: skip
-        try:
-            _Server(config, settings).run(sockets=[listener])
-        except (KeyboardInterrupt, SystemExit) as stop:
-            stop.add_note(ENDED)
-            raise
+    log.info("loading run %s ...", run.run_id)
+    model = open_model(run, options, project)
+    examples = draw_examples()
+    _warm_up(model, examples)
+    monitoring = Monitoring(run.run_id)
+    prediction = Prediction(model, run.run_id, settings, monitoring, min(_MOST_DECODERS, os.cpu_count() or 1))
+    monitoring.watch("lesion_exp_images_at_once", "Images being answered", lambda: prediction.intake.images)
+    monitoring.watch("lesion_exp_upload_bytes", "Bytes of their requests", lambda: prediction.intake.bytes)
+    card = model_card(run, model)
+    app = make_application(prediction, card, examples, settings, monitoring)
+    _quiet()
+    config = uvicorn.Config(
+        app, http=_connections(settings), ws="none", lifespan="on", log_config=None, access_log=False,
+        server_header=False, proxy_headers=False, h11_max_incomplete_event_size=HEADER_BYTES,
+        timeout_graceful_shutdown=_STOP_SECONDS,
+    )  # fmt: skip
+    try:
+        _Server(config, settings).run(sockets=[listener])
+    except (KeyboardInterrupt, SystemExit) as stop:
+        stop.add_note(ENDED)
+        raise
 
 
 def _connections(settings: Settings) -> type[asyncio.Protocol]:
@@ -208,23 +207,6 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         assert sockets, "it is given one"
         _say(self._settings, sockets[0].getsockname()[1])
-
-
-def _listening(settings: Settings) -> socket.socket:
-    """A socket at the address, opened before the network is loaded, so that no other process can take the address."""
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((settings.host, settings.port))
-        listener.listen(128)
-    except OSError as error:
-        listener.close()
-        raise ConfigError(
-            f"expected a free address, got {settings.host}:{settings.port}, which cannot be used ({error.strerror}); "
-            f"name another one, such as port={settings.port + 1}"
-        ) from error
-    return listener
 
 
 def _warm_up(model: ServedModel, examples: Mapping[str, DrawnExample]) -> None:

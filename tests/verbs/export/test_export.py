@@ -23,7 +23,7 @@ from lesion_exp.trained_runs.trained_run import trained_run
 from lesion_exp.verbs.export import export as room
 from lesion_exp.verbs.export.check import Check, RealImages, check, drawn
 from lesion_exp.verbs.export.export import as_text, export
-from lesion_exp.verbs.export.formats import FORMATS
+from lesion_exp.verbs.export.file_format import FORMATS
 from lesion_exp.verbs.export.request import ExportRequest
 from tests import own_process
 from tests.untrained_run import CLASSES

@@ -1,0 +1,239 @@
+"""What is wrong with a command is said before torch is imported."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from typing import NamedTuple
+
+import pytest
+
+from lesion_exp.command.verbs import VERBS
+from lesion_exp.tracking.run_writer import RunWriter
+from tests.untrained_run import _validation, untrained_run
+
+CHILD = """
+import json, os, sys
+from pathlib import Path
+
+HEAVY = {"torch", "torchvision", "pytorch_lightning", "lightning_fabric", "torchmetrics", "albumentations"}
+
+
+class Imported(BaseException):
+    pass
+
+
+class Watch:
+    def find_spec(self, name, path=None, target=None):
+        if name in HEAVY:
+            raise Imported(name)
+
+
+sys.meta_path.insert(0, Watch())
+from lesion_exp.cli import main
+from lesion_exp.config.compose import compose
+
+for options in ([], ["experiment=demo"]):  # what every command does is done once, before the processes part
+    compose(options, root=Path.cwd())
+import lesion_exp.training.first_checks
+import lesion_exp.trained_runs.trained_run
+
+for text, absent in json.loads(sys.stdin.read()):
+    reading, writing = os.pipe()
+    process = os.fork()
+    if process == 0:
+        os.dup2(writing, 2)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.modules.update(dict.fromkeys(absent))
+        try:
+            code = main(text.split())
+        except Imported as error:
+            print(f"{error} was imported", file=sys.stderr)
+            code = 99
+        sys.stderr.flush()
+        os._exit(code)
+    os.close(writing)
+    with open(reading, encoding="utf-8") as messages:
+        said = messages.read()
+    code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    print(json.dumps([text, code, said]), flush=True)
+"""
+
+
+class Wrong(NamedTuple):
+    """A command with a mistake; RUN stands for a run of the project."""
+
+    words: str
+    said: str
+    absent: tuple[str, ...] = ()
+    """Packages that are made unavailable."""
+
+
+HAM = "dataset=ham10000 dataset.root"
+FOLDERS = [
+    *(Wrong(f"{verb} {HAM}=nowhere", "nothing is at") for verb in ("prepare", "preview", "train", "plan", "leakage")),
+    *(Wrong(f"{verb} {HAM}=empty", "HAM10000_metadata") for verb in ("prepare", "preview", "train", "plan", "leakage")),
+    Wrong(f"train -m {HAM}=nowhere seed=1,2", "nothing is at"),
+    Wrong(f"train -m {HAM}=empty seed=1,2", "HAM10000_metadata"),
+    Wrong(f"audit {HAM}=empty", "HAM10000_metadata"),
+    Wrong(f"evaluate run=RUN {HAM}=nowhere", "nothing is at"),
+    Wrong(f"import predictions=theirs.csv {HAM}=nowhere", "nothing is at"),
+    Wrong(f"predict run=RUN {HAM}=nowhere output=new.csv", "nothing is at"),
+    Wrong(f"predict run=RUN {HAM}=empty output=new.csv", "HAM10000_metadata"),
+    *(
+        Wrong(f"{words} dataset.root=nowhere", "nothing is at")
+        for words in ("explain run=RUN", "shortcuts run=RUN", "export run=RUN format=torchscript output=exported")
+    ),
+]
+"""Folders of data that are not there, or that lack the files of the data set."""
+ON_A_RUN = (
+    "predict run={} input=theirs.csv output=new.csv", "serve run={} port=0", "explain run={}",
+    "export run={} format=torchscript output=exported", "evaluate run={}", "report run={}", "figures run={}",
+    "label-errors run={} output=suspected.csv", "shortcuts run={}", "register run={} alias=first",
+    "bundle export run={} output=run.zip", "compare RUN {}", "audit experiment=demo run={}", "reproduce run={}",
+    "import predictions=theirs.csv like={}",
+)  # fmt: skip
+RUNS = [
+    *(Wrong(words.format("nowhere"), "expected a run id") for words in ON_A_RUN),
+    *(Wrong(words.format("model@alias"), "expected a registered model") for words in ON_A_RUN),
+    *(Wrong(words.format("text.ckpt"), "expected a checkpoint") for words in ON_A_RUN[:4]),
+    *(Wrong(words.format("best:nothing"), "expected a metric") for words in ON_A_RUN[:6]),
+    Wrong("evaluate run=[RUN,nowhere] ensemble=mean", "expected a run id"),
+    Wrong("sync run=nowhere", "nowhere"),
+    Wrong("train experiment=demo backbone.weights=run:nowhere", "expected a run id"),
+    *(Wrong(f"sweep {action} nowhere", "expected a sweep") for action in ("status", "resume", "retry", "cancel")),
+    Wrong("report sweep=nowhere", "expected a sweep"),
+    Wrong("table sweep=nowhere rows=seed", "expected a sweep"),
+    Wrong("leakage sweep=nowhere", "expected"),
+]
+FILES = [
+    Wrong("predict run=RUN input=nowhere output=new.csv", "found nothing"),
+    Wrong("predict run=RUN input=empty output=new.csv", "found none"),
+    Wrong("predict run=RUN input=theirs.csv output=truth.csv", "truth.csv exists"),
+    Wrong("predict run=RUN input=theirs.csv output=nowhere/new.csv", "make the folder first"),
+    Wrong("bundle import nowhere.zip", "there is no file"),
+    Wrong("import predictions=nowhere.csv truth=truth.csv", "nowhere.csv"),
+    Wrong("audit experiment=demo predictions=nowhere.csv", "nowhere.csv"),
+    Wrong("train experiment=demo split=file split.path=nowhere.csv", "there is no file"),
+    Wrong("train experiment=demo backbone.weights=nowhere.pt", "there is no file"),
+    Wrong("train job=nowhere.yaml", "nowhere.yaml"),
+    Wrong("reproduce job=nowhere.yaml", "nowhere.yaml"),
+    Wrong("train --config-dir nowhere", "there is no folder"),
+    Wrong("report run=RUN output=text.ckpt/page.html", "make the folder first"),
+    Wrong("figures run=RUN output=text.ckpt", "is a file"),
+    Wrong("table sweep=latest rows=seed output=nowhere/table.md", "make the folder first"),
+    Wrong("export run=RUN format=torchscript output=text.ckpt/exported", "is a file"),
+    Wrong("schema output=text.ckpt/schemas", "expected"),
+]
+"""Files and folders to read or to write."""
+PACKAGES = [
+    Wrong("train experiment=demo optimizer=lion", "pytorch_optimizer", ("pytorch_optimizer",)),
+    Wrong("train experiment=demo backbone=timm", "timm", ("timm",)),
+    Wrong("train experiment=demo backbone=resnet18 backbone.tune=lora", "peft", ("peft",)),
+    Wrong("train experiment=pretrain", "lightly", ("lightly",)),
+    Wrong("train -m experiment=demo optimizer=lion seed=1,2", "pytorch_optimizer", ("pytorch_optimizer",)),
+    Wrong("train -m experiment=demo search=optuna optimizer.lr=interval(1e-4,1e-2)", "optuna", ("optuna",)),
+    Wrong("train -m experiment=demo launcher=ray seed=1,2", "ray", ("ray",)),
+    Wrong("leakage experiment=demo optimizer=lion", "pytorch_optimizer", ("pytorch_optimizer",)),
+    Wrong("serve run=RUN port=0", "fastapi", ("fastapi",)),
+    Wrong("explain run=RUN method=lime", "lime", ("lime",)),
+    Wrong("explain run=RUN method=shap", "shap", ("shap",)),
+    Wrong("export run=RUN format=onnx output=exported", "onnx", ("onnx",)),
+    Wrong("export run=RUN format=executorch output=exported", "executorch", ("executorch",)),
+    Wrong("evaluate run=[RUN,RUN] ensemble=stacked stack=lgbm", "lightgbm", ("lightgbm",)),
+    Wrong("label-errors run=RUN output=suspected.csv", "cleanlab", ("cleanlab",)),
+]
+OPTIONS = [
+    *(
+        Wrong(f"train experiment=demo {words}", said)
+        for words, said in (
+            ("trainer.max_epochs=0", "at least 1"),
+            ("optimizer.lr=abc", "optimizer.lr"),
+            ("loss=nowhere", "nowhere"),
+            ("loss=focal loss.gamma=-1", "loss.gamma"),
+            ("loss.label_smoothing=2", "loss.label_smoothing"),
+            ("scheduler=cosine scheduler.warmup_epochs=-1", "scheduler.warmup_epochs"),
+            ("backbone.dropout=2", "dropout"),
+            ("trainer.accelerator=tpu", "trainer.accelerator"),
+            ("split=kfold split.fold=9", "fold"),
+            ("trainer.limit_val_batches=-1", "limit_val_batches"),
+            ("tracking.uri=nowhere", "tracking.uri"),
+            ("tracking.uri=http://127.0.0.1:9", "127.0.0.1:9"),
+            ("los=focal", "loss"),
+            ("evaluation.tta=9", "tta"),
+        )
+    ),
+    Wrong("train -m experiment=demo loss.label_smoothing=0.1,2", "loss.label_smoothing"),
+    Wrong("train -m experiment=demo seed=1", "several values"),
+    Wrong("leakage experiment=demo loss.label_smoothing=2", "loss.label_smoothing"),
+    Wrong("plan experiment=demo hours=-1", "hours"),
+    Wrong("prepare experiment=demo dataset.on_bad_image=some", "on_bad_image"),
+    Wrong("preview experiment=demo augmentation=nowhere", "nowhere"),
+    Wrong("predict run=RUN input=theirs.csv output=new.csv rank=best", "rank"),
+    Wrong("predict run=RUN input=theirs.csv output=new.csv calibration=isotonic", "expected a calibration"),
+    Wrong("serve run=RUN port=99999", "port"),
+    Wrong("serve run=RUN host=300.1.1.1", "expected a free address"),
+    Wrong("serve run=RUN port=0 calibration=isotonic", "expected a calibration"),
+    Wrong("explain run=RUN method=nowhere", "nowhere"),
+    Wrong("explain run=RUN method=occlusion occlusion.windw=1", "window"),
+    Wrong("explain run=RUN method=grad_cam occlusion.window=0.1", "add occlusion"),
+    Wrong("export run=RUN format=onyx output=exported", "format"),
+    Wrong("evaluate run=RUN ensemble=best", "ensemble"),
+    Wrong("compare RUN latest format=word", "format"),
+    Wrong("shortcuts run=RUN images=0", "images"),
+    Wrong("register run=RUN name=", "name"),
+    Wrong("figures run=RUN format=gif", "format"),
+    Wrong("table sweep=latest", "rows"),
+    Wrong("label-errors run=RUN output=suspected.txt", "output"),
+    Wrong("bundle expor", "export"),
+    Wrong("report", "neither"),
+    Wrong("import predictions=theirs.csv", "expected one of"),
+    Wrong("audit experiment=demo train_ids=truth.csv", "test_ids"),
+    Wrong("reproduce", "expected one of"),
+    Wrong("sweep stat", "status"),
+    Wrong("clean remove=all", "remove"),
+    Wrong("completion fish-shell", "expected"),
+    Wrong("schema nowhere", "nowhere"),
+    Wrong("ui port=99999", "port"),
+    Wrong("sync tracking.ur=http://x", "tracking.ur"),
+    Wrong("doctor --cfg job", "doctor trains nothing"),
+]
+COMMANDS = [*FOLDERS, *RUNS, *FILES, *PACKAGES, *OPTIONS]
+NOT_ASKED = {"resume"}
+"""Verbs whose mistakes other tests type."""
+
+
+def test_every_verb_is_asked():
+    assert {wrong.words.partition(" ")[0] for wrong in COMMANDS} == set(VERBS) - NOT_ASKED
+
+
+@pytest.fixture(scope="module")
+def answers(empty_root, tmp_path_factory):
+    """The exit code and the messages of each command."""
+    root = shutil.copytree(empty_root, tmp_path_factory.mktemp("refused") / "project")
+    run, _ = untrained_run(root)
+    table = _validation()
+    for part in ("val", "test"):
+        with RunWriter.of(run).new_file(f"predictions/{part}.parquet") as path:
+            table.to_parquet(path)
+    (root / "empty").mkdir()
+    (root / "text.ckpt").write_text("no checkpoint")
+    table[["image_id"]].to_csv(root / "theirs.csv", index=False)
+    table[["image_id", "label"]].to_csv(root / "truth.csv", index=False)
+    asked = [(wrong.words.replace("RUN", run.run_id), wrong.absent) for wrong in COMMANDS]
+    done = subprocess.run(
+        [sys.executable, "-c", CHILD], cwd=root, input=json.dumps(asked), capture_output=True, text=True, check=False
+    )
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(found) == len(asked), done.stderr
+    return {wrong: (code, said) for wrong, (_, code, said) in zip(COMMANDS, found, strict=True)}
+
+
+@pytest.mark.parametrize("wrong", COMMANDS, ids=lambda wrong: wrong.words)
+def test_a_mistake_is_said_before_torch_is_imported(answers, wrong):
+    code, said = answers[wrong]
+    assert code == 2, said
+    assert "lesion-exp: expected" in said
+    assert wrong.said in said
