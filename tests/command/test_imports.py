@@ -13,10 +13,15 @@ import pytest
 from lesion_exp.command.verbs import VERBS
 from lesion_exp.config.compose import compose
 from lesion_exp.config.freeze import freeze
+from lesion_exp.config.shipped_conf import conf_dir
+from lesion_exp.sweeps.driver import drive
+from lesion_exp.sweeps.ledger import create_sweep
+from lesion_exp.sweeps.plan import plan_sweep
 from lesion_exp.tracking.run_writer import RunWriter
 from lesion_exp.tracking.store import open_store
 from lesion_exp.training.run import train
 from tests.pictures import without_pictures
+from tests.sweeps.conftest import ScriptedLauncher
 from tests.tiny import TINY
 from tests.untrained_run import _validation, untrained_run
 
@@ -117,6 +122,32 @@ def test_a_finished_run_is_not_resumed_and_no_torch_imported_to_say_so(project):
     answers, messages = imported(root, "resume latest", f"resume run={run_id}")
     assert answers == dict.fromkeys(answers, (2, [])), messages
     assert f"lesion-exp reproduce run={run_id}" in messages
+
+
+def test_a_sweep_that_has_ended_is_shown_and_its_folder_listed_without_torch(project):
+    root, _ = project
+    plan = plan_sweep([*TINY, "backbone=small_cnn", "seed=1,2"], root=root)
+    sweep = create_sweep(root / "sweeps", plan.facts, plan.cells, [conf_dir()])
+    drive(sweep, ScriptedLauncher(lambda text: 0.5), open_store(None, root))
+    answers, messages = imported(root, "sweep status", "sweep status --json", "sweep resume", "sweep retry", "clean")
+    assert answers == dict.fromkeys(answers, (0, [])), messages
+
+
+def test_a_run_is_read_from_python_without_torch(project):
+    root, run_id = project
+    code = f"""
+import json, sys
+import lesion_exp
+run = lesion_exp.open_run({run_id!r})
+found = [len(lesion_exp.runs()) > 0, len(run.predictions("test")), len(run._repr_html_()) > 0]
+found += ["accuracy" in lesion_exp.evaluate({run_id!r}, "evaluation.bootstrap_draws=100")._repr_html_()]
+print(json.dumps([found, sorted(set({HEAVY!r}) & set(sys.modules))]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found, heavy = json.loads(done.stdout.splitlines()[-1])
+    assert found == [True, 140, True, True]
+    assert heavy == []
 
 
 PREDICTING = ("pytorch_lightning", "lightning_fabric", "torchmetrics", "albumentations")

@@ -122,7 +122,7 @@ FILES = [
     Wrong("reproduce job=nowhere.yaml", "nowhere.yaml"),
     Wrong("train --config-dir nowhere", "there is no folder"),
     Wrong("report run=RUN output=text.ckpt/page.html", "make the folder first"),
-    Wrong("figures run=RUN output=text.ckpt", "is a file"),
+    Wrong("figures run=RUN output=text.ckpt", "to be a folder"),
     Wrong("table sweep=latest rows=seed output=nowhere/table.md", "make the folder first"),
     Wrong("export run=RUN format=torchscript output=text.ckpt/exported", "is a file"),
     Wrong("schema output=text.ckpt/schemas", "expected"),
@@ -130,7 +130,7 @@ FILES = [
 """Files and folders to read or to write."""
 PACKAGES = [
     Wrong("train experiment=demo optimizer=lion", "pytorch_optimizer", ("pytorch_optimizer",)),
-    Wrong("train experiment=demo backbone=timm", "timm", ("timm",)),
+    Wrong("train experiment=demo backbone=timm backbone.name=resnet18", "package timm", ("timm",)),
     Wrong("train experiment=demo backbone=resnet18 backbone.tune=lora", "peft", ("peft",)),
     Wrong("train experiment=pretrain", "lightly", ("lightly",)),
     Wrong("train -m experiment=demo optimizer=lion seed=1,2", "pytorch_optimizer", ("pytorch_optimizer",)),
@@ -210,30 +210,36 @@ def test_every_verb_is_asked():
 
 
 @pytest.fixture(scope="module")
-def answers(empty_root, tmp_path_factory):
-    """The exit code and the messages of each command."""
+def answers(request, empty_root, tmp_path_factory):
+    """The exit code and the messages of each command that is to be tested."""
+    own = [item for item in request.session.items if getattr(item, "module", None) is request.module]
+    commands = [item.callspec.params["wrong"] for item in own if hasattr(item, "callspec")]
     root = shutil.copytree(empty_root, tmp_path_factory.mktemp("refused") / "project")
     run, _ = untrained_run(root)
     table = _validation()
     for part in ("val", "test"):
         with RunWriter.of(run).new_file(f"predictions/{part}.parquet") as path:
             table.to_parquet(path)
+    for path in root.rglob("*isotonic*"):
+        path.unlink()
     (root / "empty").mkdir()
     (root / "text.ckpt").write_text("no checkpoint")
     table[["image_id"]].to_csv(root / "theirs.csv", index=False)
     table[["image_id", "label"]].to_csv(root / "truth.csv", index=False)
-    asked = [(wrong.words.replace("RUN", run.run_id), wrong.absent) for wrong in COMMANDS]
+    asked = [(wrong.words.replace("RUN", run.run_id), wrong.absent) for wrong in commands]
     done = subprocess.run(
         [sys.executable, "-c", CHILD], cwd=root, input=json.dumps(asked), capture_output=True, text=True, check=False
     )
     found = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(found) == len(asked), done.stderr
-    return {wrong: (code, said) for wrong, (_, code, said) in zip(COMMANDS, found, strict=True)}
+    return {wrong: (code, said) for wrong, (_, code, said) in zip(commands, found, strict=True)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrong", COMMANDS, ids=lambda wrong: wrong.words)
 def test_a_mistake_is_said_before_torch_is_imported(answers, wrong):
     code, said = answers[wrong]
     assert code == 2, said
-    assert "lesion-exp: expected" in said
+    assert "lesion-exp: " in said
+    assert "expected" in said
     assert wrong.said in said

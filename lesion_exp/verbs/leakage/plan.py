@@ -17,8 +17,6 @@ from lesion_exp.next_command import key_of
 from lesion_exp.sweeps.launcher.launcher import make_launcher
 from lesion_exp.sweeps.ledger import Sweep, find_sweep, newest_first
 from lesion_exp.sweeps.plan import SweepPlan, check_cell, plan_sweep
-from lesion_exp.training.data import read_ahead
-from lesion_exp.training.first_checks import check_without_torch
 
 if TYPE_CHECKING:
     from lesion_exp.sweeps.plan import SweepPlan
@@ -114,6 +112,9 @@ def plan_meter(
     places.check_places(config)
     if starts:
         make_launcher(composed.launcher)
+    from lesion_exp.training.data import read_ahead
+    from lesion_exp.training.first_checks import check_without_torch
+
     check_without_torch(config)
     with read_ahead(config["dataset"]):
         check_cell(freeze(composed), (), composed.launcher)  # finds mistakes before the images are read
