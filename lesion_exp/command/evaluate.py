@@ -118,23 +118,23 @@ def evaluated(arguments: Arguments) -> RunEvaluation | None:
     job = compose_job(arguments)
     if job is None:
         return None
-    from lesion_exp.verbs.evaluate.request import SHARED_KEYS, EvaluationRequest
-
     config = job.config
     if stack_keys and config["evaluation"]["ensemble"] != STACKED:
         raise ConfigError(
             f"expected ensemble=stacked beside {stack_keys[0]}=, got ensemble={config['evaluation']['ensemble']}; add "
             f"ensemble=stacked"
         )
-    refused = sorted(given & {f"dataset.{key}" for key in SHARED_KEYS})
-    if refused:
-        raise ConfigError(
-            f"expected no {refused[0]}, since the network must see images as it did in training; leave it out"
-        )
     part = config["split"]["part"]
     if part not in EVALUATED_PARTS:
         raise ConfigError(
             f"expected split.part to be val or test, got {part}; the network was trained on the training part"
+        )
+    from lesion_exp.verbs.evaluate.request import SHARED_KEYS, EvaluationRequest
+
+    refused = sorted(given & {f"dataset.{key}" for key in SHARED_KEYS})
+    if refused:
+        raise ConfigError(
+            f"expected no {refused[0]}, since the network must see images as it did in training; leave it out"
         )
     other = "dataset" in given
     request = EvaluationRequest(

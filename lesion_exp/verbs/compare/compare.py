@@ -21,7 +21,6 @@ from lesion_exp.evaluation.comparison import (
     Comparison,
     compared,
 )
-from lesion_exp.evaluation.figures.forest_plots import differences_figure
 from lesion_exp.evaluation.lesion_counts import too_few_in_all
 from lesion_exp.evaluation.pairing import aligned
 from lesion_exp.evaluation.predictions import classes_of, has_labels_only, unknown_counts, unknown_in_words
@@ -98,6 +97,8 @@ def compare(
         raise ConfigError(f"expected at least 2 runs to compare, got {len(runs)}; name another one")
     with Stage(f"comparing {len(runs)} runs"):
         report = _report(runs, base, part, draws, seed)
+    from lesion_exp.evaluation.figures.forest_plots import differences_figure  # after what may be refused
+
     with _start(store, report) as run:
         run.log_json(report.to_dict() | {"run_id": run.run_id}, f"{artifacts.COMPARISON}.json")
         run.log_text(_text(report), f"{artifacts.COMPARISON}.txt")
