@@ -98,7 +98,7 @@ def predicted(arguments: Arguments) -> PredictionSummary:
     check_store_keys(arguments)
     if dataset is not None:
         check_data_folders(dataset)
-    check_output(output_of(request))
+    check_output(output_of(request).parent, is_folder=True)
     project = open_project(arguments)
     run = chosen_run(project.store, spec)
     from lesion_exp.verbs.predict.further_files import check_first

@@ -112,7 +112,7 @@ FILES = [
     Wrong("predict run=RUN input=nowhere output=new.csv", "found nothing"),
     Wrong("predict run=RUN input=empty output=new.csv", "found none"),
     Wrong("predict run=RUN input=theirs.csv output=truth.csv", "truth.csv exists"),
-    Wrong("predict run=RUN input=theirs.csv output=nowhere/new.csv", "make the folder first"),
+    Wrong("predict run=RUN input=theirs.csv output=text.ckpt/new.csv", "is a file"),
     Wrong("bundle import nowhere.zip", "there is no file"),
     Wrong("import predictions=nowhere.csv truth=truth.csv", "nowhere.csv"),
     Wrong("audit experiment=demo predictions=nowhere.csv", "nowhere.csv"),
