@@ -25,7 +25,9 @@ HEADS: Final = ("linear", "mlp", "cosine", "knn")
 LAST_GROUPS: Final = "last:"
 """Prefix of a value of `backbone.tune` that ends in a number of groups of layers."""
 TUNES: Final = ("full", "head", "norms", "lora", f"{LAST_GROUPS}N")
-TTA: Final = (NONE, "flips8", "multicrop")
+FLIPS8: Final = "flips8"
+"""The 8 flips and quarter turns of a square, as views of an image."""
+TTA: Final = (NONE, FLIPS8, "multicrop")
 CALIBRATIONS: Final = ("temperature", "vector", "isotonic")
 """Calibration methods that are fitted on the validation part."""
 ANY_CALIBRATION: Final = (NONE, *CALIBRATIONS)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -85,21 +85,25 @@ class ImageClassifier(nn.Module):
     def predict_batch(self, batch: Sample) -> tuple[Tensor, Tensor, Tensor]:
         """Returns positions int64 (N,), probabilities float32 (N, C) and energies float32 (N,).
 
-        Probabilities and energies are means over the views of `tta`, unless the batch has features in place of images.
+        Probabilities and energies are means over the views of `tta`. A batch may have features in place of images, (N,
+        F) of the images as they are or (N, V, F) of all their views.
         """
-        if "features" in batch:
-            return batch["index"], *probabilities_and_energies(
-                lambda _: self(batch), batch["features"], tta_views("none")
-            )
+        kind: Literal["features", "image"] = "features" if "features" in batch else "image"
 
-        def logits(images: Tensor) -> Tensor:
+        def logits(view: Tensor) -> Tensor:
             shown = batch.copy()
-            shown["image"] = images
+            shown[kind] = view
             predicted: Tensor = self(shown)
             return predicted
 
+        if kind == "features":
+            return batch["index"], *probabilities_and_energies(logits, batch["features"], _views_of_features)
         views = tta_views(self.options.tta)
         return batch["index"], *probabilities_and_energies(logits, self.normalize(batch["image"]), views)
+
+
+def _views_of_features(features: Tensor) -> Iterator[Tensor]:
+    yield from [features] if features.ndim == 2 else features.unbind(dim=1)
 
 
 def _scale_and_shift(mean: Sequence[float], std: Sequence[float], channels: int) -> tuple[Tensor, Tensor]:

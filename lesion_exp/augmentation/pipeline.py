@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lesion_exp.augmentation.fit import Fit, Interpolation, fill_colour, fit_to_square
+from lesion_exp.augmentation.fixed_views import check_views, num_views
 from lesion_exp.augmentation.mix import Mix
 from lesion_exp.augmentation.on_device import Plan
 from lesion_exp.choices import FITS, INTERPOLATIONS
@@ -54,10 +55,14 @@ class AugmentationPipeline:
             instead of several times.
         device: where training images are augmented: `cpu`, one image at a time in the workers of the loader, or `gpu`,
             a whole batch at a time on the device that trains.
+        views: the fixed set of views of a training image, of which each epoch shows one. None draws anew in each
+            epoch, `flips8` is the 8 flips and quarter turns in the place of `transforms`, and a number is as many draws
+            of `transforms`, which depend on the image alone.
 
     Raises:
         ConfigError: a value is out of its range, a transform gets an argument that it does not have, a transform of
-            `preprocess` is random, or a transform fails on an image or does not return uint8.
+            `preprocess` is random, a transform fails on an image or does not return uint8, or `views` does not agree
+            with the other arguments.
     """
 
     def __init__(
@@ -73,6 +78,7 @@ class AugmentationPipeline:
         crop_share: float | None = None,
         join: bool = True,
         device: str = "cpu",
+        views: str | int | None = None,
     ) -> None:
         if image_size < 8:
             raise ConfigError(f"expected image_size of at least 8 pixels, got {image_size}; 224 is the default")
@@ -108,6 +114,8 @@ class AugmentationPipeline:
         self._on_device: DeviceSteps | None = None
         if any(transform is not None for given in (preprocess, transforms) for transform in (given or {}).values()):
             self._take_steps(preprocess or {}, transforms or {}, join=join)
+        check_views(views, self._transforms, device)
+        self.views = views
         if device == "gpu":
             from lesion_exp.augmentation.device_steps import DeviceSteps
 
@@ -139,7 +147,17 @@ class AugmentationPipeline:
     @property
     def is_fixed(self) -> bool:
         """Whether training sees each image as evaluation does, in every epoch."""
-        return not self._transforms and not self.trains_on_device and (self.mix is None or not self.mix.is_active)
+        return self.views is None and not self._transforms and self._leaves_batches
+
+    @property
+    def has_fixed_views(self) -> bool:
+        """Whether training sees each image in views that are the same in every epoch and in every run."""
+        return self.is_fixed or (self.views is not None and self._leaves_batches)
+
+    @property
+    def _leaves_batches(self) -> bool:
+        """Whether nothing is done to training batches, after their images were made."""
+        return not self.trains_on_device and (self.mix is None or not self.mix.is_active)
 
     def plan(self, image: UInt8Array, seed: Sequence[int]) -> tuple[UInt8Array, Plan]:
         """Returns the preprocessed image and its random draw, with which the device that trains augments it.
@@ -180,6 +198,8 @@ class AugmentationPipeline:
         fit += f", {self.interpolation}" if self.interpolation != "bilinear" else ""
         before = [f"{_described(step)} (also in evaluation)" for step in self._preprocess]
         during = [_described(step) for step in self._transforms]
+        if self.views is not None:
+            during.append(f"one of {num_views(self.views)} views that are fixed for each image")
         after = [f"mix: {self.mix}"] if self.mix is not None and self.mix.is_active else []
         return (
             [*before, fit, *during, *after] if self._fits_first else [*before, *during, f"{fit} (evaluation)", *after]

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from lesion_exp.backbone.activation import warn_of_activation
 from lesion_exp.backbone.backbone import Backbone
 from lesion_exp.backbone.foreign_weights import Found, find_weights
 from lesion_exp.backbone.hub import HUB, hub_weights
@@ -53,6 +54,8 @@ def assemble(network: Network | nn.Module, shared: SharedOptions, shape: InputsA
     found = find_weights(state, module.state_dict(), known.renamed) if state is not None and own is None else None
     if found is not None:
         load_into(module, found, head, shared.weights, partial=partial)
+        if not shared.weights.startswith("imagenet"):
+            warn_of_activation(module, _file(shared.weights))
     widen_input(module, shape.in_channels)
     if shared.attention != "none":
         channels = map_channels(module, cam_path, shape.in_channels, shape.image_size)
@@ -109,7 +112,7 @@ def _state(network: Network, weights: str) -> State | None:
     if weights == "none":
         return None
     if weights != "imagenet" and not weights.startswith("imagenet:"):
-        return read_state(hub_weights(weights).file if weights.startswith(HUB) else weights)
+        return read_state(_file(weights))
     if network.imagenet is None:
         raise ConfigError(
             f"expected backbone.weights to be none, FILE or run:ID for a network without ImageNet weights, got "
@@ -117,6 +120,10 @@ def _state(network: Network, weights: str) -> State | None:
             f"with the argument imagenet"
         )
     return network.imagenet(weights)
+
+
+def _file(weights: str) -> Path:
+    return Path(hub_weights(weights).file if weights.startswith(HUB) else weights).expanduser()
 
 
 def _num_features(module: nn.Module, linear: nn.Module | None, shape: InputsAndOutputs, *, is_checked: bool) -> int:

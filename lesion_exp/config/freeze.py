@@ -61,7 +61,7 @@ ONE_MEANING: Final = ("lesion_exp.", "torch.optim.", "pytorch_optimizer.", "albu
 """Prefixes of targets to whose other parameters 1 and 1.0 mean the same; for other packages this is not known."""
 LATER_KEYS: Final[Mapping[str, Mapping[str, Any]]] = {
     "dataset": {"pseudo_labels": None, "pseudo_weight": 1.0, "patient_effect": 0.0},
-    "augmentation": {"interpolation": "bilinear", "crop_share": 1.0},
+    "augmentation": {"interpolation": "bilinear", "crop_share": 1.0, "views": None},
     "split": {"train_share": 1.0, "share_seed": 0, "near_duplicates": "hashes"},
     "backbone": {
         "preprocessing": None,

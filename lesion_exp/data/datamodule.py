@@ -72,7 +72,8 @@ class LesionDataModule(PartLoaders, pl.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Sample]:
         """Returns the loader of the training part, in the sampler's order."""
         self.training_batches = self._training_batches(self._ranks())
-        return self._loader(self.dataset("train", training=True), self.training_batches, self.features)
+        features = () if self.features is None else self.features.training
+        return self._loader(self.dataset("train", training=True), self.training_batches, features)
 
     def num_training_batches(self, num_ranks: int) -> int:
         """Returns the number of batches of an epoch on each of `num_ranks` processes, without Lightning's limits.

@@ -13,7 +13,8 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -23,6 +24,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from lesion_exp.choices import FLIPS8, NONE
 from lesion_exp.data.lesion_dataset import LesionDataset, Sample
 from lesion_exp.data.lock import file_lock
 from lesion_exp.data.store import OTHER_DISK
@@ -73,12 +75,35 @@ class CachedFeatures:
         return {**self.__dict__, "_mapped": None}  # a mapping is reopened in the worker, not copied to it
 
 
-class FeatureDataset(Dataset[Sample]):
-    """The samples of `images`, with features instead of pixels; it reads a whole batch at once."""
+@dataclass(frozen=True)
+class ViewFeatures:
+    """The features of every view of the images that a run reads."""
 
-    def __init__(self, images: LesionDataset, features: CachedFeatures) -> None:
+    plain: CachedFeatures
+    """Of the images as evaluation shows them."""
+    training: tuple[CachedFeatures, ...]
+    """Of the views of which an epoch of training shows one, in their order; `plain` alone if there is one view."""
+    flips: tuple[CachedFeatures, ...] = ()
+    """Of the 8 flips and quarter turns, for test-time augmentation; empty if the run has no use for them."""
+
+    def of_tta(self, tta: str) -> tuple[CachedFeatures, ...]:
+        """Returns the features of the views of test-time augmentation; empty if they were not kept."""
+        kept = {NONE: (self.plain,), FLIPS8: self.flips}
+        return kept.get(tta, ())
+
+
+class FeatureDataset(Dataset[Sample]):
+    """The samples of `images`, with features instead of pixels; it reads a whole batch at once.
+
+    Args:
+        images: the images.
+        views: the features of their views. In training a sample has those of the view of its epoch, (F,); otherwise
+            those of all views, (V, F), or of the only one, (F,).
+    """
+
+    def __init__(self, images: LesionDataset, views: Sequence[CachedFeatures]) -> None:
         self.images = images
-        self.features = features
+        self.views = tuple(views)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -89,16 +114,25 @@ class FeatureDataset(Dataset[Sample]):
     def __getitems__(self, keys: list[tuple[int, int]]) -> Sample:
         """Returns the batch of the samples at `keys`. PyTorch's loader calls this method if a dataset has it."""
         positions = torch.tensor([position for _, position in keys])
-        batch = Sample(
-            features=self.features.read(self.images.rows[positions.numpy()]),
-            label=self.images.labels[positions],
-            index=positions,
-        )
+        batch = Sample(features=self._features(keys), label=self.images.labels[positions], index=positions)
         if self.images.metadata is not None:
             batch["metadata"] = self.images.metadata[positions]
         for name, values in self.images.extras.items():
             batch[name] = values[positions]  # type: ignore[literal-required]
         return batch
+
+    def _features(self, keys: Sequence[tuple[int, int]]) -> Tensor:
+        rows = self.images.rows[[position for _, position in keys]]
+        if len(self.views) == 1:
+            return self.views[0].read(rows)
+        if not self.images.training:
+            return torch.stack([view.read(rows) for view in self.views], dim=1)
+        seen = [self.images.view_at(epoch, position) for epoch, position in keys]
+        shown = np.array([0 if view is None else view.number for view in seen])
+        features = self.views[0].read(rows)
+        for number, view in enumerate(self.views):
+            features[shown == number] = view.read(rows[shown == number])
+        return features
 
 
 def open_or_compute(folder: Path, num_rows: int, compute: Callable[[int], Batches]) -> CachedFeatures:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -15,11 +16,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
+from lesion_exp.augmentation.fixed_views import FixedView, num_views, views_of_epoch
 from lesion_exp.augmentation.on_device import Plan, on_canvas
 from lesion_exp.augmentation.pipeline import AugmentationPipeline, Augmented
+from lesion_exp.choices import FLIPS8
 from lesion_exp.data.store import ImageStore
 from lesion_exp.errors import DataError
 from lesion_exp.evaluation.predictions import is_unknown
+from lesion_exp.evaluation.tta import symmetry
 from lesion_exp.image_file import UInt8Array, decode, read_image, read_mask
 
 MaskMode = Literal["none", "overlay", "crop", "channel", "background"]
@@ -117,7 +121,8 @@ class SampleOptions:
 class LesionDataset(Dataset[Sample]):
     """The samples of a table, indexed by (epoch, position) or, if there are several views, (epoch, position, view).
 
-    The augmentation depends on (seed, epoch, position, view) only.
+    The augmentation depends on (seed, epoch, position, view) only. If the pipeline has fixed views of each image, these
+    depend on the `image_id` alone, and (seed, epoch, position) on which of them is shown.
 
     Args:
         table: the table of a part.
@@ -128,6 +133,7 @@ class LesionDataset(Dataset[Sample]):
         metadata: the encoded metadata of the rows, float32 (N, D), if the network uses them.
         training: whether to augment. If False, nothing is random, and the epoch does not matter.
         extras: further values of the samples, tensors (N, ...) by their names in `Sample`.
+        view: the fixed view that every sample shows; None: in training that of the epoch, if the pipeline has any.
     """
 
     def __init__(
@@ -141,6 +147,7 @@ class LesionDataset(Dataset[Sample]):
         *,
         training: bool,
         extras: Mapping[str, Tensor] = MappingProxyType({}),
+        view: FixedView | None = None,
     ) -> None:
         places = {name: place for place, name in enumerate(classes)}
         labels = [
@@ -155,6 +162,9 @@ class LesionDataset(Dataset[Sample]):
         self.metadata = None if metadata is None else torch.from_numpy(metadata)
         self.training = training
         self.extras = extras
+        self.view = view
+        self._epoch_views: tuple[int, npt.NDArray[np.int64]] | None = None
+        self._image_ids = table["image_id"].astype(str).tolist() if pipeline.views is not None else []
         self.canvas = store.extent(self.rows) if training and pipeline.trains_on_device else (0, 0)
         """Height and width in pixels that contain every image, if batches are augmented on the device."""
 
@@ -170,12 +180,27 @@ class LesionDataset(Dataset[Sample]):
             canvas = torch.from_numpy(on_canvas(image, *self.canvas)).permute(2, 0, 1)
             sample = Sample(image=canvas, plan=plan, label=self.labels[position], index=torch.tensor(position))
             return self._completed(sample, position)
-        sample = Sample(
-            image=self._image(row, "pixels", seed), label=self.labels[position], index=torch.tensor(position)
-        )
+        view = self.view or self.view_at(epoch, position)
+        if view is not None and not view.is_flip:
+            seed = (view.number, zlib.crc32(self._image_ids[position].encode()))
+        augments = self.training and not (view is not None and view.is_flip)
+        image = self._image(row, "pixels", seed, augments=augments)
+        if view is not None and view.is_flip:  # as in evaluation, the clinical photograph stays as it is
+            image = symmetry(image, view.number)
+        sample = Sample(image=image, label=self.labels[position], index=torch.tensor(position))
         if self.options.clinical:
-            sample["clinical"] = self._image(row, "clinical", (*seed, 1))
+            sample["clinical"] = self._image(row, "clinical", (*seed, 1), augments=augments)
         return self._completed(sample, position)
+
+    def view_at(self, epoch: int, position: int) -> FixedView | None:
+        """Returns the fixed view that the image at `position` shows in `epoch`; None without such views."""
+        views = self.pipeline.views
+        if views is None or not self.training:
+            return None
+        if self._epoch_views is None or self._epoch_views[0] != epoch:
+            drawn = views_of_epoch(self.options.seed, epoch, len(self), num_views(views))
+            self._epoch_views = (epoch, drawn)
+        return FixedView(views == FLIPS8, int(self._epoch_views[1][position]))
 
     def _completed(self, sample: Sample, position: int) -> Sample:
         if self.metadata is not None:
@@ -184,13 +209,13 @@ class LesionDataset(Dataset[Sample]):
             sample[name] = values[position]  # type: ignore[literal-required]
         return sample
 
-    def _image(self, row: int, plane: str, seed: tuple[int, ...]) -> Tensor:
+    def _image(self, row: int, plane: str, seed: tuple[int, ...], *, augments: bool) -> Tensor:
         image = self.store.read(row, plane)
         masked = self.options.mask != "none" and plane == "pixels"
         mask = self.store.read(row, "masks") if masked else None
 
         def augment(image: UInt8Array, mask: UInt8Array | None) -> Augmented:
-            if self.training:
+            if augments:
                 return self.pipeline.train(image, mask, seed)
             return self.pipeline.evaluate(image, mask)
 

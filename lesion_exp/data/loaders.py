@@ -11,9 +11,10 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from lesion_exp.augmentation.pipeline import AugmentationPipeline
+from lesion_exp.choices import NONE
 from lesion_exp.cores import usable_cores
 from lesion_exp.data.batches import EvaluationBatches, TrainingBatches
-from lesion_exp.data.features import CachedFeatures, FeatureDataset
+from lesion_exp.data.features import CachedFeatures, FeatureDataset, ViewFeatures
 from lesion_exp.data.lesion_dataset import LesionDataset, Sample, SampleOptions, collate_samples
 from lesion_exp.data.metadata import MetadataEncoder
 from lesion_exp.data.store import ImageStore
@@ -95,9 +96,9 @@ class PartLoaders:
         self.loader = loader
         self.metadata = metadata
         self.batch_size = loader.batch_size
-        self.features: CachedFeatures | None = None
-        """Features that the loaders yield instead of images, if the body of the network is frozen and the preprocessing
-        of the images is not random."""
+        self.features: ViewFeatures | None = None
+        """Features that the loaders yield instead of images, if the body of the network is frozen and each image is
+        seen in a fixed set of views."""
         self._runs_on_gpu = on_gpu
 
     def dataset(self, part: Part) -> LesionDataset:
@@ -111,12 +112,12 @@ class PartLoaders:
             rows, self.store, self.pipeline, self.classes, self.sample, encoded, training=training, extras=extras
         )
 
-    def evaluation_dataloader(self, part: Part, *, as_images: bool = False) -> DataLoader[Sample]:
+    def evaluation_dataloader(self, part: Part, tta: str = NONE) -> DataLoader[Sample]:
         """Returns a loader with every image of `part` once over all ranks, without augmentation.
 
-        With `as_images` the loader yields images even if features are cached.
+        It yields features in place of images if those of every view of the test-time augmentation `tta` are kept.
         """
-        features = None if as_images else self.features
+        features = () if self.features is None else self.features.of_tta(tta)
         return self._loader(self.dataset(part), self._evaluation_batches(part, self._ranks()), features)
 
     def _evaluation_batches(self, part: Part, ranks: tuple[int, int]) -> EvaluationBatches:
@@ -129,9 +130,9 @@ class PartLoaders:
         self,
         images: LesionDataset,
         batches: TrainingBatches | EvaluationBatches,
-        features: CachedFeatures | None,
+        features: Sequence[CachedFeatures],
     ) -> DataLoader[Sample]:
-        if features is None:
+        if not features:
             return self._loader_of(images, batches, collate_samples)
         # a batch of features is one look-up in memory; sending it from another process takes longer
         return self._loader_of(FeatureDataset(images, features), batches, _as_it_is, num_workers=0)

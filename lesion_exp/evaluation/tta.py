@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from lesion_exp.choices import FLIPS8, NONE
 from lesion_exp.errors import check_choice
 
 CROP_SHARE: Final = 0.8
@@ -23,7 +24,7 @@ def tta_views(name: str) -> Views:
     Raises:
         ConfigError: the name is unknown.
     """
-    views = {"none": _as_they_are, "flips8": flips8, "multicrop": multicrop}
+    views = {NONE: _as_they_are, FLIPS8: flips8, "multicrop": multicrop}
     check_choice("tta", name, views)
     return views[name]
 
@@ -36,10 +37,20 @@ def flips8(images: Tensor) -> Iterator[Tensor]:
     Args:
         images: float (N, C, S, S), square.
     """
-    assert images.shape[2] == images.shape[3], "transposing needs square images"
-    for oriented in (images, images.transpose(2, 3)):
-        for dims in ([], [3], [2], [2, 3]):
-            yield torch.flip(oriented, dims)
+    for number in range(8):
+        yield symmetry(images, number)
+
+
+def symmetry(images: Tensor, number: int) -> Tensor:
+    """Returns view `number` (0 to 7) of `flips8`, of the same shape and type; 0 is the unchanged image.
+
+    Args:
+        images: (..., S, S), square.
+        number: transposed from 4 on; flipped left to right if odd; then upside down if 2 or 3 above a multiple of 4.
+    """
+    assert images.shape[-2] == images.shape[-1], "transposing needs square images"
+    oriented = images.transpose(-2, -1) if number >= 4 else images
+    return torch.flip(oriented, ([], [-1], [-2], [-2, -1])[number % 4])
 
 
 def multicrop(images: Tensor) -> Iterator[Tensor]:

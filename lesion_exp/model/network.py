@@ -94,6 +94,6 @@ def options_of(
 def prediction_pipeline(node: Mapping[str, Any]) -> AugmentationPipeline:
     """Returns the pipeline of `node` (the key `augmentation` of a job) without what it does in training alone."""
     if node[TARGET] == f"{AugmentationPipeline.__module__}.{AugmentationPipeline.__qualname__}":
-        node = {**node, "transforms": {}, "mix": None, "device": "cpu"}
+        node = {**node, "transforms": {}, "mix": None, "device": "cpu", "views": None}
     pipeline: AugmentationPipeline = instantiate(node, "augmentation")
     return pipeline

@@ -29,7 +29,7 @@ def predict_part(
 
     Afterwards `classifier` is on the CPU, in evaluation mode.
     """
-    loader = loaders.evaluation_dataloader(part, as_images=classifier.options.tta != "none")
+    loader = loaders.evaluation_dataloader(part, classifier.options.tta)
     device.prepare(classifier.eval())
     outputs: list[Outputs] = []
     try:

@@ -44,6 +44,7 @@ def check_pretraining_keys(config: Mapping[str, Any], overrides: Sequence[str]) 
         "backbone.freeze_epochs=0": not backbone.get("freeze_epochs", 0),
         "backbone.tune=full": backbone.get("tune", "full") == "full",
         "dataset.view=dermoscopic": config["dataset"]["view"] != "both",
+        "augmentation.views=null": config["augmentation"].get("views") is None,
         "augmentation/mix=none": not (mix.get("mixup_alpha") or mix.get("cutmix_alpha")),
         "trainer.compile=none": trainer["compile"] in (False, "none"),
         "trainer.ema_decay=null": trainer["ema_decay"] is None,

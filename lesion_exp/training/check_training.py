@@ -147,7 +147,8 @@ def _at_once(config: Mapping[str, Any], data: LesionDataModule, loss: Loss) -> d
     """What a head needs that is set by one step on all training images, and whether the job has it."""
     trainer = config["trainer"]
     return {
-        "augmentation=none": data.pipeline.is_fixed,
+        "augmentation.views=null": data.pipeline.views is None,
+        "augmentation=none": data.pipeline.views is not None or data.pipeline.is_fixed,
         "dataset.pseudo_weight=1": data.weights() is None,
         "loss=cross_entropy loss.label_smoothing=0": isinstance(loss, CrossEntropy) and not loss.label_smoothing,
         "trainer.devices=1": num_processes(trainer) == 1,

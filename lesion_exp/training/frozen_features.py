@@ -13,6 +13,7 @@ import json
 import logging
 import time
 from collections.abc import Iterator, Mapping
+from importlib.metadata import version
 from typing import Any, Final
 
 import numpy as np
@@ -21,14 +22,16 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
 
+from lesion_exp.augmentation.fixed_views import NUM_FLIPS, FixedView, num_views
 from lesion_exp.augmentation.pipeline import AugmentationPipeline
 from lesion_exp.backbone.options import SHARED_KEYS
 from lesion_exp.byte_size import file_size
+from lesion_exp.choices import FLIPS8
 from lesion_exp.config.project import Project
 from lesion_exp.data.batches import EvaluationBatches
 from lesion_exp.data.cache_names import FEATURES
 from lesion_exp.data.datamodule import LesionDataModule
-from lesion_exp.data.features import VERSION, Batches, CachedFeatures, kept_features, open_or_compute
+from lesion_exp.data.features import VERSION, Batches, CachedFeatures, ViewFeatures, kept_features, open_or_compute
 from lesion_exp.data.lesion_dataset import LesionDataset, collate_samples
 from lesion_exp.data.loaders import resolve_num_workers
 from lesion_exp.model.checkpoint_file import state_hash
@@ -45,51 +48,75 @@ _OF_THE_BODY: Final = frozenset({"attention", "share_branches"})
 
 
 def can_cache(config: Mapping[str, Any], pipeline: AugmentationPipeline) -> bool:
-    """Returns whether each image has the same features throughout a run of `config`.
+    """Returns whether the views of each image have the same features throughout a run of `config`.
 
-    That is so if nothing before the head is random or trained.
+    That is so if nothing before the head is trained, and images are seen in a fixed set of views.
     """
     needs_images = config["loss"].get("views") == "same"  # a teacher that sees the student's images
-    return config["backbone"].get("tune") == "head" and pipeline.is_fixed and not needs_images
+    return config["backbone"].get("tune") == "head" and pipeline.has_fixed_views and not needs_images
 
 
-def cached_features(config: Mapping[str, Any], built: Built, trainer: pl.Trainer) -> CachedFeatures | None:
-    """Returns the features of all images of the run's store; None where `can_cache` is false.
+def cached_features(config: Mapping[str, Any], built: Built, trainer: pl.Trainer) -> ViewFeatures | None:
+    """Returns the features of all images of the run's store, in all views; None where `can_cache` is false.
 
-    They are computed on the device and in the precision of `trainer`.
+    They are computed on the device and in the precision of `trainer`. Those of the flips and quarter turns are kept
+    where training or test-time augmentation shows them.
     """
-    data, classifier = built.datamodule, built.classifier
-    if not can_cache(config, data.pipeline):
+    views = built.datamodule.pipeline.views
+    if not can_cache(config, built.datamodule.pipeline):
         return None
-    batch_size = int(config["loader"]["evaluation_batch_size"] or BATCH_SIZE)
-    key = _key(config, built, trainer, batch_size)
-    folder = Project.from_config(config).data_cache / FEATURES / key
-    computed = False
-
-    def compute(done: int) -> Batches:
-        nonlocal computed
-        computed = True
-        return _batches(classifier, data, trainer, batch_size, done)
-
-    features = open_or_compute(folder, len(data.store.image_ids), compute)
-    if not computed:
-        log.info("the features of the frozen network were found in %s", folder)
-    elif (kept := kept_features(folder.parent))[0] > 1:
-        log.info(
-            "%s now holds the features of %d networks or data sets, %s; delete the folder to free the space: "
-            "finished runs do not need it, and new runs compute their features again",
-            folder.parent,
-            kept[0],
-            file_size(kept[1]),
-        )
-    return features
+    found = _Features(config, built, trainer)
+    plain = found.of_view(None)
+    flips: tuple[CachedFeatures, ...] = ()
+    if FLIPS8 in (views, config["evaluation"]["tta"]):
+        flips = (plain, *(found.of_view(FixedView(True, number)) for number in range(1, NUM_FLIPS)))
+    training = flips if views == FLIPS8 else (plain,)
+    if views not in (None, FLIPS8):
+        training = tuple(found.of_view(FixedView(False, number)) for number in range(num_views(views)))
+    found.say_what_is_kept()
+    return ViewFeatures(plain, training, flips)
 
 
-def _batches(
-    classifier: LesionClassifier, data: LesionDataModule, trainer: pl.Trainer, batch_size: int, done: int
-) -> Batches:
+class _Features:
+    """Finds or computes the features of the network of a run."""
+
+    def __init__(self, config: Mapping[str, Any], built: Built, trainer: pl.Trainer) -> None:
+        self.config, self.built, self.trainer = config, built, trainer
+        self.batch_size = int(config["loader"]["evaluation_batch_size"] or BATCH_SIZE)
+        self.folder = Project.from_config(config).data_cache / FEATURES
+        self.facts = _facts(config, built, trainer, self.batch_size)
+        self.opened = self.computed = 0
+
+    def of_view(self, view: FixedView | None) -> CachedFeatures:
+        """Returns the features of all images of the store in a view; None is the images as evaluation shows them."""
+
+        def compute(done: int) -> Batches:
+            self.computed += 1
+            return _batches(self.built, self.trainer, self.batch_size, view, done)
+
+        self.opened += 1
+        folder = self.folder / _key(self.facts, self.config, view)
+        return open_or_compute(folder, len(self.built.datamodule.store.image_ids), compute)
+
+    def say_what_is_kept(self) -> None:
+        """Logs that nothing was computed, or how much the folder holds if this run reads only a part of it."""
+        count, size = kept_features(self.folder)
+        if not self.computed:
+            log.info("the features of the frozen network were found in %s", self.folder)
+        elif count > self.opened:
+            log.info(
+                "%s now holds %d sets of features, each of a network, a data set and a view, %s; delete the folder to "
+                "free the space: finished runs do not need it, and new runs compute their features again",
+                self.folder,
+                count,
+                file_size(size),
+            )
+
+
+def _batches(built: Built, trainer: pl.Trainer, batch_size: int, view: FixedView | None, done: int) -> Batches:
     """The features batch by batch, without the first `done` batches, which an interrupted computation has left."""
-    images = _all_images(data)
+    classifier, data = built.classifier, built.datamodule
+    images = _all_images(data, view)
     device = trainer.strategy.root_device
     on_gpu = device.type == "cuda"
     left = list(EvaluationBatches(len(images), batch_size, (0, 1)))[done:]
@@ -107,7 +134,7 @@ def _batches(
     classifier.to(device).eval()
     began = time.monotonic()
     with (
-        Stage("computing the features of", count, "images", shown=trainer.is_global_zero) as stage,
+        Stage(f"computing the features of{_in_words(view)}", count, "images", shown=trainer.is_global_zero) as stage,
         torch.inference_mode(),
         trainer.precision_plugin.forward_context(),
     ):
@@ -126,19 +153,24 @@ def _encoded(
         stage.advance(len(batch["index"]))
 
 
-def _all_images(data: LesionDataModule) -> LesionDataset:
-    """Every readable image of the store, prepared as for an evaluation; labels are not used."""
+def _in_words(view: FixedView | None) -> str:
+    return "" if view is None else f" {'flip' if view.is_flip else 'draw'} {view.number + 1} of"
+
+
+def _all_images(data: LesionDataModule, view: FixedView | None) -> LesionDataset:
+    """Every readable image of the store, prepared as for an evaluation or in a view; labels are not used."""
     ids = data.store.image_ids
     table = pd.DataFrame({"image_id": ids[~ids.isin(list(data.store.errors))], "label": data.classes[0]})
-    return LesionDataset(table, data.store, data.pipeline, data.classes, data.sample, training=False)
+    training = view is not None and not view.is_flip
+    return LesionDataset(table, data.store, data.pipeline, data.classes, data.sample, training=training, view=view)
 
 
-def _key(config: Mapping[str, Any], built: Built, trainer: pl.Trainer, batch_size: int) -> str:
-    """A hash (16 digits) of everything on which the features depend."""
+def _facts(config: Mapping[str, Any], built: Built, trainer: pl.Trainer, batch_size: int) -> dict[str, Any]:
+    """Everything on which the features depend, except the view."""
     data, backbone = built.datamodule, built.classifier.backbone
     pipeline, sample = data.pipeline, data.sample
     node = config["backbone"]
-    facts = {
+    return {
         "version": [VERSION, torch.__version__],
         "store": data.store.folder.name,
         "weights": state_hash({name: tensor.cpu() for name, tensor in backbone.state_of_bodies().items()}),
@@ -150,4 +182,15 @@ def _key(config: Mapping[str, Any], built: Built, trainer: pl.Trainer, batch_siz
         "computed": [trainer.strategy.root_device.type, str(trainer.precision), batch_size],
         "layout": built.classifier.options.channels_last,
     }
-    return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def _key(facts: Mapping[str, Any], config: Mapping[str, Any], view: FixedView | None) -> str:
+    """A hash (16 digits) of `facts`, the view, and for a draw the transforms that are drawn."""
+    found = dict(facts)
+    if view is not None and view.is_flip:
+        found["flip"] = view.number
+    elif view is not None:
+        node = config["augmentation"]
+        drawn = [json.dumps(node["transforms"], default=str), node.get("join", True), version("albumentations")]
+        found |= {"draw": view.number, "drawn": drawn}
+    return hashlib.sha256(json.dumps(found, sort_keys=True, default=str).encode()).hexdigest()[:16]

@@ -22,7 +22,7 @@ def predict_in_training(
 ) -> pd.DataFrame:
     """Returns the predictions table of `part`: every image once, unknown classes included, the same on every rank."""
     datamodule.trainer = trainer
-    loader = datamodule.evaluation_dataloader(part, as_images=classifier.options.tta != "none")
+    loader = datamodule.evaluation_dataloader(part, classifier.options.tta)
     rows = gather_rows(rows_of(trainer.predict(classifier, dataloaders=loader) or []))  # type: ignore[arg-type]
     return part_table(datamodule.parts[part], classifier.options.classes, rows)
 

@@ -9,7 +9,10 @@ import torchvision
 from safetensors.torch import save_file
 from torchvision.models.convnext import CNBlockConfig
 
+from lesion_exp.backbone.assemble import assemble
 from lesion_exp.backbone.foreign_weights import find_weights
+from lesion_exp.backbone.network import Network
+from lesion_exp.backbone.options import InputsAndOutputs, SharedOptions
 from lesion_exp.backbone.surgery import last_linear
 from lesion_exp.backbone.timm import _renamed as renamed_by_timm
 from lesion_exp.backbone.weights import load_into, read_state
@@ -176,6 +179,143 @@ def test_the_images_tower_of_clip_of_transformers(tmp_path):
     with torch.inference_mode():
         features = ours.forward_head(ours.forward_features(images(64)), pre_logits=True)
         assert_same(features, model.vision_model(images(64)).pooler_output)
+
+
+class QuickGELU(torch.nn.Module):
+    """The activation of OpenAI's CLIP, and of MONET, which was trained from it."""
+
+    def forward(self, values):
+        return values * torch.sigmoid(1.702 * values)
+
+
+class OpenAIsBlock(torch.nn.Module):
+    def __init__(self, width, heads):
+        super().__init__()
+        self.attn = torch.nn.MultiheadAttention(width, heads)
+        self.ln_1, self.ln_2 = torch.nn.LayerNorm(width), torch.nn.LayerNorm(width)
+        layers = {"c_fc": torch.nn.Linear(width, 4 * width), "gelu": QuickGELU(),
+                  "c_proj": torch.nn.Linear(4 * width, width)}  # fmt: skip
+        self.mlp = torch.nn.Sequential()
+        for name, layer in layers.items():
+            self.mlp.add_module(name, layer)
+
+    def forward(self, tokens):
+        shown = self.ln_1(tokens)
+        tokens = tokens + self.attn(shown, shown, shown, need_weights=False)[0]
+        return tokens + self.mlp(self.ln_2(tokens))
+
+
+class OpenAIsTransformer(torch.nn.Module):
+    def __init__(self, width, heads, layers):
+        super().__init__()
+        self.resblocks = torch.nn.Sequential(*(OpenAIsBlock(width, heads) for _ in range(layers)))
+
+
+class OpenAIsVisual(torch.nn.Module):
+    """A vision transformer with the parts and the names of OpenAI's CLIP."""
+
+    def __init__(self, side, patch, width, heads, layers, outputs):
+        super().__init__()
+        self.conv1 = torch.nn.Conv2d(3, width, patch, patch, bias=False)
+        self.class_embedding = torch.nn.Parameter(torch.zeros(width))
+        self.positional_embedding = torch.nn.Parameter(torch.zeros((side // patch) ** 2 + 1, width))
+        self.ln_pre, self.ln_post = torch.nn.LayerNorm(width), torch.nn.LayerNorm(width)
+        self.transformer = OpenAIsTransformer(width, heads, layers)
+        self.proj = torch.nn.Parameter(torch.zeros(width, outputs))
+
+    def forward(self, shown):
+        tokens = self.conv1(shown).flatten(2).permute(0, 2, 1)
+        first = self.class_embedding.expand(len(tokens), 1, -1)
+        tokens = self.ln_pre(torch.cat([first, tokens], dim=1) + self.positional_embedding).permute(1, 0, 2)
+        for block in self.transformer.resblocks:
+            tokens = block(tokens)
+        return self.ln_post(tokens[0]) @ self.proj
+
+
+def text_of_openai(width):
+    """Some tensors of the text encoder, whose names begin without a prefix."""
+    return {"positional_embedding": torch.ones(8, width), "text_projection": torch.ones(width, 24),
+            "logit_scale": torch.tensor(4.6), "token_embedding.weight": torch.ones(50, width),
+            "transformer.resblocks.0.ln_1.weight": torch.ones(width), "ln_final.bias": torch.ones(width),
+            "transformer.resblocks.0.attn.in_proj_weight": torch.ones(3 * width, width)}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.float16])
+def test_monet_in_the_names_of_openai(kind, tmp_path):
+    theirs = drawn(OpenAIsVisual(28, 14, 64, 2, 2, 24).to(kind).float())
+    theirs.load_state_dict({name: tensor.to(kind).float() for name, tensor in theirs.state_dict().items()})
+    state = {f"visual.{name}": tensor.to(kind) for name, tensor in theirs.state_dict().items()}
+    torch.save({**state, **text_of_openai(32)}, tmp_path / "weight_clip.pt")
+    ours = loaded(
+        of_timm("vit_large_patch14_clip_quickgelu_224", img_size=28, num_classes=24), tmp_path / "weight_clip.pt"
+    )
+    with torch.inference_mode():
+        expected = theirs(images(28))
+        assert_same(ours(images(28)), expected)
+        plain = loaded(of_timm("vit_large_patch14_clip_224", img_size=28, num_classes=24), tmp_path / "weight_clip.pt")
+        assert not torch.allclose(plain(images(28)), expected, atol=2e-4, rtol=2e-3), "the activation matters"
+
+
+@WAYS
+def test_monet_in_the_names_of_transformers(tmp_path, way):
+    transformers = needs("transformers")
+    text = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    config = transformers.CLIPConfig(vision_config=small(image_size=28, patch_size=14), text_config=text)
+    model = drawn(transformers.CLIPModel(config))
+    assert model.config.vision_config.hidden_act == "quick_gelu", "as in the file of MONET"
+    file = saved(model, tmp_path, way)
+    ours = loaded(of_timm("vit_large_patch14_clip_quickgelu_224", img_size=28, num_classes=7), file)
+    with torch.inference_mode():
+        features = ours.forward_head(ours.forward_features(images(28)), pre_logits=True)
+        assert_same(features, model.vision_model(images(28)).pooler_output)
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_openclip_with_the_activation_of_openai(tmp_path, prefix):
+    open_clip = needs("open_clip")
+    text = {"context_length": 8, "vocab_size": 50, "width": 32, "heads": 2, "layers": 1}
+    vision = {"width": 64, "layers": 2, "head_width": 32, "patch_size": 14, "image_size": 28}
+    model = drawn(open_clip.CLIP(24, vision, text, quick_gelu=True))
+    state = {f"{prefix}{name}": tensor for name, tensor in model.state_dict().items()}
+    torch.save({"state_dict": state, "epoch": 3, "optimizer": {"state": {}}}, tmp_path / "clip.pt")
+    network = of_timm("vit_large_patch14_clip_quickgelu_224", img_size=28, num_classes=24)
+    ours = loaded(network, tmp_path / "clip.pt")
+    with torch.inference_mode():
+        assert_same(ours(images(28)), model.encode_image(images(28)))
+
+
+def beside(kind, quick):
+    """The file beside weights that says which activation they were trained with."""
+    if kind == "open_clip":
+        return "open_clip_config.json", {"model_cfg": {"embed_dim": 24, **({"quick_gelu": True} if quick else {})}}
+    vision = {"hidden_act": "quick_gelu" if quick else "gelu"}
+    if kind == "default":
+        vision = {}
+    return "config.json", {"model_type": "clip", "vision_config": vision}
+
+
+@pytest.mark.parametrize(
+    ("kind", "quick"),
+    [("open_clip", True), ("open_clip", False), ("clip", True), ("clip", False), ("default", True)],
+)
+def test_another_activation_than_that_of_the_weights_is_warned_of(kind, quick, tmp_path, caplog):
+    theirs = drawn(OpenAIsVisual(28, 14, 64, 2, 2, 24))
+    torch.save({f"visual.{name}": tensor for name, tensor in theirs.state_dict().items()}, tmp_path / "clip.pt")
+    name, content = beside(kind, quick)
+    (tmp_path / name).write_text(json.dumps(content))
+
+    def assembled(activation):
+        network = of_timm("vit_large_patch14_clip_224", img_size=28, act_layer=activation)
+        renamed = Network(network, head="head", renamed=lambda state: renamed_by_timm(state, network))
+        assemble(renamed, SharedOptions(weights=str(tmp_path / "clip.pt")), InputsAndOutputs(7, 28))
+
+    activations = ("quick_gelu", "gelu") if quick else ("gelu", "quick_gelu")
+    assembled(activations[0])
+    assert "activation" not in caplog.text
+    assembled(activations[1])
+    assert f"trained with the activation {activations[0]}" in caplog.text
+    assert f"the network has {activations[1]}" in caplog.text
+    assert f"backbone.name=vit_large_patch14_clip_{'quickgelu_' if quick else ''}224" in caplog.text
 
 
 def resnet():
@@ -348,6 +488,48 @@ def test_panderm_is_read_by_a_plain_transformer(prefix, library, tmp_path):
         load_into(plain, found, "heads.head", "panderm.pth")
         plain.heads = torch.nn.Identity()
         assert_same(plain.eval()(images(32)), theirs(images(32)))
+
+
+def text_of_pubmedbert():
+    """Some tensors of the text encoder beside which DermFM-Zero has its encoder of images."""
+    bert = "text.transformer"
+    return {f"{bert}.embeddings.word_embeddings.weight": torch.ones(50, 32),
+            f"{bert}.embeddings.position_embeddings.weight": torch.ones(8, 32),
+            f"{bert}.embeddings.LayerNorm.weight": torch.ones(32),
+            f"{bert}.encoder.layer.0.attention.self.query.weight": torch.ones(32, 32),
+            f"{bert}.encoder.layer.0.output.dense.bias": torch.ones(32),
+            "text.proj.0.weight": torch.ones(32, 32), "text.proj.2.weight": torch.ones(24, 32),
+            "logit_scale": torch.tensor(4.6)}  # fmt: skip
+
+
+def saved_as(kind, state, folder):
+    """The file as OpenCLIP pushes it to the hub, or a checkpoint of its training."""
+    if kind == "hub":
+        save_file({name: tensor.contiguous() for name, tensor in state.items()}, folder / "open_clip_model.safetensors")
+        return folder / "open_clip_model.safetensors"
+    torch.save(
+        {"epoch": 3, "state_dict": {f"module.{name}": tensor for name, tensor in state.items()}}, folder / "e.pt"
+    )
+    return folder / "e.pt"
+
+
+@pytest.mark.parametrize("kind", ["hub", "checkpoint"])
+def test_dermfm_is_panderm_beside_a_text_encoder(kind, tmp_path, caplog):
+    theirs = drawn(of_timm("vit_large_patch16_224", init_values=0.1, num_classes=24))
+    for block in theirs.blocks:
+        block.attn.qkv.bias.data[64:128] = 0
+    head = {f"head.{name}": tensor for name, tensor in theirs.head.state_dict().items()}
+    visual = {f"visual.{name}": tensor for name, tensor in {**of_cae(theirs), **head}.items()}
+    file = saved_as(kind, {**visual, **text_of_pubmedbert()}, tmp_path)
+    caplog.set_level("INFO")
+    embedding = loaded(of_timm("vit_large_patch16_224", num_classes=24), file)
+    ours = loaded(of_timm("vit_large_patch16_224", num_classes=7), file)
+    with torch.inference_mode():
+        assert_same(embedding(images(32)), theirs(images(32)))
+        features = [each.forward_head(each.forward_features(images(32)), pre_logits=True) for each in (ours, theirs)]
+        assert_same(*features)
+    assert "below visual" in caplog.text
+    assert "text.transformer (" in caplog.text, "what is left is named"
 
 
 def test_a_network_with_scales_keeps_them(tmp_path):

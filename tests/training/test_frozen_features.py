@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from lesion_exp.augmentation.fixed_views import FixedView
 from lesion_exp.augmentation.pipeline import AugmentationPipeline
 from lesion_exp.config.freeze import Job
 from lesion_exp.config.instantiate import instantiate
@@ -45,20 +46,57 @@ def computed(monkeypatch):
     return keys
 
 
+def without_cache(job: Job, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """A run that computes the features of each step anew, from images."""
+    with monkeypatch.context() as patched:
+        patched.setattr(run_module, "cached_features", lambda *_: None)
+        return trained(job)
+
+
 @pytest.mark.slow
 def test_cold_warm_and_no_cache_give_the_same_weights_and_metrics(tiny_job, tmp_path, computed, monkeypatch):
     job = tiny_job(*FROZEN, "tracking.log_model=false", root=tmp_path)
     cold = trained(job)
-    assert len(computed) == 1
-    assert len(list((tmp_path / "data_cache" / "features").glob("*/features.bin"))) == 1
+    assert len(computed) == 8, "the eight views of evaluation.tta"
+    assert len(list((tmp_path / "data_cache" / "features").glob("*/features.bin"))) == 8
     warm = trained(job)
-    assert len(computed) == 1, "the second run finds them"
-    monkeypatch.setattr(run_module, "cached_features", lambda *_: None)
-    without = trained(job)
+    assert len(computed) == 8, "the second run finds them"
+    without = without_cache(job, monkeypatch)
     hashes = [run.tags["weights_hash"] for run in (cold, warm, without)]
     assert hashes == [hashes[0]] * 3
-    assert results(cold) == results(warm) == results(without)
+    assert results(cold) == results(warm)
+    assert results(cold) == pytest.approx(results(without), abs=1e-5)
     assert results(cold)["val/loss"] > 0
+    plain = trained(tiny_job(*FROZEN, "evaluation.tta=none", "tracking.log_model=false", root=tmp_path))
+    assert len(computed) == 8, "the unchanged images are the first of the eight views"
+    assert plain.tags["weights_hash"] == hashes[0], "the views of an evaluation train nothing"
+    assert results(plain)["test/loss"] != pytest.approx(results(cold)["test/loss"], abs=1e-5)
+
+
+VIEWS = {
+    "flips8": ("augmentation=none", "augmentation.views=flips8"),
+    "draws": ("augmentation=light", "augmentation.views=3"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", VIEWS)
+def test_a_fixed_set_of_views_is_computed_once(kind, tiny_job, tmp_path, computed, monkeypatch):
+    more = ("sampler=shuffle", "loss=cross_entropy", "tracking.log_model=false", "trainer.max_epochs=3")
+    job = tiny_job(*FROZEN, *VIEWS[kind], *more, root=tmp_path)
+    cold = trained(job)
+    count = {"flips8": 8, "draws": 8 + 3}[kind]
+    assert len(computed) == count
+    warm, without = trained(job), without_cache(job, monkeypatch)
+    hashes = [run.tags["weights_hash"] for run in (cold, warm, without)]
+    assert hashes == [hashes[0]] * 3
+    assert results(cold) == results(warm)
+    assert results(cold) == pytest.approx(results(without), abs=1e-5)
+    others = ("seed=1", "sampler=weighted", "loss=focal", "backbone.head=mlp", "loader.batch_size=16")
+    start = trained(tiny_job(*FROZEN, *VIEWS[kind], *more, *others[1:], root=tmp_path))
+    assert len(computed) == count, "heads, losses and samplers share them"
+    fixed = trained(tiny_job(*FROZEN, *more, root=tmp_path))
+    assert fixed.tags["weights_hash"] not in (hashes[0], start.tags["weights_hash"]), "the views do something"
 
 
 def test_features_belong_to_weights_pixels_and_precision_and_to_nothing_else(tiny_job, tmp_path):
@@ -68,7 +106,8 @@ def test_features_belong_to_weights_pixels_and_precision_and_to_nothing_else(tin
     def key(*overrides: str) -> str:
         config = tiny_job(*CACHED, *overrides).config
         trainer = build_trainer(config["trainer"], False, tmp_path, [])
-        return frozen_features._key(config, build(config, split), trainer, frozen_features.BATCH_SIZE)
+        facts = frozen_features._facts(config, build(config, split), trainer, frozen_features.BATCH_SIZE)
+        return frozen_features._key(facts, config, None)
 
     others = [
         "seed=1",
@@ -83,6 +122,18 @@ def test_features_belong_to_weights_pixels_and_precision_and_to_nothing_else(tin
     assert len(set(keys)) == len(keys)
     assert key("loss=focal", "sampler=shuffle", "loader.batch_size=16", "backbone.dropout=0.5") == keys[0]
     assert key("backbone.metadata=concat", "split.seed=1", "optimizer=sgd") == keys[0]
+    assert key("augmentation.views=flips8") == keys[0]
+
+    def view_key(view: FixedView | None, *overrides: str) -> str:
+        config = tiny_job(*CACHED, *overrides).config
+        return frozen_features._key({}, config, view)
+
+    views = [None, *(FixedView(flip, number) for flip in (True, False) for number in (1, 2))]
+    of_views = [view_key(view, "augmentation=light", "augmentation.views=4") for view in views]
+    assert len(set(of_views)) == len(of_views)
+    assert of_views == [view_key(view, "augmentation=light", "augmentation.views=5", "seed=1") for view in views]
+    weaker = [view_key(view, "augmentation=light", "augmentation.transforms.flip.p=0.5") for view in views]
+    assert [ours == theirs for ours, theirs in zip(of_views, weaker, strict=True)] == [True] * 3 + [False] * 2
 
 
 def test_only_what_is_fixed_is_cached(tiny_job):
@@ -99,3 +150,7 @@ def test_only_what_is_fixed_is_cached(tiny_job):
     assert not can_cache("augmentation=none", "backbone.tune=last:1")
     assert not can_cache("augmentation=light", "backbone.tune=head")
     assert not can_cache("augmentation=none", "augmentation/mix=mixup", "backbone.tune=head")
+    assert can_cache("augmentation=light", "augmentation.views=4", "backbone.tune=head")
+    assert can_cache("augmentation=none", "augmentation.views=flips8", "backbone.tune=head")
+    assert not can_cache("augmentation=light", "augmentation.views=4")
+    assert not can_cache("augmentation=light", "augmentation.views=4", "augmentation/mix=mixup", "backbone.tune=head")

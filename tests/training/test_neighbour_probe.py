@@ -50,6 +50,7 @@ def test_a_run_remembers_every_training_image_once(probe_job):
     ("override", "text"),
     [
         ("augmentation=light", "augmentation=none"),
+        ("augmentation.views=flips8", r"augmentation\.views=null"),
         ("loss.label_smoothing=0.1", r"loss\.label_smoothing=0"),
         ("trainer.ema_decay=0.9", r"trainer\.ema_decay=null"),
         ("backbone.knn.k=5000", r"backbone\.knn\.k below \d+, the number of images"),

@@ -95,6 +95,7 @@ def test_a_probe_that_was_stopped_goes_on_to_the_same_weights(probe_job, monkeyp
     ("override", "text"),
     [
         ("augmentation=light", "augmentation=none"),
+        ("augmentation.views=flips8", r"augmentation\.views=null"),
         ("backbone.tune=full", r"backbone\.tune=head"),
         ("backbone.metadata=concat", r"backbone\.metadata=none"),
         ("backbone.dropout=0.1", r"backbone\.dropout=0"),

@@ -50,7 +50,7 @@ def times(situation: Situation, speed: Speed, epochs: int, runs: int) -> dict[st
 
 
 def uses_flips(situation: Situation, speed: Speed, runs: int) -> bool:
-    """Returns whether the mean over flips is affordable; features of flipped images are not computed for a probe."""
+    """Returns whether the mean over flips is affordable; a probe, which would need features of 8 views, has none."""
     parts = situation.facts.parts
     seconds = runs * FLIPS * (parts["val"] + parts["test"]) / speed.evaluation
     return not speed.candidate.is_probe and seconds <= MOST_FOR_TTA * situation.budget

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import yaml
 
+from lesion_exp.choices import FLIPS8
 from lesion_exp.tracking import artifacts
 from lesion_exp.trained_runs.run_summary import JOB, RunSummary
 from lesion_exp.trained_runs.wording import counted, duration, listed
@@ -67,11 +68,14 @@ def shown(node: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def augmentation_in_words(facts: RunSummary) -> str:
-    """Returns the names of the transforms of training images, in their order."""
-    transforms = facts.key("augmentation.transforms")
+    """Returns the names of the transforms of training images, in their order, and whether their views are fixed."""
+    transforms, views = facts.key("augmentation.transforms"), facts.key("augmentation.views")
     names = list(transforms) if isinstance(transforms, dict) else []
+    if views == FLIPS8:
+        names.append("8 flips and quarter turns")
     mixed = [name for name in ("mixup", "cutmix") if (facts.key(f"augmentation.mix.{name}_alpha") or 0) > 0]
-    return ", ".join(str(name).replace("_", " ") for name in [*names, *mixed]) or "none"
+    text = ", ".join(str(name).replace("_", " ") for name in [*names, *mixed]) or "none"
+    return f"{text} ({views} fixed draws of each image)" if isinstance(views, int) else text
 
 
 def _text(value: Any) -> str:
