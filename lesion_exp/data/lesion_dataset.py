@@ -180,14 +180,15 @@ class LesionDataset(Dataset[Sample]):
             canvas = torch.from_numpy(on_canvas(image, *self.canvas)).permute(2, 0, 1)
             sample = Sample(image=canvas, plan=plan, label=self.labels[position], index=torch.tensor(position))
             return self._completed(sample, position)
-        view = self.view or self.view_at(epoch, position)
-        if view is not None and not view.is_flip:
-            seed = (view.number, zlib.crc32(self._image_ids[position].encode()))
-        augments = self.training and not (view is not None and view.is_flip)
-        image = self._image(row, "pixels", seed, augments=augments)
-        if view is not None and view.is_flip:  # as in evaluation, the clinical photograph stays as it is
-            image = symmetry(image, view.number)
-        sample = Sample(image=image, label=self.labels[position], index=torch.tensor(position))
+        fixed = self.view or self.view_at(epoch, position)
+        is_flip = fixed is not None and fixed.is_flip
+        if fixed is not None and not is_flip:
+            seed = (fixed.number, zlib.crc32(self._image_ids[position].encode()))
+        augments = self.training and not is_flip
+        pixels = self._image(row, "pixels", seed, augments=augments)
+        if fixed is not None and is_flip:  # as in evaluation, the clinical photograph stays as it is
+            pixels = symmetry(pixels, fixed.number)
+        sample = Sample(image=pixels, label=self.labels[position], index=torch.tensor(position))
         if self.options.clinical:
             sample["clinical"] = self._image(row, "clinical", (*seed, 1), augments=augments)
         return self._completed(sample, position)
