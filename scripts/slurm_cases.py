@@ -331,9 +331,7 @@ def nodes(cluster: SlurmCluster) -> dict[str, object]:
     cells = sweeping.sweep().cells()
     sweeping.until_trains(cells[0])
     cluster.call("scontrol", "requeue", str(cells[0].engine_id()))
-    code = process.wait()
-    forced = [line for line in cells[0].log.read_text(errors="replace").splitlines() if "forcefully exiting" in line]
-    return {"code": code, "ended_by_force": forced, **sweeping.facts()}
+    return {"code": process.wait(), **sweeping.facts()}
 
 
 SCRIPT = """\
@@ -385,7 +383,7 @@ ALLOCATIONS = {
     "batch script of two tasks": ("sbatch", "--wait", "--nodes=1", "--ntasks=2", "--output=batch.txt", "--wrap"),
     "batch script of one core": ("sbatch", "--wait", "--nodes=1", "--ntasks=1", "--output=batch.txt", "--wrap"),
     "salloc": ("salloc", "--nodes=1", "--cpus-per-task=2", "sh", "-c"),
-    "salloc, srun": ("salloc", "--nodes=1", "--cpus-per-task=2", "srun", "--cpus-per-task=1", "sh", "-c"),
+    "salloc, srun": ("salloc", "--nodes=1", "--cpus-per-task=2", "srun", "--ntasks=1", "--cpus-per-task=1", "sh", "-c"),
 }
 """Commands that take a command line and run it in an allocation."""
 
