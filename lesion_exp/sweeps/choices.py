@@ -152,6 +152,8 @@ class Choices:
                 "higher mean may only show that its images are easier."
             )
         if not self.front:
+            if result.runs == 1:  # a single run, or the only cell that has finished
+                return ""
             repeat = " and ".join(self.repeated_by) or "seed"
             return (
                 f"The cells differ in {repeat} only, so none of them is a better choice than another: report the mean "

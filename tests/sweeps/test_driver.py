@@ -99,6 +99,7 @@ def test_a_cluster_may_be_given_a_single_run(project, planned, driven):
     with console.capture() as shown:
         console.print(as_table(summary))
     assert "1 cell: 1 finished" in shown.get()
+    assert "report the mean" not in shown.get()
 
 
 def test_the_same_job_is_one_cell(planned, caplog):
