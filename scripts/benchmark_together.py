@@ -1,111 +1,125 @@
-"""Measures what two cells of a sweep cost each other: one after the other, at once, and as two commands at once.
+"""Measures what two trainings at once cost each other, with the cores shared and with all cores for each.
 
-    python scripts/benchmark.py together --rounds 2
+    python scripts/benchmark.py together --steps 10 --rounds 3
 
-Two cells train a ResNet-18 on the same generated images, in turns of the three ways, with the defaults of each:
+A ResNet-18 trains at 112 pixels in processes of their own, in turns of these ways:
 
-- one after the other: `launcher.workers=1`; a cell has all cores;
-- at once: `launcher.workers=2`; each cell has half of the cores;
-- two commands at once: `lesion-exp train` twice at the same time, without a sweep; each has all cores.
+- one: a cell of a sweep with `launcher.workers=1`, which uses all cores;
+- one on its share: a cell with as many threads as one of two gets, alone;
+- two on their shares: two cells at once, as `launcher.workers=2` starts them;
+- two on all cores: two commands at once, of which each uses all cores.
 
-`clock` is the time from the start of the first cell to the end of the last; `processor` that for which all processes
-used one, of a whole command, with its imports. On a machine with other work compare the processor's seconds: a program
-that runs two processes gets more of such a machine than one that runs one.
+`processor` is the time for which a step uses a processor, all of its threads together, `clock` that which passes. On a
+machine with other work compare the former: it shows what caches and waiting threads cost, and a program of two
+processes gets more of such a machine than one of one.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import statistics
 import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from benchmark_rounds import processor_seconds, show, spread_of, summary
+from benchmark_rounds import show, spread_of, summary
 
-JOB = (
-    "experiment=demo", "backbone=resnet18", "image_size=64", "dataset.num_lesions=60", "dataset.image_height=80",
-    "dataset.image_width=100", "trainer=cpu", "evaluation.bootstrap_draws=100", "print_config=false",
-    "loader.batch_size=32", "sampler=oversample", "trainer.max_epochs=1", "test=false",
-)  # fmt: skip
-COMMAND = (sys.executable, "-m", "lesion_exp", "train")
-ALONE, AT_ONCE, COMMANDS = "one after the other", "at once", "two commands at once"
+TRAINING = """
+import sys
+import time
+import lesion_exp
+import torch
+import torchvision
+from lesion_exp.process.cpu_settings import keep_freed_memory
+
+keep_freed_memory()
+torch.set_num_threads(int(sys.argv[1]))
+network = torchvision.models.resnet18(num_classes=7).to(memory_format=torch.channels_last)
+images, labels = torch.randn(32, 3, 112, 112), torch.randint(0, 7, (32,))
+images = images.to(memory_format=torch.channels_last)
+optimizer = torch.optim.AdamW(network.parameters())
+
+
+def step():
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = torch.nn.functional.cross_entropy(network(images).float(), labels)
+    loss.backward()
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+step()
+step()
+print("ready", flush=True)
+sys.stdin.readline()
+used, start, steps = time.process_time(), time.perf_counter(), int(sys.argv[2])
+for _ in range(steps):
+    step()
+print((time.process_time() - used) / steps, (time.perf_counter() - start) / steps, flush=True)
+"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--steps", type=int, default=40, help="training steps of a cell (40)")
-    parser.add_argument("--rounds", type=int, default=2, help="measurements of each way, alternating (2)")
+    parser.add_argument("--steps", type=int, default=10, help="training steps of one measurement (10)")
+    parser.add_argument("--rounds", type=int, default=3, help="measurements of each way, alternating (3)")
 
 
 def run(asked: argparse.Namespace) -> dict[str, Any]:
-    found: dict[str, dict[str, list[float]]] = {"clock": {}, "processor": {}}
-    with tempfile.TemporaryDirectory(prefix="lesion_exp_benchmark_") as name:
-        folder = Path(name)
-        job = [*JOB, f"sampler.samples_per_class={16 * asked.steps}", f"paths.data_cache={folder / 'cache'}"]
-        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
-        for variable in ("MLFLOW_TRACKING_URI", "OMP_NUM_THREADS"):
-            environment.pop(variable, None)
-        subprocess.run(
-            [*COMMAND[:-1], "prepare", *job], cwd=folder, env=environment, check=True, stdout=subprocess.DEVNULL
-        )
-        ways: dict[str, Callable[[Path], float]] = {
-            ALONE: lambda place: sweep(place, job, 1, environment),
-            AT_ONCE: lambda place: sweep(place, job, 2, environment),
-            COMMANDS: lambda place: commands(place, job, environment),
-        }
-        for number in range(asked.rounds):
-            for way, measure in ways.items():
-                print(f"round {number + 1}, {way} ...", file=sys.stderr)
-                place = folder / f"{number} {way}"
-                place.mkdir()
-                before = processor_seconds()
-                found["clock"].setdefault(way, []).append(measure(place))
-                found["processor"].setdefault(way, []).append(processor_seconds() - before)
-    result = {kind: summary(values) for kind, values in found.items()}
+    cores = len(os.sched_getaffinity(0))
+    share = max(cores // 2, 1)
+    ways = {
+        "one": (1, cores),
+        "one on its share": (1, share),
+        "two on their shares": (2, share),
+        "two on all cores": (2, cores),
+    }
+    processor: dict[str, list[float]] = {name: [] for name in ways}
+    clock: dict[str, list[float]] = {name: [] for name in ways}
+    for number in range(asked.rounds):
+        for name, (count, threads) in ways.items():
+            print(f"round {number + 1}, {name} ...", file=sys.stderr)
+            found = trained_at_once(count, threads, asked.steps)
+            processor[name].append(statistics.mean(used for used, _ in found))
+            clock[name].append(max(passed for _, passed in found))
+    of_processor, of_clock = summary(processor), summary(clock)
     show(
-        f"two cells of {asked.steps} steps, seconds",
-        ["way", "clock", "spread", "processor", "spread"],
+        f"a training step of ResNet-18, 112 px, on {cores} cores, seconds",
+        ["trainings at once", "threads of each", "processor", "spread", "clock", "spread"],
         [
             [
-                way,
-                *(
-                    text
-                    for kind in ("clock", "processor")
-                    for text in (f"{result[kind][way]['median']:.1f}", spread_of(result[kind][way], 1))
-                ),
+                name,
+                str(threads),
+                f"{of_processor[name]['median']:.2f}",
+                spread_of(of_processor[name], 2),
+                f"{of_clock[name]['median']:.2f}",
+                spread_of(of_clock[name], 2),
             ]
-            for way in ways
+            for name, (_, threads) in ways.items()
         ],
     )
-    return {"seconds": result}
+    return {"processor_seconds": of_processor, "clock_seconds": of_clock}
 
 
-def sweep(place: Path, job: list[str], workers: int, environment: dict[str, str]) -> float:
-    """Seconds from the start of the first cell to the end of the last."""
-    from lesion_exp.sweeps.ledger import find_sweep
-
-    subprocess.run(
-        [*COMMAND, "-m", *job, "seed=1,2", f"launcher.workers={workers}"],
-        cwd=place, env=environment, check=True, stdout=subprocess.DEVNULL,
-    )  # fmt: skip
-    states = [cell.state() for cell in find_sweep(place / "sweeps", "latest").cells()]
-    started = [state.started for state in states if state.started is not None]
-    ended = [state.ended for state in states if state.ended is not None]
-    return max(ended) - min(started)
-
-
-def commands(place: Path, job: list[str], environment: dict[str, str]) -> float:
-    """Seconds of two commands that are started at the same time, with their imports."""
-    begun = time.perf_counter()
-    both = [
-        subprocess.Popen([*COMMAND, *job, f"seed={seed}"], cwd=place, env=environment, stdout=subprocess.DEVNULL)
-        for seed in (1, 2)
-    ]
-    codes = [process.wait() for process in both]
-    if any(codes):
-        raise RuntimeError(f"expected two trainings that succeed, got the exit codes {codes}; their messages are above")
-    return time.perf_counter() - begun
+def trained_at_once(count: int, threads: int, steps: int) -> list[tuple[float, float]]:
+    """Seconds of a processor and of the clock for a step of each of `count` processes, which begin together."""
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", TRAINING, str(threads), str(steps)],
+            env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )
+        for _ in range(count)
+    ]  # fmt: skip
+    for process in processes:
+        assert process.stdout is not None, "it was opened as a pipe"
+        if not process.stdout.readline():
+            raise RuntimeError("expected a training that starts; its message is above")
+    for process in processes:
+        assert process.stdin is not None, "it was opened as a pipe"
+        print(file=process.stdin, flush=True)
+    found = []
+    for process in processes:
+        used, passed = process.communicate()[0].split()
+        found.append((float(used), float(passed)))
+    return found
