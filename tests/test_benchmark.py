@@ -46,13 +46,6 @@ def test_input_is_set_beside_other_pipelines_from_pixels_and_from_files():
     assert result["epoch_start"]["first_seconds"] > 0
 
 
-def test_two_trainings_at_once_are_set_beside_one():
-    result = results("together", "--steps", "1", "--rounds", "1")
-    for kind in ("processor_seconds", "clock_seconds"):
-        assert list(result[kind]) == ["one", "one on its share", "two on their shares", "two on all cores"]
-        assert all(entry["median"] > 0 for entry in result[kind].values())
-
-
 def test_the_first_step_is_set_beside_bare_imports():
     result = results("start", "--rounds", "1", "--verbs", "completion", "predict")
     assert result["seconds"]["help"]["median"] < result["seconds"]["imports"]["median"]
