@@ -18,7 +18,7 @@ import sys
 from importlib import import_module
 from types import ModuleType
 
-VERBS = ("input", "train", "neighbour", "memory", "start", "sweep", "cells", "stores", "evaluate", "scale")
+VERBS = ("input", "train", "neighbour", "memory", "start", "sweep", "cells", "stores", "evaluate", "scale", "commands")
 """Each lies in `benchmark_<verb>.py` beside this file and has a docstring, `add_arguments` and `run`."""
 
 

@@ -78,6 +78,16 @@ def test_many_rows_are_prepared_split_and_read():
     assert result["memory"]["loader_mb"] < 300
 
 
+def test_whole_commands_are_measured_and_find_the_planted_near_duplicates():
+    result = results("commands", "--images", "4000")["images"]["4000"]
+    assert result["pairs_planted"] == result["pairs_found"] == 2
+    assert list(result["commands"]) == ["prepare", "prepare, again", "audit", "train", "evaluate", "report"]
+    for measured in result["commands"].values():
+        assert measured["code"] == 0
+        assert min(measured["memory_mb"], measured["process_mb"]) > 50
+        assert measured["wall_seconds"] > 0 < measured["processor_seconds"]
+
+
 def test_many_cells_are_planned_driven_and_shown():
     few, more = results("cells", "--cells", "10", "30")["cells"]
     assert (few["cells"], more["cells"]) == (10, 30)

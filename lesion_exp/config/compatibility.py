@@ -12,7 +12,7 @@ import yaml
 from lesion_exp.config.shipped_conf import SWEEP_GROUPS, conf_dir, default_options
 from lesion_exp.errors import ConfigError, first_cases
 
-MAY_LACK: Final = frozenset({"dataset.pseudo_labels", "dataset.pseudo_weight"})
+MAY_LACK: Final = frozenset({"dataset.pseudo_labels", "dataset.pseudo_weight", "trainer.activation_checkpointing"})
 """Keys that older jobs do not have, and without which this version does what the older one did."""
 _READ_BY_TARGETS: Final = frozenset({"backbone"})
 """Groups whose shared keys are read where their network is built, which checks them."""

@@ -111,7 +111,8 @@ def _near_duplicates(table: pd.DataFrame, own: pd.DataFrame, others: pd.DataFram
     """Returns the image of `own` in each pair of near-duplicates with one image in `own` and the other in `others`."""
     images = table.drop_duplicates("image_id")
     names, content = images["image_id"].to_numpy(), images["sha256"].to_numpy()
-    here, there = np.isin(names, own["image_id"]), np.isin(names, others["image_id"])
+    # numpy's own isin compares each text with each other one
+    here, there = (images["image_id"].isin(part["image_id"]).to_numpy() for part in (own, others))
     pairs = known_pairs(images, threshold)
     first, second = pairs["first"].to_numpy(), pairs["second"].to_numpy()
     different = content[first] != content[second]

@@ -13,6 +13,7 @@ import torch
 
 from lesion_exp.augmentation.pipeline import AugmentationPipeline
 from lesion_exp.backbone.backbone import Backbone
+from lesion_exp.backbone.transformer_blocks import checkpoint_activations
 from lesion_exp.config.instantiate import instantiate
 from lesion_exp.data.datamodule import LesionDataModule
 from lesion_exp.data.loaders import LoaderOptions
@@ -38,6 +39,7 @@ from lesion_exp.task import LesionClassifier
 from lesion_exp.taxonomy import IS_UNKNOWN
 from lesion_exp.training.added_metrics import make_added_metrics
 from lesion_exp.training.data import SplitData, is_pretraining
+from lesion_exp.training.sharded import check_shardable, is_sharded
 
 _TRIAL_STEPS: Final = 1000
 
@@ -63,6 +65,9 @@ def build(config: Mapping[str, Any], split: SplitData) -> Built:
     counts, image_ids = datamodule.class_counts(), datamodule.parts["val"]["image_id"].tolist()
     added = make_added_metrics(config, len(split.classes))
     classifier = make_classifier(config, network, pipeline, card, counts, image_ids, added)
+    if is_sharded(trainer):
+        check_shardable(classifier.backbone)
+    save_memory(classifier.backbone, trainer)
     if trainer["compile"] not in (False, "none"):
         _compile(classifier.backbone, trainer["compile"])
     return Built(classifier, datamodule)
@@ -134,6 +139,22 @@ def measured(config: Mapping[str, Any], split: SplitData) -> Mapping[str, Any]:
     if not asks_for_statistics(config["augmentation"]):
         return config
     return {**config, "augmentation": with_statistics(config["augmentation"], split.statistics)}
+
+
+def save_memory(network: Backbone, trainer: Mapping[str, Any]) -> None:
+    """Has `network` keep fewer activations for the backward pass if `trainer` (the node of that name) asks for it.
+
+    Raises:
+        ConfigError: the network has no transformer blocks, or is to be compiled.
+    """
+    if not trainer.get("activation_checkpointing", False):
+        return
+    if trainer["compile"] not in (False, "none"):
+        raise ConfigError(
+            f"expected trainer.compile=none with trainer.activation_checkpointing=true, because a compiled network "
+            f"chooses itself what it computes anew, got {trainer['compile']}; set one of them to its default"
+        )
+    checkpoint_activations(network)
 
 
 def _compile(network: Backbone, mode: bool | str) -> None:

@@ -21,7 +21,7 @@ from lesion_exp.pretrain import COMMON_KEYS
 from lesion_exp.pretrain.method import BodyFacts, Method
 from lesion_exp.pretraining_task import PretrainingTask
 from lesion_exp.task import TaskOptions
-from lesion_exp.training.build import seeded_data
+from lesion_exp.training.build import save_memory, seeded_data
 from lesion_exp.training.data import SplitData
 
 UNUSED_CLASSES: Final = 2
@@ -46,6 +46,7 @@ def build_pretraining(config: Mapping[str, Any], split: SplitData) -> BuiltPretr
     config, data = seeded_data(config, split)
     assert isinstance(data, PretrainingDataModule), "the job pretrains"
     network = make_network(config, UNUSED_CLASSES, None)
+    save_memory(network, config["trainer"])
     method = make_method(config, network)
     data.num_views = method.num_views
     task = PretrainingTask(

@@ -75,6 +75,7 @@ from lesion_exp.training.pretraining import run_pretraining
 from lesion_exp.training.results import describe_run, log_gallery
 from lesion_exp.training.run_context import NO_CONTEXT, JobResult, RunContext
 from lesion_exp.training.seen_before import with_inherited
+from lesion_exp.training.sharded import check_sharding, load_weights
 from lesion_exp.training.shared_split import split_of
 from lesion_exp.training.started_run import say_findings, started_run, store_of_first_rank
 from lesion_exp.training.teacher import Teacher, attach_teacher, open_teacher
@@ -194,6 +195,7 @@ def check_job(job: Job, here: bool = True) -> None:
         check_pretraining_keys(job.config, job.overrides)
     check_added_metrics(job.config)
     check_watched(job.config)
+    check_sharding(job.config)
     if here:
         check_here(job.config["trainer"])
     check_optimisation(job.config)
@@ -289,7 +291,7 @@ def _fit_and_predict(
     if path:
         content = read_by_first(lambda: read_checkpoint(Path(path)))
         built.classifier.backbone.merge_lora()  # as every later reader of the checkpoint has it
-        built.classifier.load_state_dict(merged_weights(content["state_dict"], config["backbone"]))
+        load_weights(built.classifier, merged_weights(content["state_dict"], config["backbone"]))
         evaluated_step = int(content["global_step"])
     best_metrics, best_step = validations.up_to(evaluated_step)
     parts: dict[str, EvaluationResult] = {}

@@ -33,14 +33,15 @@ from lesion_exp.process.messages import quiet_libraries
 from lesion_exp.tracking.run import TrackedRun
 from lesion_exp.training.callbacks import LearningRate, MovingAverage
 from lesion_exp.training.checkpoint import AtomicCheckpointIO, BestCheckpoints, ResumePoints
+from lesion_exp.training.sharded import ShardedStrategy, is_sharded
 from lesion_exp.training.watched_metrics import Watched
 
 log = logging.getLogger(__name__)
 
 OWN_KEYS: Final = frozenset(
     {
-        "monitor", "early_stopping", "ema_decay", "channels_last", "compile", "find_lr", "find_batch_size",
-        "checkpoint_every_steps", "checkpoint_every_minutes",
+        "monitor", "early_stopping", "ema_decay", "channels_last", "compile", "activation_checkpointing",
+        "find_lr", "find_batch_size", "checkpoint_every_steps", "checkpoint_every_minutes",
     }
 )  # fmt: skip
 """Keys of `conf/trainer` that are not arguments of Lightning's Trainer."""
@@ -78,6 +79,8 @@ def build_trainer(
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     if "profiler" in arguments:
         arguments["profiler"] = profiler_in(live_dir, arguments["profiler"])
+    if is_sharded(config):
+        arguments |= _sharded(num_processes(config))
     callbacks = [*_callbacks(config, live_dir, watched, logging=bool(logger)), *callbacks]
     try:
         trainer = pl.Trainer(
@@ -113,6 +116,14 @@ class SignalConnector(_SignalConnector):
 
     def _sigterm_notifier_fn(self, signum: int, _: FrameType) -> None:
         self.received_sigterm = True
+
+
+def _sharded(num_processes: int) -> dict[str, Any]:
+    """The arguments of Lightning's Trainer that shard; one process has nothing to divide."""
+    if num_processes == 1:
+        return {"strategy": "auto"}
+    # in inference mode tensors would be gathered that no later step can use
+    return {"strategy": ShardedStrategy(num_processes), "inference_mode": False}
 
 
 def _callbacks(config: Mapping[str, Any], live_dir: Path, watched: Watched | None, *, logging: bool) -> list[Callback]:

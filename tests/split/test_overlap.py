@@ -1,6 +1,9 @@
+import time
+
 import pandas as pd
 import pytest
 
+from lesion_exp.split import overlap as module
 from lesion_exp.split.groups import DEFAULT_THRESHOLD, assign_groups
 from lesion_exp.split.overlap import overlap
 
@@ -64,3 +67,17 @@ def test_a_chain_through_an_image_in_no_part_is_told_apart(make_table):
     table = table.drop(index=0).assign(split=["train", "test", "test"])
     result = overlap(table, "test", "train", DEFAULT_THRESHOLD)
     assert {kind: counts["all"] for kind, counts in result.touched.items() if counts["all"]} == {"chains": 1, "any": 1}
+
+
+def test_ids_of_many_images_are_not_compared_one_by_one(monkeypatch):
+    none = pd.DataFrame({"first": [], "second": [], "correlation": []}, dtype=int)
+    monkeypatch.setattr(module, "known_pairs", lambda *_: none)
+    count = 40_000
+    ids = pd.Series([f"ISIC_{number:07d}" for number in range(count)], dtype=object)
+    table = pd.DataFrame({"image_id": ids, "label": "nv", "sha256": ids, "group": ids})
+    for column in ("patient_id", "lesion_id"):
+        table[column] = None
+    table["split"] = ["train", "train", "test", "val"] * (count // 4)
+    begun = time.process_time()
+    assert overlap(table, "test", "train", DEFAULT_THRESHOLD).images["all"] == count // 4
+    assert time.process_time() - begun < 3  # 12 s where each id is compared with each other one
