@@ -132,10 +132,10 @@ class ShardedStrategy(ModelParallelStrategy):
     def _keep_whole(self, whole: bool) -> None:
         from torch.distributed.fsdp import FSDPModule
 
-        network = self._network()
-        for module in network.modules():
+        for name, module in self._network().named_modules():
             if isinstance(module, FSDPModule):
-                module.set_reshard_after_forward(not whole and module is not network, recurse=False)
+                is_block = bool(name)  # the network itself has none, and stays whole until its backward pass
+                module.set_reshard_after_forward(is_block and not whole, recurse=False)
                 if whole:
                     module.unshard()
                 else:
