@@ -131,7 +131,8 @@ def check_installed(config: Mapping[str, Any]) -> None:
     for where, node, group in nodes_with_targets(config):
         check_target(node[TARGET], where, group)
         module, _, name = str(node[TARGET]).rpartition(".")
-        package = needed_package(module)
+        known = getattr(sys.modules.get(module), name, None)  # it may be defined in another module
+        package = needed_package(getattr(known, "__module__", module))
         if package is not None and importlib.util.find_spec(package) is None:
             raise not_installed(package, f"the {where} {name}")
 
