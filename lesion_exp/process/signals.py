@@ -30,6 +30,11 @@ def end_on_sigterm() -> None:
     signal.signal(signal.SIGTERM, end)
 
 
+def interrupt_on_sigint() -> None:
+    """Lets SIGINT raise KeyboardInterrupt; a command that a shell starts in the background ignores it at first."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @contextmanager
 def preserve_stop_signals() -> Iterator[None]:
     """Leaves the block with SystemExit after SIGTERM and KeyboardInterrupt after Ctrl-C, whatever was raised instead.

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from lesion_exp.errors import ConfigError
+from lesion_exp.sweeps.launcher import launcher as launcher_module
 from lesion_exp.sweeps.launcher import ray_tasks
 from lesion_exp.sweeps.launcher.launcher import make_launcher
 from lesion_exp.sweeps.launcher.ray import RayLauncher
@@ -192,6 +193,21 @@ def test_a_stopped_sweep_asks_the_tasks_of_every_node_to_end(on_two_nodes):
     made, ray, _ = on_two_nodes
     made.stop()
     assert ray.cancelled == list(ray.tasks)[1:]
+
+
+def test_a_task_can_be_cancelled_on_a_node_where_ray_was_started_in_the_background(monkeypatch, tmp_path):
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for module in (ray_tasks, launcher_module):
+        found = SimpleNamespace(wait=lambda: signal.getsignal(signal.SIGINT))
+        monkeypatch.setattr(module, "CellProcess", lambda *_, found=found: found)
+    monkeypatch.setattr(ray_tasks, "processes_per_node", lambda folder: 1)
+    try:
+        assert launcher_module.run_cell_process(str(tmp_path), {}, ()) == signal.default_int_handler
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        place = ("localhost", 1)
+        assert ray_tasks.run_cell_on_node(str(tmp_path), {}, (), 2, 0, place) == signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_job_for_another_number_of_machines_is_refused(planned):

@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Final
 from lesion_exp.config.instantiate import check_installed, instantiate
 from lesion_exp.errors import ConfigError
 from lesion_exp.process.distributed_environment import refuse_group
+from lesion_exp.process.signals import interrupt_on_sigint
 from lesion_exp.sweeps.cell import STARTER, Cell
 from lesion_exp.sweeps.ledger import Sweep
 
@@ -161,8 +162,9 @@ class CellProcess:
 def run_cell_process(folder: str, variables: Mapping[str, str], without: Sequence[str]) -> int:
     """Runs the cell in `folder` in a worker of Ray, and returns its exit code.
 
-    Cancelling the task raises KeyboardInterrupt, which ends the cell.
+    Cancelling the task raises KeyboardInterrupt, which ends the cell; with SIGINT ignored, Ray would do nothing.
     """
+    interrupt_on_sigint()
     return CellProcess(Path(folder), variables, without).wait()
 
 

@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from lesion_exp.process.signals import interrupt_on_sigint
 from lesion_exp.sweeps.cell import Cell
 from lesion_exp.sweeps.launcher.launcher import CellProcess, run_cell_process
 from lesion_exp.sweeps.launcher.several_nodes import processes_per_node, starter_words
@@ -40,6 +41,7 @@ def run_cell_on_node(
 
     They meet at `place`, an address and a port. Cancelling the task raises KeyboardInterrupt, which ends them.
     """
+    interrupt_on_sigint()
     os.environ.update(variables)  # the devices of this node are counted as the processes will see them
     starter = starter_words(nodes, node, processes_per_node(Path(folder)), *place)
     return CellProcess(Path(folder), variables, without, starter).wait()
