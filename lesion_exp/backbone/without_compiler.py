@@ -57,8 +57,7 @@ class _StandIn(ModuleType):
             setattr(self, _ASKED_FOR, _is_compile_supported)
 
     def __getattr__(self, name: str) -> Any:
-        is_parent = name == "__path__" and self.__name__ == _COMPILER  # another module of the compiler is imported
-        if name.startswith("__") and not is_parent:
+        if name.startswith("__"):
             raise AttributeError(name)
         return getattr(_real(self.__name__), name)
 
