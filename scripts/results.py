@@ -62,6 +62,8 @@ LARGEST: Final = Row("largest_class", "always the largest class, nv", ())
 ROWS: Final = (
     LARGEST,
     Row("scratch_8", "ResNet-18 from scratch, 8 epochs", ("experiment=ham10000_cpu", "trainer.max_epochs=8")),
+    Row("speedrun", "the same 8 epochs with an adjusted loss, age, sex and site",
+        ("experiment=ham10000_speedrun",), "scratch_8"),
     Row("scratch_30", "ResNet-18 from scratch, 30 epochs", ("experiment=ham10000_cpu",), "scratch_8"),
     Row(
         "scratch_60",

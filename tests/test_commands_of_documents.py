@@ -23,6 +23,7 @@ def project(tmp_path_factory):
     plan.parent.mkdir(parents=True)
     plan.write_text("# @package _global_\nseed: 1\n")
     (root / "shared.zip").touch()
+    (root / "DIR").mkdir()
     for name in ("entry.csv", "theirs.csv", "ISIC2018_Task3_Test_GroundTruth.csv"):
         (root / name).write_text("image_id,prediction\n")
     for document in DOCUMENTS:

@@ -63,6 +63,7 @@ LATER_KEYS: Final[Mapping[str, Mapping[str, Any]]] = {
     "dataset": {"pseudo_labels": None, "pseudo_weight": 1.0, "patient_effect": 0.0},
     "augmentation": {"interpolation": "bilinear", "crop_share": 1.0, "views": None},
     "split": {"train_share": 1.0, "share_seed": 0, "near_duplicates": "hashes"},
+    "trainer": {"activation_checkpointing": False},
     "backbone": {
         "preprocessing": None,
         "weights_partial": False,

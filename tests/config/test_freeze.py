@@ -142,6 +142,12 @@ def test_what_can_change_a_result_is_hashed(override):
     assert job(override).job_hash != job().job_hash
 
 
+def test_a_new_key_leaves_the_hash_of_jobs_without_it():
+    """A new key belongs in `LATER_KEYS`, since runs of earlier versions are found by the hash of their job."""
+    job = freeze(compose(["experiment=ham10000_cpu", "dataset.root=/data"], root=Path("/project")))
+    assert job.job_hash == "21fd3a6a33adea19"
+
+
 def test_the_place_of_the_data_and_of_the_project_is_not_hashed():
     ham = [job("dataset=ham10000", f"dataset.root={folder}", root=folder).job_hash for folder in ("/a", "/b")]
     assert ham[0] == ham[1]
