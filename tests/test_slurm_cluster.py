@@ -1,13 +1,13 @@
 """SLURM's own daemons and commands on two machines made of network namespaces, see `scripts/slurm_cluster.py`."""
 
-import json
 import os
-import subprocess
 import sys
 from importlib import util
 from pathlib import Path
 
 import pytest
+
+from tests import on_two_machines
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 sys.path.insert(0, str(SCRIPTS))
@@ -25,17 +25,8 @@ BOTH = ["FINISHED", "FINISHED"]
 
 
 def result(case):
-    """What the script says of a case; it leaves neither a network namespace nor a daemon behind."""
-    command = [sys.executable, str(SCRIPTS / "slurm_cluster.py"), case, "--json"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    try:
-        out, err = process.communicate(timeout=3000)
-    finally:
-        process.terminate()
-    assert process.returncode == 0, err[-4000:]
-    left = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True).stdout
-    assert f"nodes{process.pid}" not in left
-    return json.loads(out)[case]
+    """What the script says of a case."""
+    return on_two_machines.result(SCRIPTS / "slurm_cluster.py", case)[case]
 
 
 def statuses(found):

@@ -1,12 +1,11 @@
 """One run on two machines: network namespaces joined by a virtual cable, see `scripts/two_nodes.py`."""
 
 import importlib.util
-import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests import on_two_machines
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "two_nodes.py"
 _SPEC = importlib.util.spec_from_file_location("two_nodes", SCRIPT)
@@ -19,17 +18,8 @@ pytestmark = [
 
 
 def result(*arguments):
-    """What the script says of a case; it leaves no network namespace behind."""
-    command = [sys.executable, str(SCRIPT), *arguments, "--json"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    try:
-        out, err = process.communicate(timeout=3000)
-    finally:
-        process.terminate()
-    assert process.returncode == 0, err[-4000:]
-    left = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True).stdout
-    assert f"nodes{process.pid}" not in left
-    return json.loads(out)
+    """What the script says of a case."""
+    return on_two_machines.result(SCRIPT, *arguments)
 
 
 @pytest.mark.parametrize("per_node", [1, 2])
