@@ -129,7 +129,7 @@ def photographs(folder: Path, chosen: Path | None) -> list[str]:
     paths = []
     for number, path in enumerate(drawn["image_path"]):
         paths.append(str(folder / f"photograph_{number}.jpg"))
-        with Image.open(path) as image:
+        with Image.open(path, formats=("PNG", "JPEG")) as image:
             image.convert("RGB").save(paths[-1], quality=95)
     return paths
 

@@ -118,7 +118,9 @@ def drawn_lesions() -> tuple[UInt8Array, npt.NDArray[np.bool_]]:
     """Drawn lesions, uint8 (N, SIDE, SIDE, 3), and whether each is malignant."""
     with tempfile.TemporaryDirectory() as folder:
         table = read_synthetic(folder, NUM_LESIONS, image_height=SIDE, image_width=SIDE, images_per_lesion=1.0)
-        drawn = np.stack([np.asarray(Image.open(path).convert("RGB")) for path in table["image_path"]])
+        drawn = np.stack(
+            [np.asarray(Image.open(path, formats=["JPEG"]).convert("RGB")) for path in table["image_path"]]
+        )
     return drawn, table["label"].isin(["akiec", "bcc", "mel"]).to_numpy()
 
 

@@ -78,10 +78,10 @@ ROWS: Final = (
     Row("mask_overlay", "the same 30 epochs, with the mask's outline drawn",
         ("experiment=ham10000_cpu", "dataset.mask=overlay"), "scratch_30"),
     Row("probe", "probe of an ImageNet encoder", ("experiment=probe", "dataset=ham10000"), "scratch_8"),
-    Row("finetuned_10", "fine-tuned with age, sex and site, 8 epochs at 128 pixels",
+    Row("finetuned_8", "fine-tuned with age, sex and site, 8 epochs at 128 pixels",
         ("experiment=ham10000_finetuned", "image_size=128", "trainer.max_epochs=8"), "scratch_30"),
-    Row("finetuned_30", "fine-tuned with age, sex and site, 20 epochs",
-        ("experiment=ham10000_finetuned",), "finetuned_10"),
+    Row("finetuned_20", "fine-tuned with age, sex and site, 20 epochs",
+        ("experiment=ham10000_finetuned",), "finetuned_8"),
 )  # fmt: skip
 
 
@@ -221,7 +221,7 @@ def table(rows: Sequence[Measured]) -> PrintedTable:
     """Returns the results on the test part as a table."""
     entries = [
         [
-            Entry(one.row.what),
+            Entry(f"`{one.row.name}`: {one.row.what}"),
             Entry(one.network),
             Entry("" if one.minutes is None else f"{one.minutes:.1f}"),
             Entry("" if one.images_per_second is None else f"{one.images_per_second:.0f}"),
@@ -267,8 +267,10 @@ def page(
         f"pictures, and the pause of a run that was stopped. The image files have {width} x {height} pixels.",
         f"### The test part of the grouped split\n\nSplit {split}, {images:,} test images. The intervals are 95% "
         "intervals over lesions. A difference is that from the row that its last words name, paired over lesions, with "
-        "the p-value of `lesion-exp compare`, which is corrected for the metrics but not for the number of rows; "
-        "[Statistics](statistics.md) describes both.",
+        "the p-value of `lesion-exp compare`. It is corrected for the metrics, and the interval is not, so that an "
+        "interval without 0 may stand beside a large p; neither is corrected for the number of rows. "
+        "[Statistics](statistics.md) describes both. Where the row that a difference is meant from was not trained, it "
+        "is that from the largest class.",
         table(rows).markdown().strip(),
     ]
     if folds:
@@ -391,7 +393,7 @@ def _small_table(
     rows: Sequence[Measured], results: Mapping[str, Mapping[str, Mapping[str, float]]], heads: Mapping[str, str]
 ) -> PrintedTable:
     entries = [
-        [Entry(one.row.what), *(_in_words(results[one.row.name].get(name)) for name in heads)]
+        [Entry(f"`{one.row.name}`: {one.row.what}"), *(_in_words(results[one.row.name].get(name)) for name in heads)]
         for one in rows
         if one.row.name in results
     ]

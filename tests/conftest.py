@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from lesion_exp.next_command import own_repeated_words
 from lesion_exp.tracking.store import Store, open_store
 from tests.copied_tables import with_copied_tables
 from tests.own_process import restored
@@ -86,9 +87,11 @@ def no_saved_pictures() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _no_messages_of_an_earlier_command() -> Iterator[None]:
-    """A command that a test called in this process shows messages on a stream that is closed when the test ends."""
+    """A command that a test called in this process shows messages on a stream that is closed when the test ends, and
+    its project and store are repeated in the commands of later messages."""
     _stop_showing_messages()
-    yield
+    with own_repeated_words():
+        yield
     _stop_showing_messages()
 
 

@@ -76,12 +76,12 @@ def test_the_page_says_what_the_runs_were_measured_at(script, tmp_path, monkeypa
     run = lesion_exp.open_run(trained[0])
     lines = {line.split(" | ")[0]: line for line in text.splitlines() if line.startswith("| ")}
     low, value, high = (run.metrics[f"test/balanced_accuracy{end}"] for end in ("_low", "", "_high"))
-    assert f"{value:.3f} ({low:.3f} to {high:.3f})" in lines["| one epoch"]
+    assert f"{value:.3f} ({low:.3f} to {high:.3f})" in lines["| `one`: one epoch"]
     report = lesion_exp.compare(trained[0], script.largest_class(trained[0]), part="test").report.to_dict()
-    assert f"{script.signed(report['pairs'][0], 'A')['difference']:+.3f} (" in lines["| one epoch"]
+    assert f"{script.signed(report['pairs'][0], 'A')['difference']:+z.3f} (" in lines["| `one`: one epoch"]
     largest = run.predictions("val")["label"].mode()[0]
     share = (run.predictions("test")["label"] == largest).mean()
-    assert f"| {share:.3f} (" in lines["| always the largest class, nv"]
+    assert f"| {share:.3f} (" in lines["| `largest_class`: always the largest class, nv"]
     assert run.run.tags["split_hash"] in text
     assert "not trained for this page: never." in text
     assert "two epochs" not in text

@@ -98,6 +98,10 @@ def train(arguments: Arguments) -> int:
     from lesion_exp.training.first_checks import check_without_torch
 
     check_without_torch(job.config)
+    if isinstance(job.config["trainer"]["devices"], list):  # indices of GPUs, which torch alone can count
+        from lesion_exp.model.precision import check_accelerator
+
+        check_accelerator(job.config["trainer"], "trainer=cpu trains without a GPU")
     with nullcontext() if is_follower() else read_ahead(job.config["dataset"]):  # one process reads for all
         with Stage(_LOADING, background=True):
             from lesion_exp.training.run import train as run_train

@@ -17,7 +17,6 @@ from lesion_exp.command.arguments import (
     prepare_process,
 )
 from lesion_exp.command.chosen_run import ChosenRun, chosen_run, chosen_weights
-from lesion_exp.config.places import check_data_folders
 from lesion_exp.errors import ConfigError, check_output
 from lesion_exp.next_command import key_of
 from lesion_exp.taxonomy import RESEARCH_ONLY
@@ -97,6 +96,8 @@ def predicted(arguments: Arguments) -> PredictionSummary:
         raise ConfigError(f"expected rank= beside count={request.count}, got none; for example rank=entropy")
     check_store_keys(arguments)
     if dataset is not None:
+        from lesion_exp.config.places import check_data_folders
+
         check_data_folders(dataset)
     check_output(output_of(request).parent, is_folder=True)
     project = open_project(arguments)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, get_args
 
@@ -207,7 +207,9 @@ def leave_out_unreadable(
             f"replace these files, or {SKIP_HINT}"
         )
     if bad.any():
-        flow.left_out.extend((key, errors[key]) for key in table.loc[bad, "image_id"])
+        left_out = [(key, errors[key]) for key in table.loc[bad, "image_id"]]
+        flow.left_out.extend(left_out)
+        _record(f"left out: {_images(len(left_out))} that cannot be decoded", map(": ".join, left_out), flow)
         whole, table = table, table[~bad].reset_index(drop=True)
         _check_classes_kept(whole, table, options, flow)
         flow.note("with an image that can be decoded", table)
@@ -370,10 +372,18 @@ def _leave_out(table: pd.DataFrame, bad: pd.Series, what: str, flow: Flow, descr
     rows = table[bad]
     cases, _ = describe(rows)
     flow.left_out.extend((str(key), what) for key in rows["image_id"])
-    with collected_findings() as found:
-        record_finding(f"left out: {len(rows):,} rows ({what})", cases, level="warning")
-    flow.findings.extend(found)
+    _record(f"left out: {len(rows):,} rows ({what})", cases, flow)
     return table[~bad]
+
+
+def _record(text: str, cases: Iterable[str], flow: Flow) -> None:
+    with collected_findings() as found:
+        record_finding(text, cases, level="warning")
+    flow.findings.extend(found)
+
+
+def _images(count: int) -> str:
+    return "1 image" if count == 1 else f"{count:,} images"
 
 
 def _check_classes_kept(whole: pd.DataFrame, kept: pd.DataFrame, options: TableOptions, flow: Flow) -> None:

@@ -55,8 +55,9 @@ def _contradicting_pictures(images: pd.DataFrame, label: str) -> list[str]:
         for _, rows in several.sort_values("image_id").groupby("sha256", sort=False)
     ]
     return [
-        f"{_counted(len(cases), 'image occurs', 'images occur')} several times, byte by byte, with different labels; "
-        f"only one of them can be right. For example {_first(cases)}"
+        f"{_counted(len(cases), 'image occurs', 'images occur')} several times, byte by byte, with different labels, "
+        f"of which only one can be right; correct them, or leave files out by dataset.ignore. For example "
+        f"{_first(cases)}"
     ]
 
 

@@ -60,13 +60,14 @@ def test_folds_of_a_sweep_from_python_are_evaluated_as_one_like_those_of_the_com
 ):
     project = SimpleNamespace(store="the store", sweeps=tmp_path)
     plan = SimpleNamespace(
-        first_cell=SimpleNamespace(config={}, project=project), facts=SimpleNamespace(launcher={}), cells=(), tried=(),
-        check=lambda: None,
+        first_cell=SimpleNamespace(config={"dataset": {}}, project=project), facts=SimpleNamespace(launcher={}),
+        cells=(), tried=(), check=lambda: None,
     )  # fmt: skip
-    launcher = SimpleNamespace(warm_up=lambda: None)
+    launcher = SimpleNamespace(warm_up=lambda: None, close=lambda: None)
     summary, evaluated = SimpleNamespace(sweep="the sweep"), []
     for place, stub in {
         "sweeps.plan.plan_sweep": lambda *_, **__: plan, "config.places.check_places": lambda config: None,
+        "sweeps.plan.runs_here": lambda node: False,
         "command.sweep.announce": lambda *_: None, "sweeps.launcher.launcher.make_launcher": lambda node: launcher,
         "sweeps.ledger.create_sweep": lambda *_: "the sweep", "command.sweep.drive_to_end": lambda *_: summary,
         "command.sweep._read_meter": lambda *_: None,

@@ -98,7 +98,7 @@ def test_an_unknown_label_names_the_nearest_code(table: pd.DataFrame) -> None:
         _load(broken)
 
 
-def test_unreadable_images(table: pd.DataFrame) -> None:
+def test_unreadable_images(table: pd.DataFrame, caplog: pytest.LogCaptureFixture) -> None:
     errors = {"nv_0_0": "truncated"}
     with pytest.raises(DataError, match=r"(?s)1 cannot be used:\n  - nv_0_0: truncated\n.*on_bad_image=skip"):
         leave_out_unreadable(table, errors, TableOptions(), Flow())
@@ -106,6 +106,10 @@ def test_unreadable_images(table: pd.DataFrame) -> None:
     kept = leave_out_unreadable(table, errors, TableOptions(on_bad_image="skip"), flow)
     assert len(kept) == 171
     assert flow.left_out == [("nv_0_0", "truncated")]
+    assert [found.in_words() for found in flow.findings] == [
+        "left out: 1 image that cannot be decoded, for example\n  - nv_0_0: truncated"
+    ]
+    assert "nv_0_0: truncated" in caplog.text, "a training says it, too"
     assert len(leave_out_unreadable(table, {}, TableOptions(), Flow())) == 172
 
 

@@ -93,8 +93,8 @@ def test_the_epoch_reaches_the_loss_of_the_labels() -> None:
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"temperature": 0.0}, "temperature above 0"),
-        ({"label_share": 1.5}, r"label_share in \[0, 1\]"),
+        ({"temperature": 0.0}, "temperature to be above 0"),
+        ({"label_share": 1.5}, r"label_share to be in \[0, 1\]"),
         ({"views": "both"}, "fixed, same"),
     ],
 )

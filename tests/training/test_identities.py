@@ -61,7 +61,8 @@ def test_the_audit_tells_every_contradiction_with_cases(split: SplitData) -> Non
         "left out: 2 rows (image_id with several labels), for example 005: mel, nv",
         "1 lesion has images of several classes, though a lesion has one diagnosis; check lesion_id and the labels. "
         "For example L4 (bcc, mel)",
-        "1 image occurs several times, byte by byte, with different labels; only one of them can be right. "
+        "1 image occurs several times, byte by byte, with different labels, of which only one can be right; correct "
+        "them, or leave files out by dataset.ignore. "
         "For example 021 (mel) = 023 (nv)",
     ):
         assert text in words

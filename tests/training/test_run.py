@@ -271,7 +271,6 @@ def test_what_cannot_be_trained_is_refused_with_a_remedy(tiny_job, options, erro
         (("trainer.strategy=dpp",), "dpp"),
         (("trainer.devices=0",), "devices"),
         (("optimizer.betas=[2,3]",), "beta"),
-        (("scheduler.warmup_epochs=-1",), "warmup_epochs"),
         (("loss=focal", "loss.gamma=null"), r"a value for loss\.gamma, got null"),
     ],
 )
