@@ -148,16 +148,15 @@ def resume(arguments: Arguments) -> int:
             run, changes = closed_run(project, begun), {}
         else:
             run = chosen_run(project.store, spec)
-        if not changes:
-            from lesion_exp.trained_runs.finished_run import check_unfinished
-
-            check_unfinished(run)
         if changes:
             with Stage(_LOADING, background=True):
                 from lesion_exp.verbs.resume import extend
 
             result = extend(run, changes, project, data_root)
         else:
+            from lesion_exp.trained_runs.finished_run import check_unfinished
+
+            check_unfinished(run)
             with Stage(_LOADING, background=True):
                 from lesion_exp.verbs.resume import resume as resume_run
 

@@ -158,8 +158,7 @@ def show_plan(plan: SweepPlan, number: int | None) -> None:
         print(line)
     keys = ", ".join(plan.facts.keys)
     if plan.cells:
-        count = "1 cell" if len(cells) == 1 else f"{len(cells)} cells"
-        say(f"{count} of a sweep over {keys}; add cell=0 to print the config of cell 0", sys.stderr)
+        say(f"{_counted(len(cells))} of a sweep over {keys}; add cell=0 to print the config of cell 0", sys.stderr)
         return
     num_cells = plan.facts.search.get("num_cells")
     most = f", {num_cells} at most," if num_cells else ""
@@ -405,10 +404,13 @@ def announce(plan: SweepPlan, arguments: Arguments) -> None:
     shown = arguments.show_tree and plan.first_cell.config["print_config"]
     if shown:
         show_config(plan.first_cell.config, plan.first_cell.overrides, defaults=compared_defaults(arguments))
-    count = len(plan.cells)
-    number = ("1 cell" if count == 1 else f"{count} cells") if count else "cells chosen one after another"
+    number = _counted(len(plan.cells)) if plan.cells else "cells chosen one after another"
     above = "; the config above is the first cell's" if shown else ""
     log.info("a sweep over %s: %s%s", ", ".join(plan.facts.keys), number, above)
+
+
+def _counted(cells: int) -> str:
+    return "1 cell" if cells == 1 else f"{cells} cells"
 
 
 def _show(summary: Summary) -> None:
