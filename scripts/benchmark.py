@@ -18,7 +18,20 @@ import sys
 from importlib import import_module
 from types import ModuleType
 
-VERBS = ("input", "train", "neighbour", "memory", "start", "sweep", "cells", "stores", "evaluate", "scale", "commands")
+VERBS = (
+    "input",
+    "train",
+    "neighbour",
+    "memory",
+    "start",
+    "sweep",
+    "cells",
+    "workers",
+    "stores",
+    "evaluate",
+    "scale",
+    "commands",
+)
 """Each lies in `benchmark_<verb>.py` beside this file and has a docstring, `add_arguments` and `run`."""
 
 

@@ -88,6 +88,13 @@ def test_whole_commands_are_measured_and_find_the_planted_near_duplicates():
         assert measured["wall_seconds"] > 0 < measured["processor_seconds"]
 
 
+def test_cells_that_run_at_once_are_set_beside_a_cell_alone():
+    result = results("workers", "--cells", "2", "--rounds", "1", "--workers", "2", seconds=900)
+    assert list(result["cell_seconds"]) == ["one at a time", "2 at once", "alone on one core"]
+    assert result["cost"] == result["cell_seconds"]["2 at once"][0] / result["cell_seconds"]["alone on one core"][0] > 0
+    assert all(rate > 0 for rates in result["cells_a_minute"].values() for rate in rates)
+
+
 def test_many_cells_are_planned_driven_and_shown():
     few, more = results("cells", "--cells", "10", "30")["cells"]
     assert (few["cells"], more["cells"]) == (10, 30)

@@ -26,13 +26,16 @@ NUM_BANDS: Final = 8
 MAX_BUCKET: Final = 10_000
 """Greatest number of images with two equal bands that are compared pairwise. Bands that more images share carry no
 information."""
-CHUNK: Final = 5_000_000
-"""Candidates that are examined together, which limits the memory."""
+CHUNK: Final = 1_000_000
+"""Candidates whose hashes are compared together, which limits the memory."""
+ROWS: Final = 20_000
+"""Thumbnails that are made floating-point numbers together, which limits the memory."""
 _MOST_KNOWN: Final = 4
 _KNOWN: Final[dict[bytes, pd.DataFrame]] = {}
 """The pairs of the last few sets of pictures, by a digest of pictures and threshold."""
 UInt64Array = npt.NDArray[np.uint64]
 IntArray = npt.NDArray[np.int64]
+UInt8Array = npt.NDArray[np.uint8]
 COPY_ID: Final = "copy_id"
 """Column with the first image of the copies of a picture that local features find (`copies`); missing for images that
 have none. Only tables for which they were searched have it."""
@@ -65,17 +68,21 @@ def near_duplicate_pairs(table: pd.DataFrame, threshold: float) -> pd.DataFrame:
             f"expected split.near_duplicate_threshold above 0 up to 1, got {threshold}; 0.985 is the default"
         )
     hashes = table["phash"].to_numpy(np.uint64)
-    thumbnails = _standardized(table["thumbnail"])
-    usable = np.flatnonzero(thumbnails.any(axis=1))
+    thumbnails = np.frombuffer(b"".join(table["thumbnail"]), dtype=np.uint8).reshape(len(table), -1)
+    usable = np.flatnonzero(_have_contrast(thumbnails))
     found: list[pd.DataFrame] = []
     for symmetry in range(8):
-        turned_hashes, turned = _symmetric_hashes(hashes, symmetry), _symmetric_thumbnails(thumbnails, symmetry)
+        turned_hashes = _symmetric_hashes(hashes, symmetry)
         first, second = _candidates(hashes[usable], turned_hashes[usable], same=symmetry == 0)
         first, second = usable[first], usable[second]
         correlation = np.concatenate(
             [
-                np.einsum("ij,ij->i", thumbnails[first[part]], turned[second[part]])
-                for part in np.array_split(np.arange(len(first)), max(len(first) // 100_000, 1))
+                np.einsum(
+                    "ij,ij->i",
+                    _standardized(thumbnails[first[part]]),
+                    _symmetric_thumbnails(_standardized(thumbnails[second[part]]), symmetry),
+                )
+                for part in _parts(len(first))
             ]
         )
         kept = correlation >= threshold
@@ -144,18 +151,29 @@ def _joined(
     return np.concatenate(pairs)
 
 
-def _standardized(thumbnails: pd.Series) -> npt.NDArray[np.float32]:
-    """Returns (N, 256), each row with mean 0 and length 1, so that products are correlations; 0 for low contrast."""
-    raw = np.frombuffer(b"".join(thumbnails), dtype=np.uint8).reshape(len(thumbnails), -1).astype(np.float32)
-    centred = raw - raw.mean(axis=1, keepdims=True)
-    deviation = raw.std(axis=1, keepdims=True)
-    length = np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-6)
-    return np.where(deviation >= MIN_CONTRAST, centred / length, 0.0).astype(np.float32)
+def _parts(count: int) -> list[IntArray]:
+    """Returns the numbers below `count` in arrays of about `ROWS`; a single empty one if there are none."""
+    return np.array_split(np.arange(count), max(-(-count // ROWS), 1))
+
+
+def _have_contrast(thumbnails: UInt8Array) -> npt.NDArray[np.bool_]:
+    """Returns which thumbnails have enough contrast to be compared, from grey levels (N, 256)."""
+    return np.concatenate(
+        [thumbnails[part].astype(np.float32).std(axis=1) >= MIN_CONTRAST for part in _parts(len(thumbnails))]
+    )
+
+
+def _standardized(thumbnails: UInt8Array) -> npt.NDArray[np.float32]:
+    """Returns (N, 256), each row with mean 0 and length 1, so that products are correlations."""
+    raw = thumbnails.astype(np.float32)
+    centred: npt.NDArray[np.float32] = raw - raw.mean(axis=1, keepdims=True)
+    centred /= np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-6)
+    return centred
 
 
 def _symmetric_thumbnails(thumbnails: npt.NDArray[np.float32], symmetry: int) -> npt.NDArray[np.float32]:
     squares = thumbnails.reshape(-1, THUMBNAIL_SIDE, THUMBNAIL_SIDE)
-    return np.ascontiguousarray(_symmetric(squares, symmetry)).reshape(len(thumbnails), -1)
+    return np.ascontiguousarray(_symmetric(squares, symmetry)).reshape(thumbnails.shape)
 
 
 def _symmetric(squares: npt.NDArray[np.float32], symmetry: int) -> npt.NDArray[np.float32]:
