@@ -24,6 +24,7 @@ $(STAMP): pyproject.toml scripts/constraints.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv>=0.8"
 	@UV_SYSTEM_CERTS=1 UV_NATIVE_TLS=1 VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --quiet --constraint scripts/constraints.txt --editable ".[dev,search,serve,weights,pretrain]"
 	@touch $(STAMP)
+	@echo "$(VENV) is set up: $(BIN)/lesion-exp --help lists the commands, make demo trains a first network" >&2
 
 demo: setup  ## train on generated lesions, also a probe of ImageNet weights, and say how to look at the results (minutes)
 	@echo "== 1 of 2: a small network from scratch ==" >&2 && \

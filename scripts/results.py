@@ -29,6 +29,7 @@ import lesion_exp
 from lesion_exp import open_run, runs
 from lesion_exp.dataset.path_patterns import as_value
 from lesion_exp.image_file import read_image
+from lesion_exp.tracking.stored_run import Run
 from lesion_exp.trained_runs.printed_table import Entry, PrintedTable
 from lesion_exp.trained_runs.trained_run import TrainedRun
 
@@ -55,6 +56,8 @@ class Row:
     overrides: tuple[str, ...]
     against: str = ""
     """The row whose difference from this one is tested; empty for none."""
+    teacher: str = ""
+    """The row whose run the network learns from (`loss.teacher`); empty for none. It stands above."""
 
 
 LARGEST: Final = Row("largest_class", "always the largest class, nv", ())
@@ -82,6 +85,10 @@ ROWS: Final = (
         ("experiment=ham10000_finetuned", "image_size=128", "trainer.max_epochs=8"), "scratch_30"),
     Row("finetuned_20", "fine-tuned with age, sex and site, 20 epochs",
         ("experiment=ham10000_finetuned",), "finetuned_8"),
+    Row("finetuned_lite2", "the same recipe with EfficientNet-Lite2, 8 epochs at 160 pixels",
+        ("experiment=ham10000_finetuned", "backbone=efficientnet_lite2", "trainer.max_epochs=8"), "finetuned_8"),
+    Row("distilled", "a network for a phone that learns from finetuned_lite2, 12 epochs at 128 pixels",
+        ("experiment=distill", "dataset=ham10000"), "finetuned_lite2", teacher="finetuned_lite2"),
 )  # fmt: skip
 
 
@@ -103,9 +110,13 @@ class Measured:
     """The row that it was compared with: `against`, or where that has no run, the largest class."""
 
 
-def job_overrides(row: Row, root: Path, seed: int) -> list[str]:
-    """Returns the words after `lesion-exp train` that make a run of `row`."""
-    return [*row.overrides, f"dataset.root={as_value(str(root))}", f"seed={seed}", f"tracking.run_name={row.name}"]
+def job_overrides(row: Row, root: Path, seed: int) -> list[str] | None:
+    """Returns the words after `lesion-exp train` that make a run of `row`; None as long as its teacher has no run."""
+    words = [*row.overrides, f"dataset.root={as_value(str(root))}", f"seed={seed}", f"tracking.run_name={row.name}"]
+    if not row.teacher:
+        return words
+    found = finished(job_overrides(next(one for one in ROWS if one.name == row.teacher), root, seed))
+    return None if found is None else [*words, f"loss.teacher={found['run_id']}"]
 
 
 def job_hash(overrides: Sequence[str]) -> str:
@@ -118,8 +129,10 @@ def job_hash(overrides: Sequence[str]) -> str:
     return job.job_hash
 
 
-def finished(overrides: Sequence[str]) -> pd.Series | None:
+def finished(overrides: Sequence[str] | None) -> pd.Series | None:
     """Returns the most recent finished run of the job that `overrides` make, as a row of `lesion_exp.runs`."""
+    if overrides is None:
+        return None
     found = runs(f"tags.job_hash = '{job_hash(overrides)}' and attributes.status = 'FINISHED'")
     return None if found.empty else found.iloc[0]
 
@@ -180,7 +193,7 @@ def measured(row: Row, run_ids: Sequence[str], other: str, others: Sequence[str]
         row,
         tuple(run_ids),
         test,
-        sum(_minutes(one) for one in opened) / len(opened),
+        sum(job_minutes(one.run) for one in opened) / len(opened),
         sum(rates) / len(rates) if rates else None,
         f"{first.run.tags['backbone']}, {weights} weights, {first.job.config['image_size']} px",
         _machine(first),
@@ -200,7 +213,8 @@ def signed(pair: Mapping[str, Any], letter: str) -> dict[str, Any]:
 
 def pooled_folds(row: Row, root: Path) -> Mapping[str, Mapping[str, float]] | None:
     """Returns the results of the five folds of a row taken together; None if they have not been trained."""
-    first = finished([*job_overrides(row, root, 0), *FOLDS, "split.fold=0", "test=true"])
+    words = job_overrides(row, root, 0)
+    first = None if words is None else finished([*words, *FOLDS, "split.fold=0", "test=true"])
     if first is None or first["parent"] is None:
         return None
     metrics = open_run(str(first["parent"])).metrics
@@ -225,7 +239,7 @@ def table(rows: Sequence[Measured]) -> PrintedTable:
             Entry(one.network),
             Entry("" if one.minutes is None else f"{one.minutes:.1f}"),
             Entry("" if one.images_per_second is None else f"{one.images_per_second:.0f}"),
-            *(_in_words(one.test.get(name)) for name in METRICS),
+            *(estimate_in_words(one.test.get(name)) for name in METRICS),
             _difference_in_words(one),
         ]
         for one in rows
@@ -234,16 +248,16 @@ def table(rows: Sequence[Measured]) -> PrintedTable:
     return PrintedTable(head, [entries], 2, [])
 
 
-def written_into(text: str, part: str) -> str:
-    """Returns the page `text` with `part` between its marks, in the place of what was there.
+def written_into(text: str, part: str, marks: tuple[str, str] = MARKS) -> str:
+    """Returns the page `text` with `part` between its `marks`, in the place of what was there.
 
     Raises:
         ValueError: the page lacks a mark.
     """
-    before, first, rest = text.partition(MARKS[0])
-    _, last, after = rest.partition(MARKS[1])
+    before, first, rest = text.partition(marks[0])
+    _, last, after = rest.partition(marks[1])
     if not (first and last):
-        raise ValueError(f"expected a page with the lines {' and '.join(MARKS)}, got one without them; add them")
+        raise ValueError(f"expected a page with the lines {' and '.join(marks)}, got one without them; add them")
     return f"{before}{first}\n{part}\n{last}{after}"
 
 
@@ -286,9 +300,7 @@ def page(
             "Nevi of PH2 are nv; a prediction of one of the other five classes is an error."
         )
         parts.append(_small_table(rows, outside, heads).markdown().strip())
-    commands = [f"# {one.row.name}\nlesion-exp train {' '.join(one.row.overrides)} dataset.root=DIR" for one in rows
-                if one.row is not LARGEST]  # fmt: skip
-    listed = "\n".join(commands)
+    listed = "\n".join(_command(one.row) for one in rows if one.row is not LARGEST)
     parts.append(f"### Commands\n\n```bash\n{listed}\n```")
     if missing:
         parts.append(f"The script also has rows that were not trained for this page: {', '.join(missing)}.")
@@ -298,7 +310,7 @@ def page(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Trains the chosen rows where the store has no run of them, and writes the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("root", type=_root, help="root=DIR: the folder of HAM10000")
+    parser.add_argument("root", type=as_root, help="root=DIR: the folder of HAM10000")
     parser.add_argument("--rows", nargs="+", choices=[row.name for row in ROWS], help="rows to train; default: all")
     parser.add_argument("--seeds", type=int, default=1, help="runs of each row")
     parser.add_argument("--folds", action="store_true", help="also train five folds of each row")
@@ -310,10 +322,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not parsed.table:
         for row in chosen:
             for words in (job_overrides(row, parsed.root, seed) for seed in range(parsed.seeds)):
+                if words is None:
+                    parser.exit(
+                        2, f"expected a finished run of the teacher of {row.name}; add {row.teacher} to --rows\n"
+                    )
                 if finished(words) is None:
                     train(words)
-            if parsed.folds and pooled_folds(row, parsed.root) is None:
-                train([*job_overrides(row, parsed.root, 0), *FOLDS, "split.fold=0,1,2,3,4", "test=true"], "-m")
+            words = job_overrides(row, parsed.root, 0)
+            if parsed.folds and words and not row.teacher and pooled_folds(row, parsed.root) is None:
+                train([*words, *FOLDS, "split.fold=0,1,2,3,4", "test=true"], "-m")
     found = dict(_with_runs(parsed.root, parsed.seeds))
     if not found:
         parser.exit(2, "expected finished runs of these rows in the store, got none; leave --table out to train them\n")
@@ -334,6 +351,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"written: {parsed.output}", file=sys.stderr)
 
 
+def _command(row: Row) -> str:
+    """The command that trains `row`, below a remark with its name."""
+    words = [*row.overrides, "dataset.root=DIR"]
+    if not row.teacher:
+        return f"# {row.name}\nlesion-exp train {' '.join(words)}"
+    return f"# {row.name}; RUN is the run of {row.teacher}\nlesion-exp train {' '.join(words)} loss.teacher=RUN"
+
+
 def _with_runs(root: Path, seeds: int) -> Iterator[tuple[str, list[str]]]:
     """Each row that has finished runs of the seeds, with their ids."""
     for row in ROWS:
@@ -344,7 +369,7 @@ def _with_runs(root: Path, seeds: int) -> Iterator[tuple[str, list[str]]]:
                 yield row.name, ids
 
 
-def _root(text: str) -> Path:
+def as_root(text: str) -> Path:
     if not text.startswith("root=") or not Path(text[5:]).is_dir():
         raise argparse.ArgumentTypeError(f"expected root=DIR, the folder of HAM10000, got {text}")
     return Path(text[5:]).absolute()
@@ -355,9 +380,10 @@ def _estimate(metrics: Mapping[str, float], name: str) -> dict[str, float]:
     return {key: metrics[text] for key, text in keys.items() if text in metrics}
 
 
-def _minutes(run: TrainedRun) -> float:
-    info = run.run.store.client.get_run(run.run_id).info
-    return (info.end_time - info.start_time) / 60_000
+def job_minutes(run: Run) -> float:
+    """Returns how long a run took, from its start to its end."""
+    info = run.store.client.get_run(run.run_id).info
+    return float(info.end_time - info.start_time) / 60_000
 
 
 def _machine(run: TrainedRun) -> str:
@@ -369,7 +395,8 @@ def _machine(run: TrainedRun) -> str:
     return f"{len(gpus)} GPU, {on_cpu}" if gpus else on_cpu
 
 
-def _in_words(estimate: Mapping[str, float] | None) -> Entry:
+def estimate_in_words(estimate: Mapping[str, float] | None) -> Entry:
+    """Returns a value with its interval; empty if there is none."""
     if not estimate or "value" not in estimate:
         return Entry("")
     ends = f" ({estimate['low']:.3f} to {estimate['high']:.3f})" if "low" in estimate and "high" in estimate else ""
@@ -393,7 +420,10 @@ def _small_table(
     rows: Sequence[Measured], results: Mapping[str, Mapping[str, Mapping[str, float]]], heads: Mapping[str, str]
 ) -> PrintedTable:
     entries = [
-        [Entry(f"`{one.row.name}`: {one.row.what}"), *(_in_words(results[one.row.name].get(name)) for name in heads)]
+        [
+            Entry(f"`{one.row.name}`: {one.row.what}"),
+            *(estimate_in_words(results[one.row.name].get(name)) for name in heads),
+        ]
         for one in rows
         if one.row.name in results
     ]

@@ -30,9 +30,23 @@ def test_each_row_composes_and_is_compared_with_a_row_above_it(script, tmp_path,
     hashes = set()
     for place, row in enumerate(script.ROWS):
         assert row.against in ("", *names[:place])
-        if row.overrides:
-            hashes.add(script.job_hash(script.job_overrides(row, tmp_path, 0)))
-    assert len(hashes) == len(names) - 1, "two rows are the same job"
+        assert row.teacher in ("", *names[:place])
+        words = script.job_overrides(row, tmp_path, 0)
+        assert (words is None) is bool(row.teacher), "a student waits for its teacher"
+        if row.overrides and words is not None:
+            hashes.add(script.job_hash(words))
+    taught = [row for row in script.ROWS if row.teacher]
+    assert len(hashes) == len(names) - 1 - len(taught), "two rows are the same job"
+
+
+def test_a_student_learns_from_the_run_of_its_teachers_row(script, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    teacher = script.Row("teacher", "a teacher", TINY)
+    student = script.Row("student", "a student", ("experiment=demo", "loss=distill"), "teacher", teacher="teacher")
+    monkeypatch.setattr(script, "ROWS", (script.LARGEST, teacher, student))
+    monkeypatch.setattr(script, "finished", lambda words: {"run_id": "0" * 32} if "loss=distill" not in words else None)
+    assert script.job_overrides(student, tmp_path, 3)[-1] == f"loss.teacher={'0' * 32}"
+    assert script._command(student).endswith("loss=distill dataset.root=DIR loss.teacher=RUN")
 
 
 def test_a_difference_is_the_row_less_the_other_one(script):

@@ -226,6 +226,9 @@ def solve(
         return loss + strength / 2 * float((penalised**2).sum()), gradient.ravel()
 
     def stop_at_the_minimum(intermediate_result: Any) -> None:
+        root_mean_square = float(np.sqrt((reached[0][:, :width] ** 2).mean(axis=1).max()))
+        if root_mean_square > tolerance:
+            return  # turning keeps lengths, and the largest entry is at least the root of the mean square
         w = prepared.turned_back(torch.from_numpy(reached[0][:, :width]).to(rotated.device, torch.float32))
         if max(float(w.abs().max()), float(np.abs(reached[0][:, width]).max())) <= tolerance:
             raise StopIteration

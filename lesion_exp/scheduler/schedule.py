@@ -49,9 +49,11 @@ def warmup_steps(warmup_epochs: float, total_steps: float, steps_per_epoch: int)
     check_range("scheduler.warmup_epochs", warmup_epochs)
     num_steps = round(warmup_epochs * steps_per_epoch)
     if 0 < total_steps <= num_steps:
+        tenth = total_steps / steps_per_epoch / 10
         warnings.warn(
             f"the warm-up of {warmup_epochs} epochs ({num_steps} steps) takes the whole training ({total_steps} "
-            f"steps); set scheduler.warmup_epochs below trainer.max_epochs",
+            f"steps); set scheduler.warmup_epochs below trainer.max_epochs, such as "
+            f"scheduler.warmup_epochs={tenth:.2g}",
             stacklevel=3,
         )
     return num_steps

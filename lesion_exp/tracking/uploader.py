@@ -261,11 +261,25 @@ def _send(store: Store, run_id: str, artifact_uri: str, spool: Spool, entries: S
         case "file":
             log.warning("%s of run %s was uploaded before; its copy is gone.", first["path"], run_id)
         case "inputs":
-            client.log_inputs(run_id, datasets=[dataset_input(first["dataset"], first["context"])])
+            _log_input(client, run_id, first)
         case "status":
             client.set_terminated(run_id, first["status"], end_time=first["time"])
         case unknown:
             raise AssertionError(f"no such entry: {unknown}")
+
+
+def _log_input(client: MlflowClient, run_id: str, entry: Entry) -> None:
+    """Logs a data set. MLflow looks for it and then enters it, and another run may enter the same one in between: the
+    call fails then, and the next one finds it."""
+    from mlflow.exceptions import MlflowException
+
+    data = [dataset_input(entry["dataset"], entry["context"])]
+    try:
+        client.log_inputs(run_id, datasets=data)
+    except MlflowException as error:
+        if not any(word in str(error).lower() for word in ("unique", "duplicate")):
+            raise
+        client.log_inputs(run_id, datasets=data)
 
 
 def _untag(client: MlflowClient, run_id: str, name: str) -> None:

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from mlflow.exceptions import MlflowException
 from PIL import Image
 
 from lesion_exp.errors import ConfigError
@@ -265,6 +266,26 @@ def test_dataset_is_an_input_with_the_fingerprint_as_digest(store: Store) -> Non
     assert entry.dataset.digest == fingerprint[:36]
     assert '"num_rows": 2' in entry.dataset.profile
     assert [(tag.key, tag.value) for tag in entry.tags] == [("mlflow.data.context", "training")]
+
+
+def test_a_dataset_that_another_run_enters_at_the_same_time_does_not_make_the_store_unavailable(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    log_inputs, calls = store.client.log_inputs, []
+
+    def refuse_once(run_id: str, **inputs: Any) -> None:
+        calls.append(run_id)
+        if len(calls) == 1:
+            raise MlflowException("(sqlite3.IntegrityError) UNIQUE constraint failed: datasets.experiment_id")
+        log_inputs(run_id, **inputs)
+
+    monkeypatch.setattr(store.client, "log_inputs", refuse_once)
+    with start(store) as run:
+        run.log_dataset(pd.DataFrame({"image_id": ["a"]}), "ham", fingerprint="f" * 36, source="/d", context="training")
+    assert len(calls) == 2
+    (entry,) = store.client.get_run(run.run_id).inputs.dataset_inputs
+    assert entry.dataset.name == "ham"
+    assert "unavailable" not in caplog.text
 
 
 def test_class_names_that_mlflow_refuses_are_logged_under_names_that_tell_them(
