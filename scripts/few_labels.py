@@ -35,7 +35,7 @@ MARKS: Final = ("<!-- written by scripts/few_labels.py -->\n", "<!-- end of what
 PICTURE: Final = Path("pictures") / "few_labels.png"
 """Relative to the folder of the page."""
 NETWORK: Final = ("dataset=ham10000", "backbone=efficientnet_lite0", "image_size=96")
-PRETRAINING: Final = ("experiment=pretrain", *NETWORK, "trainer.max_epochs=30")
+PRETRAINING: Final = ("experiment=pretrain", *NETWORK, "trainer.max_epochs=24")
 RECIPE: Final = ("experiment=ham10000_finetuned", *NETWORK, "backbone.metadata=none", "evaluation.tta=none")
 EPOCHS: Final = {0.01: (120, 12), 0.1: (20, 2), 1.0: (4, 1)}
 """Share of the labels -> epochs, and epochs from one validation to the next."""
