@@ -37,7 +37,7 @@ PICTURE: Final = Path("pictures") / "few_labels.png"
 NETWORK: Final = ("dataset=ham10000", "backbone=efficientnet_lite0", "image_size=96")
 PRETRAINING: Final = ("experiment=pretrain", *NETWORK, "trainer.max_epochs=24")
 RECIPE: Final = ("experiment=ham10000_finetuned", *NETWORK, "backbone.metadata=none", "evaluation.tta=none")
-EPOCHS: Final = {0.01: (120, 12), 0.1: (20, 2), 1.0: (4, 1)}
+EPOCHS: Final = {0.01: (80, 20), 0.1: (15, 3), 1.0: (3, 1)}
 """Share of the labels -> epochs, and epochs from one validation to the next."""
 STARTS: Final = {"none": "random weights", "pretrained": "pretrained without labels", "imagenet": "ImageNet"}
 METRICS: Final = {"balanced_accuracy": "balanced accuracy", "auroc_macro": "macro AUROC"}

@@ -43,6 +43,7 @@ from lesion_exp.process.distributed_environment import (
     may_start_again,
     run_module,
 )
+from lesion_exp.process.other_programs import OtherPrograms
 from lesion_exp.process.peers import Peers, met
 from lesion_exp.progress import Stage
 from lesion_exp.split import COMMON_KEYS as SPLIT_KEYS
@@ -89,6 +90,7 @@ from lesion_exp.training.trainer import (
     check_trainer,
     keep_profile,
     num_devices_and_nodes,
+    num_processes,
 )
 from lesion_exp.training.tune import tune
 from lesion_exp.training.watched_metrics import check_watched, watched_by
@@ -216,6 +218,7 @@ def check_here(node: Mapping[str, Any], continued: str | None = None) -> None:
 
 def run_job(job: Job, context: RunContext, peers: Peers | None = None) -> JobResult:
     """Runs `job` in this process, which may be one rank of several; `peers` are those that a starter began."""
+    others = OtherPrograms()
     asked = as_begun(job.config, context)
     config = on_processes(asked, context.processes)
     if is_pretraining(config):
@@ -228,7 +231,8 @@ def run_job(job: Job, context: RunContext, peers: Peers | None = None) -> JobRes
             split, inherited = with_inherited(config, split)
             split = with_lineage(config, split)
         teacher = open_teacher(config, split.classes)
-        findings = say_findings(split, inherited, check_training(config, split))
+        warnings = [*check_training(config, split), *_beside_others(config["trainer"], others)]
+        findings = say_findings(split, inherited, warnings)
     with Stage("preparing the network"):
         built = build(config, split)
     prepare_layout(asked, config, built.classifier, built.datamodule)
@@ -240,6 +244,14 @@ def run_job(job: Job, context: RunContext, peers: Peers | None = None) -> JobRes
         if run is None:
             return JobResult("")
         return _finish(job, split, run, trained, built.classifier.backbone)
+
+
+def _beside_others(node: Mapping[str, Any], others: OtherPrograms) -> list[str]:
+    """The warning of other busy programs where one process trains on the CPU; `node` is the node `trainer`."""
+    if has_gpu(node["accelerator"]) or num_processes(node) > 1:
+        return []
+    text = others.warning(torch.get_num_threads())
+    return [] if text is None else [text]
 
 
 @dataclass(frozen=True)

@@ -1,3 +1,4 @@
+import importlib
 import os
 import subprocess
 import sys
@@ -133,6 +134,8 @@ def test_verbs_that_train_see_the_one_process_of_torchrun(environment, monkeypat
         seen.append("TORCHELASTIC_RUN_ID" in os.environ)
         raise ConfigError("seen")
 
+    for module in ("actions", "audit"):  # else they would be imported below, and keep `look` for later tests
+        importlib.import_module(f"lesion_exp.command.{module}")
     monkeypatch.setattr("lesion_exp.command.arguments.compose_config", look)
     monkeypatch.chdir(tmp_path)
     words = {"resume": ["run=latest"], "train": [], "audit": []}[verb]
