@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -129,9 +129,10 @@ def part(cells: Sequence[Cell], pretraining: str) -> str:
         [
             "`scripts/few_labels.py` writes this part of the page. An EfficientNet-Lite0 at 96 pixels was pretrained "
             f"with SimCLR on the images of the training part for {job_minutes(run):.0f} minutes on two cores. Then it "
-            "was trained on 1%, 10% and 100% of the labels from three starts, with the same recipe, the same number "
-            "of steps and the same images. The recipe was adapted to none of them. One run each; the intervals are "
-            "95% intervals over the lesions of the test part and leave out how much another seed would change.",
+            "was trained on 1%, 10% and 100% of the labels from three starts, with one recipe, which was adapted to none "
+            f"of them. The trainings are short: {_listed(EPOCHS[share][0] for share in sorted(EPOCHS))} epochs. One run "
+            "each; the intervals are 95% intervals over the lesions of the test part and leave out how much another "
+            "seed would change.",
             table(cells).markdown().strip(),
             f"![Balanced accuracy over the number of labelled images, for three starts]({PICTURE.as_posix()})",
             "```bash\n"
@@ -171,6 +172,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     text = written_into(parsed.output.read_text(encoding="utf-8"), part(cells, run_id), MARKS)
     parsed.output.write_text(text, encoding="utf-8")
     print(f"written: {parsed.output} and {path}", file=sys.stderr)
+
+
+def _listed(numbers: Iterable[int]) -> str:
+    *first, last = map(str, numbers)
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def _in_root(root: Path) -> str:
