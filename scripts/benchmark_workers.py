@@ -72,7 +72,7 @@ def sweep(folder: Path, workers: int, cells: int, cores: Sequence[int]) -> tuple
     from lesion_exp.sweeps.ledger import find_sweep
 
     time.sleep(1.1)  # the ids of sweeps are sorted by the second
-    words = [*JOB, f"seed=range(0,{cells})", f"launcher.workers={workers}"]
+    words = [*JOB, f"seed=range(0,{cells})", f"launcher.workers={workers}", "force=true"]
     subprocess.run(
         [sys.executable, "-m", "lesion_exp", "train", "-m", *words],
         cwd=folder,

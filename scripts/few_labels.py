@@ -129,10 +129,10 @@ def part(cells: Sequence[Cell], pretraining: str) -> str:
         [
             "`scripts/few_labels.py` writes this part of the page. An EfficientNet-Lite0 at 96 pixels was pretrained "
             f"with SimCLR on the images of the training part for {job_minutes(run):.0f} minutes on two cores. Then it "
-            "was trained on 1%, 10% and 100% of the labels from three starts, with one recipe, which was adapted to none "
-            f"of them. The trainings are short: {_listed(EPOCHS[share][0] for share in sorted(EPOCHS))} epochs. One run "
-            "each; the intervals are 95% intervals over the lesions of the test part and leave out how much another "
-            "seed would change.",
+            "was trained on 1%, 10% and 100% of the labels from three starts, with one recipe, which was adapted to "
+            f"none of them. The trainings are short: {_listed(EPOCHS[share][0] for share in sorted(EPOCHS))} epochs. "
+            "One run each; the intervals are 95% intervals over the lesions of the test part and leave out how much "
+            "another seed would change.",
             table(cells).markdown().strip(),
             f"![Balanced accuracy over the number of labelled images, for three starts]({PICTURE.as_posix()})",
             "```bash\n"
