@@ -22,7 +22,7 @@ from typing import Any, Final
 
 import pandas as pd
 from matplotlib.figure import Figure
-from results import PAGE, as_root, estimate_in_words, finished, job_minutes, signed, train, written_into
+from results import PAGE, as_root, estimate_in_words, finished, job_minutes, machine_of, signed, train, written_into
 
 import lesion_exp
 from lesion_exp import open_run
@@ -124,11 +124,12 @@ def part(cells: Sequence[Cell], pretraining: str) -> str:
     """Returns the written part of the page."""
     middle = sorted(EPOCHS)[len(EPOCHS) // 2]
     words = [" ".join(overrides(start, middle, "RUN", Path("DIR"))[:-1]) for start in STARTS]
-    run = open_run(pretraining).run
+    opened = open_run(pretraining)
     return "\n\n".join(
         [
             "`scripts/few_labels.py` writes this part of the page. An EfficientNet-Lite0 at 96 pixels was pretrained "
-            f"with SimCLR on the images of the training part for {job_minutes(run):.0f} minutes on two cores. Then it "
+            f"with SimCLR on the images of the training part for {job_minutes(opened.run):.0f} minutes on "
+            f"{machine_of(opened)}. Then it "
             "was trained on 1%, 10% and 100% of the labels from three starts, with one recipe, which was adapted to "
             f"none of them. The trainings are short: {_listed(EPOCHS[share][0] for share in sorted(EPOCHS))} epochs. "
             "One run each; the intervals are 95% intervals over the lesions of the test part and leave out how much "

@@ -197,7 +197,7 @@ def measured(row: Row, run_ids: Sequence[str], other: str, others: Sequence[str]
         sum(job_minutes(one.run) for one in opened) / len(opened),
         sum(rates) / len(rates) if rates else None,
         f"{first.run.tags['backbone']}, {weights} weights, {first.job.config['image_size']} px",
-        _machine(first),
+        machine_of(first),
         difference,
         other,
     )
@@ -387,7 +387,8 @@ def job_minutes(run: Run) -> float:
     return float(info.end_time - info.start_time) / 60_000
 
 
-def _machine(run: TrainedRun) -> str:
+def machine_of(run: TrainedRun) -> str:
+    """Returns the processors, or the number of GPUs, on which a run was trained."""
     folder = run.artifact("environment")
     hardware = json.loads((folder / "hardware.json").read_text())
     threads = json.loads((folder / "python.json").read_text())["torch_num_threads"]

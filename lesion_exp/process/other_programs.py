@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
 import psutil
+
+from lesion_exp.cores import usable_cores
 
 _SHORTEST: Final = 0.5
 """Seconds that have to pass before the programs of a machine are judged."""
@@ -54,9 +55,8 @@ class OtherPrograms:
         process may use only some of the machine's cores, nobody knows who uses the same ones, and the result is None.
         """
         cores = psutil.cpu_count() or 1
-        allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cores
         others = self.cores()
-        if threads == 1 or allowed < cores or others < _MUCH or threads + others < cores + _MUCH:
+        if threads == 1 or usable_cores() < cores or others < _MUCH or threads + others < cores + _MUCH:
             return None
         fewer = max(round(cores - others), 1)
         return (
