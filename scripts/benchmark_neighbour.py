@@ -18,6 +18,7 @@ import subprocess
 import sys
 from typing import Any
 
+from benchmark_rounds import with_ends
 from rich.console import Console
 from rich.table import Table
 
@@ -73,7 +74,7 @@ def run(asked: argparse.Namespace) -> dict[str, Any]:
         quiet, busy = (rates[name, beside] for beside in (False, True))
         share = statistics.median(busy) / statistics.median(quiet)
         result[name] = {"quiet": quiet, "busy": busy, "share": share}
-        table.add_row(name, spread(quiet), spread(busy), f"{share:.2f}")
+        table.add_row(name, with_ends(quiet, 0), with_ends(busy, 0), f"{share:.2f}")
     Console(file=sys.stderr).print(table)
     return result
 
@@ -92,7 +93,3 @@ def training_rate(limited: bool, beside: bool, seconds: float) -> float:
             neighbour.kill()
             neighbour.wait()
     return float(answer.stdout)
-
-
-def spread(rates: list[float]) -> str:
-    return f"{statistics.median(rates):.0f} ({min(rates):.0f} to {max(rates):.0f})"

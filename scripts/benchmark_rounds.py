@@ -8,7 +8,7 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,3 +84,8 @@ def spread_of(entry: Mapping[str, Any], digits: int) -> str:
     """`least..greatest` of an entry of `summary`."""
     low, high = entry["spread"]
     return f"{low:.{digits}f}..{high:.{digits}f}"
+
+
+def with_ends(values: Sequence[float], digits: int) -> str:
+    """The median of measurements, with the least and the greatest."""
+    return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"

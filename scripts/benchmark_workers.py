@@ -26,7 +26,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmark_rounds import show
+from benchmark_rounds import show, with_ends
 from benchmark_start import variables
 
 from lesion_exp.cores import usable_cores
@@ -62,7 +62,7 @@ def run(asked: argparse.Namespace) -> dict[str, Any]:
     show(
         f"sweeps of {asked.cells} cells",
         ["", "a cell, s", "cells a minute"],
-        [[way, spread(seconds[way], 1), spread(rates[way], 2)] for way in ways] + [["cost", f"{cost:.2f}", ""]],
+        [[way, with_ends(seconds[way], 1), with_ends(rates[way], 2)] for way in ways] + [["cost", f"{cost:.2f}", ""]],
     )
     return {"cell_seconds": seconds, "cells_a_minute": rates, "cost": cost}
 
@@ -90,9 +90,3 @@ def sweep(folder: Path, workers: int, cells: int, cores: Sequence[int]) -> tuple
 def _without_threads(environment: Mapping[str, str]) -> dict[str, str]:
     """Without a number of threads that the user has set for the benchmark itself."""
     return {name: value for name, value in environment.items() if name != "OMP_NUM_THREADS"}
-
-
-def spread(values: Sequence[float], digits: int) -> str:
-    """Median, least and greatest value."""
-    low, high = min(values), max(values)
-    return f"{statistics.median(values):.{digits}f} ({low:.{digits}f}..{high:.{digits}f})"
