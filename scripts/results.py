@@ -37,6 +37,8 @@ PAGE: Final = Path(__file__).parents[1] / "docs" / "results.md"
 MARKS: Final = ("<!-- written by scripts/results.py -->\n", "<!-- end of what scripts/results.py writes -->\n")
 """What stands before and after the part of the page that is written."""
 FOLDS: Final = ("split=kfold", "split.num_folds=5")
+MEMBERS: Final = 3
+"""The networks of an ensemble; they differ in their seed."""
 METRICS: Final = {
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",
@@ -58,6 +60,8 @@ class Row:
     """The row whose difference from this one is tested; empty for none."""
     teacher: str = ""
     """The row whose run the network learns from (`loss.teacher`); empty for none. It stands above."""
+    mean_of: str = ""
+    """The row whose networks are averaged here, `MEMBERS` of them; empty for a row of single networks."""
 
 
 LARGEST: Final = Row("largest_class", "always the largest class, nv", ())
@@ -74,22 +78,21 @@ ROWS: Final = (
         ("experiment=ham10000_cpu", "trainer.max_epochs=60"),
         "scratch_30",
     ),
-    Row("metadata", "the same 30 epochs, with age, sex and site",
-        ("experiment=ham10000_cpu", "backbone.metadata=concat"), "scratch_30"),
-    Row("mask_crop", "the same 30 epochs, cropped to the lesion's mask",
-        ("experiment=ham10000_cpu", "dataset.mask=crop"), "scratch_30"),
-    Row("mask_overlay", "the same 30 epochs, with the mask's outline drawn",
-        ("experiment=ham10000_cpu", "dataset.mask=overlay"), "scratch_30"),
+    Row("metadata", "the 8 epochs of scratch_8, with age, sex and site",
+        ("experiment=ham10000_cpu", "trainer.max_epochs=8", "backbone.metadata=concat"), "scratch_8"),
+    Row("mask_crop", "the 8 epochs of scratch_8, cropped to the lesion's mask",
+        ("experiment=ham10000_cpu", "trainer.max_epochs=8", "dataset.mask=crop"), "scratch_8"),
+    Row("mask_overlay", "the 8 epochs of scratch_8, with the mask's outline drawn",
+        ("experiment=ham10000_cpu", "trainer.max_epochs=8", "dataset.mask=overlay"), "scratch_8"),
     Row("probe", "probe of an ImageNet encoder", ("experiment=probe", "dataset=ham10000"), "scratch_8"),
     Row("finetuned_8", "fine-tuned with age, sex and site, 8 epochs at 128 pixels",
         ("experiment=ham10000_finetuned", "image_size=128", "trainer.max_epochs=8"), "scratch_30"),
     Row("finetuned_20", "fine-tuned with age, sex and site, 20 epochs",
         ("experiment=ham10000_finetuned",), "finetuned_8"),
-    Row("finetuned_lite2", "the same recipe with EfficientNet-Lite2, 8 epochs at 160 pixels",
-        ("experiment=ham10000_finetuned", "backbone=efficientnet_lite2", "trainer.max_epochs=8"), "finetuned_8"),
-    Row("distilled", "a network for a phone that learns from finetuned_lite2, 8 epochs at 128 pixels",
-        ("experiment=distill", "dataset=ham10000", "trainer.max_epochs=8"), "finetuned_lite2",
-        teacher="finetuned_lite2"),
+    Row("ensemble", f"the mean of {MEMBERS} networks of finetuned_8, which differ in their seed", (), "finetuned_8",
+        mean_of="finetuned_8"),
+    Row("distilled", "a network for a phone that learns from that ensemble, 8 epochs at 128 pixels",
+        ("experiment=distill", "dataset=ham10000", "trainer.max_epochs=8"), "ensemble", teacher="ensemble"),
 )  # fmt: skip
 
 
@@ -111,13 +114,18 @@ class Measured:
     """The row that it was compared with: `against`, or where that has no run, the largest class."""
 
 
+def named(name: str) -> Row:
+    """Returns the row `name`."""
+    return next(row for row in ROWS if row.name == name)
+
+
 def job_overrides(row: Row, root: Path, seed: int) -> list[str] | None:
     """Returns the words after `lesion-exp train` that make a run of `row`; None as long as its teacher has no run."""
     words = [*row.overrides, f"dataset.root={as_value(str(root))}", f"seed={seed}", f"tracking.run_name={row.name}"]
     if not row.teacher:
         return words
-    found = finished(job_overrides(next(one for one in ROWS if one.name == row.teacher), root, seed))
-    return None if found is None else [*words, f"loss.teacher={found['run_id']}"]
+    found = finished_run(named(row.teacher), root, seed)
+    return None if found is None else [*words, f"loss.teacher={found}"]
 
 
 def job_hash(overrides: Sequence[str]) -> str:
@@ -138,6 +146,22 @@ def finished(overrides: Sequence[str] | None) -> pd.Series | None:
     return None if found.empty else found.iloc[0]
 
 
+def finished_run(row: Row, root: Path, seed: int) -> str | None:
+    """Returns the id of the most recent finished run of `row`; None if there is none, and for the row of imports.
+
+    An ensemble has the same run for every seed.
+    """
+    if row.mean_of:
+        members = [finished_run(named(row.mean_of), root, each) for each in range(MEMBERS)]
+        condition = f"tags.members = '{','.join(map(str, members))}' and metrics.`test/balanced_accuracy` >= 0"
+        found = pd.DataFrame() if None in members else runs(condition)
+        return None if found.empty else str(found.iloc[0]["run_id"])
+    if not row.overrides:
+        return None
+    run = finished(job_overrides(row, root, seed))
+    return None if run is None else str(run["run_id"])
+
+
 def train(overrides: Sequence[str], *flags: str) -> None:
     """Trains in a process of its own, as a user does.
 
@@ -147,6 +171,22 @@ def train(overrides: Sequence[str], *flags: str) -> None:
     command = [sys.executable, "-m", "lesion_exp", "train", *flags, *overrides]
     print(f"== lesion-exp {' '.join(command[3:])}", file=sys.stderr)
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+
+def make(row: Row, root: Path, seed: int) -> None:
+    """Makes the run of `row`, and before it those that it is made from, where the store lacks them."""
+    for name in filter(None, (row.teacher, row.mean_of)):
+        for each in range(MEMBERS) if row.mean_of else (seed,):
+            make(named(name), root, each)
+    if finished_run(row, root, seed) is not None:
+        return
+    if row.mean_of:
+        members = [finished_run(named(row.mean_of), root, each) for each in range(MEMBERS)]
+        lesion_exp.evaluate([run for run in members if run is not None], ensemble="mean")
+    else:
+        words = job_overrides(row, root, seed)
+        assert words is not None, "its teacher was made above"
+        train(words)
 
 
 def largest_class(like: str) -> str:
@@ -186,18 +226,21 @@ def measured(row: Row, run_ids: Sequence[str], other: str, others: Sequence[str]
             for name in METRICS
             if name in found
         }
-    if first.job is None:
+    if row is LARGEST:
         return Measured(row, tuple(run_ids), test, None, None, "no network", "", None)
-    rates = [one.run.metrics["time/images_per_second"] for one in opened if "time/images_per_second" in one.run.metrics]
-    weights = "ImageNet" if first.run.params["backbone.weights"] != "none" else "no"
+    trained = [open_run(each) for each in first.run.members] or opened
+    minutes = sum(job_minutes(one.run) for one in trained) / len(opened)
+    job = trained[0].frozen_job("a row of trainings")
+    rates = [one.run.metrics["time/images_per_second"] for one in trained if "time/images_per_second" in one.run.metrics]
+    weights = "ImageNet" if trained[0].run.params["backbone.weights"] != "none" else "no"
     return Measured(
         row,
         tuple(run_ids),
         test,
-        sum(job_minutes(one.run) for one in opened) / len(opened),
+        minutes,
         sum(rates) / len(rates) if rates else None,
-        f"{first.run.tags['backbone']}, {weights} weights, {first.job.config['image_size']} px",
-        machine_of(first),
+        f"{trained[0].run.tags['backbone']}, {weights} weights, {job.config['image_size']} px",
+        machine_of(trained[0]),
         difference,
         other,
     )
@@ -214,7 +257,7 @@ def signed(pair: Mapping[str, Any], letter: str) -> dict[str, Any]:
 
 def pooled_folds(row: Row, root: Path) -> Mapping[str, Mapping[str, float]] | None:
     """Returns the results of the five folds of a row taken together; None if they have not been trained."""
-    words = job_overrides(row, root, 0)
+    words = job_overrides(row, root, 0) if row.overrides else None
     first = None if words is None else finished([*words, *FOLDS, "split.fold=0", "test=true"])
     if first is None or first["parent"] is None:
         return None
@@ -224,7 +267,9 @@ def pooled_folds(row: Row, root: Path) -> Mapping[str, Mapping[str, float]] | No
 
 def external(run_id: str, root: Path) -> Mapping[str, Mapping[str, float]]:
     """Returns the results of a run on PH2, whose classes are mapped by the taxonomy."""
-    found = lesion_exp.evaluate(run_id, "dataset=ph2", f"dataset.root={as_value(str(root))}").metrics
+    members = open_run(run_id).run.members
+    words = ["dataset=ph2", f"dataset.root={as_value(str(root))}"]
+    found = lesion_exp.evaluate(members or run_id, *words, ensemble="mean" if members else None).metrics
     return {
         name: {"value": found[name].value, "low": found[name].interval[0], "high": found[name].interval[1]}
         for name in ("accuracy", "auroc/malignant", "sensitivity_at_95_specificity/malignant")
@@ -301,7 +346,7 @@ def page(
             "Nevi of PH2 are nv; a prediction of one of the other five classes is an error."
         )
         parts.append(_small_table(rows, outside, heads).markdown().strip())
-    listed = "\n".join(_command(one.row) for one in rows if one.row is not LARGEST)
+    listed = "\n".join(_commands(one.row) for one in rows if one.row is not LARGEST)
     parts.append(f"### Commands\n\n```bash\n{listed}\n```")
     if missing:
         parts.append(f"The script also has rows that were not trained for this page: {', '.join(missing)}.")
@@ -319,18 +364,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--table", action="store_true", help="train nothing")
     parser.add_argument("--output", type=Path, default=PAGE, help="the page, which has the two marks")
     parsed = parser.parse_args(arguments)
-    chosen = [row for row in ROWS if row.overrides and (parsed.rows is None or row.name in parsed.rows)]
+    chosen = [row for row in ROWS if row is not LARGEST and (parsed.rows is None or row.name in parsed.rows)]
     if not parsed.table:
         for row in chosen:
-            for words in (job_overrides(row, parsed.root, seed) for seed in range(parsed.seeds)):
-                if words is None:
-                    parser.exit(
-                        2, f"expected a finished run of the teacher of {row.name}; add {row.teacher} to --rows\n"
-                    )
-                if finished(words) is None:
-                    train(words)
-            words = job_overrides(row, parsed.root, 0)
-            if parsed.folds and words and not row.teacher and pooled_folds(row, parsed.root) is None:
+            for seed in range(parsed.seeds):
+                make(row, parsed.root, seed)
+            words = job_overrides(row, parsed.root, 0) if row.overrides and not row.teacher else None
+            if parsed.folds and words and pooled_folds(row, parsed.root) is None:
                 train([*words, *FOLDS, "split.fold=0,1,2,3,4", "test=true"], "-m")
     found = dict(_with_runs(parsed.root, parsed.seeds))
     if not found:
@@ -340,8 +380,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for row in ROWS:
         if row.name in found:
             other = row.against if row.against in found else LARGEST.name
-            rows.append(measured(row, found[row.name], other, found[other] if row.overrides else ()))
-    folds = {row.name: results for row in ROWS if row.overrides and (results := pooled_folds(row, parsed.root))}
+            rows.append(measured(row, found[row.name], other, () if row is LARGEST else found[other]))
+    folds = {row.name: results for row in ROWS if (results := pooled_folds(row, parsed.root))}
     outside = {
         one.row.name: external(one.run_ids[0], parsed.external)
         for one in rows
@@ -352,8 +392,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"written: {parsed.output}", file=sys.stderr)
 
 
-def _command(row: Row) -> str:
-    """The command that trains `row`, below a remark with its name."""
+def _commands(row: Row) -> str:
+    """The command that makes a run of `row`, below a remark with its name."""
+    if row.mean_of:
+        letters = [chr(ord("A") + number) for number in range(MEMBERS)]
+        return (
+            f"# {row.name}; {', '.join(letters)} are the runs of {row.mean_of} with seed=0 to seed={MEMBERS - 1}\n"
+            f"lesion-exp evaluate 'run=[{','.join(letters)}]' ensemble=mean"
+        )
     words = [*row.overrides, "dataset.root=DIR"]
     if not row.teacher:
         return f"# {row.name}\nlesion-exp train {' '.join(words)}"
@@ -363,11 +409,10 @@ def _command(row: Row) -> str:
 def _with_runs(root: Path, seeds: int) -> Iterator[tuple[str, list[str]]]:
     """Each row that has finished runs of the seeds, with their ids."""
     for row in ROWS:
-        if row.overrides:
-            found = [finished(job_overrides(row, root, seed)) for seed in range(seeds)]
-            ids = [str(run["run_id"]) for run in found if run is not None]
-            if ids:
-                yield row.name, ids
+        found = [finished_run(row, root, seed) for seed in range(1 if row.mean_of else seeds)]
+        ids = [run for run in found if run is not None]
+        if ids:
+            yield row.name, ids
 
 
 def as_root(text: str) -> Path:

@@ -31,12 +31,14 @@ def test_each_row_composes_and_is_compared_with_a_row_above_it(script, tmp_path,
     for place, row in enumerate(script.ROWS):
         assert row.against in ("", *names[:place])
         assert row.teacher in ("", *names[:place])
+        assert row.mean_of in ("", *names[:place])
+        assert bool(row.overrides) is not (bool(row.mean_of) or row is script.LARGEST)
         words = script.job_overrides(row, tmp_path, 0)
         assert (words is None) is bool(row.teacher), "a student waits for its teacher"
         if row.overrides and words is not None:
             hashes.add(script.job_hash(words))
-    taught = [row for row in script.ROWS if row.teacher]
-    assert len(hashes) == len(names) - 1 - len(taught), "two rows are the same job"
+    others = [row for row in script.ROWS if row.teacher or not row.overrides]
+    assert len(hashes) == len(names) - len(others), "two rows are the same job"
 
 
 def test_a_student_learns_from_the_run_of_its_teachers_row(script, tmp_path, monkeypatch):
@@ -46,7 +48,7 @@ def test_a_student_learns_from_the_run_of_its_teachers_row(script, tmp_path, mon
     monkeypatch.setattr(script, "ROWS", (script.LARGEST, teacher, student))
     monkeypatch.setattr(script, "finished", lambda words: {"run_id": "0" * 32} if "loss=distill" not in words else None)
     assert script.job_overrides(student, tmp_path, 3)[-1] == f"loss.teacher={'0' * 32}"
-    assert script._command(student).endswith("loss=distill dataset.root=DIR loss.teacher=RUN")
+    assert script._commands(student).endswith("loss=distill dataset.root=DIR loss.teacher=RUN")
 
 
 def test_a_difference_is_the_row_less_the_other_one(script):
@@ -101,3 +103,33 @@ def test_the_page_says_what_the_runs_were_measured_at(script, tmp_path, monkeypa
     assert "two epochs" not in text
     hardware = json.loads((run.artifact("environment") / "hardware.json").read_text())
     assert hardware["cpu"] in text
+
+
+@pytest.mark.slow
+def test_an_ensemble_is_the_mean_of_the_runs_of_another_row(script, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    one = script.Row("one", "one epoch", (*TINY, "trainer.max_epochs=1"))
+    both = script.Row("both", "the mean of two", (), "one", mean_of="one")
+    monkeypatch.setattr(script, "ROWS", (script.LARGEST, one, both))
+    monkeypatch.setattr(script, "MEMBERS", 2)
+    trained = []
+    monkeypatch.setattr(script, "train", lambda overrides, *flags: trained.append(lesion_exp.run(*overrides).run_id))
+    (tmp_path / "data").mkdir()
+    (tmp_path / "results.md").write_text("".join(script.MARKS))
+    words = [f"root={tmp_path / 'data'}", "--rows", "both", "--output", str(tmp_path / "results.md")]
+
+    script.main(words)
+    script.main(words)
+    assert len(trained) == 2
+    ensemble = script.finished_run(both, tmp_path / "data", 0)
+    members = lesion_exp.open_run(ensemble)
+    assert members.run.members == trained
+    probabilities = [lesion_exp.open_run(run).predictions("test").filter(like="prob_").to_numpy() for run in trained]
+    found = members.predictions("test").filter(like="prob_").to_numpy()
+    assert found == pytest.approx(sum(probabilities) / 2, abs=1e-6)
+    text = (tmp_path / "results.md").read_text()
+    line = next(line for line in text.splitlines() if line.startswith("| `both`"))
+    value = members.metrics["test/balanced_accuracy"]
+    assert f"| {value:.3f} (" in line
+    assert ", from one |" in line
+    assert "lesion-exp evaluate 'run=[A,B]' ensemble=mean" in text
