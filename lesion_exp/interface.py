@@ -248,6 +248,7 @@ def compare(
     *runs: str | TrainedRun,
     part: Literal["val", "test"] | None = None,
     against: str | TrainedRun | None = None,
+    unit: Literal["lesion", "patient"] | None = None,
     tracking_uri: str | None = None,
 ) -> ShownComparison:
     """Compares runs on the same images, as `lesion-exp compare` does: differences, intervals, p-values, conclusions.
@@ -256,6 +257,8 @@ def compare(
         runs: two runs or more; those that differ only in their seed are pooled.
         part: part of the data; None is `test` if every run has it, else `val`.
         against: the run with which all others are compared; None compares every pair.
+        unit: what intervals and tests take together, the images of a lesion or those of a patient; None is `patient` if
+            the intervals of any of the runs are over patients, else `lesion`.
         tracking_uri: as in `open_run`.
 
     Raises:
@@ -264,7 +267,11 @@ def compare(
     from lesion_exp.command.compare import compared
     from lesion_exp.shown import ShownComparison
 
-    given = {"split.part": part, "against": None if against is None else _spec(against)}
+    given = {
+        "split.part": part,
+        "against": None if against is None else _spec(against),
+        "evaluation.bootstrap_unit": unit,
+    }
     words = [f"{key}={value}" for key, value in given.items() if value is not None]
     arguments = _arguments([*words, *_places(tracking_uri, None)], verb="compare")
     arguments.names = [_spec(run) for run in runs]

@@ -21,6 +21,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean, median
 from typing import Any, Final
 
 import pandas as pd
@@ -211,34 +212,34 @@ def measured(row: Row, run_ids: Sequence[str], other: str, others: Sequence[str]
     """Returns the results of the runs of a row, and their difference from the runs `others` of the row `other`."""
     opened = [open_run(run_id) for run_id in run_ids]
     first = opened[0]
-    jobs: list[Any] = [None, None]
     difference = None
     if others:
         report = lesion_exp.compare(*run_ids, *others, part="test").report.to_dict()
-        jobs = sorted(report["jobs"], key=lambda job: job["runs"][0] not in run_ids)
-        difference = signed(report["pairs"][0], jobs[0]["letter"])
+        own = next(job for job in report["jobs"] if job["runs"][0] in run_ids)
+        difference = signed(report["pairs"][0], own["letter"])
     if len(opened) == 1:
         test = {name: _estimate(first.metrics, f"test/{name}") for name in METRICS}
     else:
-        found = jobs[0]["metrics"]
-        test = {
-            name: {"value": found[name]["mean"], "low": found[name]["low"], "high": found[name]["high"]}
-            for name in METRICS
-            if name in found
-        }
+        test = {name: {"value": fmean(one.metrics[f"test/{name}"] for one in opened)} for name in METRICS}
+        (pooled,) = lesion_exp.compare(*run_ids, part="test").report.to_dict()["pooled"]
+        for name, found in pooled["metrics"].items():  # it has no malignant sensitivity
+            if name in test:
+                test[name] = {"value": found["mean"], "low": found["low"], "high": found["high"]}
     if row is LARGEST:
         return Measured(row, tuple(run_ids), test, None, None, "no network", "", None)
     trained = [open_run(each) for each in first.run.members] or opened
-    minutes = sum(job_minutes(one.run) for one in trained) / len(opened)
+    minutes = median(job_minutes(one.run) for one in trained) * len(trained) / len(opened)
     job = trained[0].frozen_job("a row of trainings")
-    rates = [one.run.metrics["time/images_per_second"] for one in trained if "time/images_per_second" in one.run.metrics]
+    rates = [
+        one.run.metrics["time/images_per_second"] for one in trained if "time/images_per_second" in one.run.metrics
+    ]
     weights = "ImageNet" if trained[0].run.params["backbone.weights"] != "none" else "no"
     return Measured(
         row,
         tuple(run_ids),
         test,
         minutes,
-        sum(rates) / len(rates) if rates else None,
+        median(rates) if rates else None,
         f"{trained[0].run.tags['backbone']}, {weights} weights, {job.config['image_size']} px",
         machine_of(trained[0]),
         difference,

@@ -133,3 +133,11 @@ def test_an_ensemble_is_the_mean_of_the_runs_of_another_row(script, tmp_path, mo
     assert f"| {value:.3f} (" in line
     assert ", from one |" in line
     assert "lesion-exp evaluate 'run=[A,B]' ensemble=mean" in text
+
+    script.main([*words, "--seeds", "2"])
+    assert len(trained) == 2
+    lines = (tmp_path / "results.md").read_text().splitlines()
+    cells = [cell.strip() for cell in next(line for line in lines if line.startswith("| `one`")).split("|")]
+    mean = sum(lesion_exp.open_run(run).metrics["test/auroc_macro"] for run in trained) / 2
+    assert cells[7].startswith(f"{mean:.3f} ("), "the row of imports has no probabilities to compare, but these runs do"
+    assert all(cells[1:11])

@@ -17,7 +17,8 @@ from lesion_exp.terminal import console, say
 if TYPE_CHECKING:
     from lesion_exp.verbs.compare.compare import Compared
 
-_READ_KEYS: Final = ("tracking.uri", "evaluation.bootstrap_draws", "evaluation.bootstrap_seed", "paths")
+_UNIT: Final = "evaluation.bootstrap_unit"
+_READ_KEYS: Final = ("tracking.uri", "evaluation.bootstrap_draws", "evaluation.bootstrap_seed", _UNIT, "paths")
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ def compared(arguments: Arguments) -> Compared | None:
         raise ConfigError("expected the runs to compare, got none; for example lesion-exp compare 3f2a91c0 latest")
     wanted = arguments.read(CompareOptions)
     check_keys(arguments, _READ_KEYS, "a comparison")
+    gives_unit = _UNIT in arguments.given_keys()
     arguments.show_tree = False
     arguments.named_runs += arguments.names
     job = compose_job(arguments)
@@ -87,6 +89,7 @@ def compared(arguments: Arguments) -> Compared | None:
         run_ids,
         against=against,
         part=wanted.part,
+        unit=evaluation["bootstrap_unit"] if gives_unit else None,
         draws=int(evaluation["bootstrap_draws"]),
         seed=int(evaluation["bootstrap_seed"]),
     )

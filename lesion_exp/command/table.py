@@ -6,14 +6,18 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
-from lesion_exp.choices import TABLE_FORMATS
+from lesion_exp.choices import BOOTSTRAP_UNITS, TABLE_FORMATS
 from lesion_exp.command.arguments import Arguments, open_project
 from lesion_exp.command.chosen_run import SWEEP, SWEEP_NAMES
 from lesion_exp.errors import check_output
 from lesion_exp.evaluation.registry import AUROC_MACRO, TEST, WATCHED
 from lesion_exp.option import REQUIRED, KeyValues, Names, choice, file, option, whole
 from lesion_exp.terminal import say
+
+if TYPE_CHECKING:
+    from lesion_exp.evaluation.intervals import Unit
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,12 @@ class TableOptions:
     )
     output: Path | None = option(None, file("table.tex"), "file to write; without it, standard output")
     digits: int = option(3, whole(1, 6, "3"), "decimals")
+    unit: str | None = option(
+        None,
+        choice(BOOTSTRAP_UNITS),
+        "what the paired test takes together; without it, patients if the runs were evaluated over patients",
+        key="evaluation.bootstrap_unit",
+    )
     draws: int = option(2000, whole(100, example="500"), "draws of the paired test", key="evaluation.bootstrap_draws")
 
 
@@ -53,7 +63,15 @@ def table(arguments: Arguments) -> int:
     from lesion_exp.verbs.table.written import written
 
     swept = find_swept(project.store, project.sweeps, wanted.sweep)
-    made = paper_table(swept, wanted.rows, wanted.columns, wanted.metric, where=wanted.where, draws=wanted.draws)
+    made = paper_table(
+        swept,
+        wanted.rows,
+        wanted.columns,
+        wanted.metric,
+        where=wanted.where,
+        draws=wanted.draws,
+        unit=cast("Unit | None", wanted.unit),
+    )
     text = written(made, wanted.format, wanted.digits)
     if wanted.output is None:
         print(text, end="")

@@ -82,7 +82,7 @@ def classification_report(
         lines.append(f"{title:<{width}} {counts[name]:>7,}{cells}".rstrip())
     if any(few.values()):
         lines.append(f"* {TOO_FEW}: the number rests on fewer than {LEAST_LESIONS} lesions")
-    never = [name for name, number in zip(classes, confusion.sum(axis=0), strict=True) if number == 0]
+    never = [name for name, number in zip(classes, confusion.sum(axis=0), strict=True) if number == 0 and counts[name]]
     if never:
         words = f"never predicted, so that precision and F1 are 0 by definition: {', '.join(never)}"
         lines += textwrap.wrap(words, 80, break_on_hyphens=False)

@@ -10,6 +10,7 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
+from lesion_exp.evaluation.intervals import Unit, with_units
 from lesion_exp.evaluation.lesion_counts import TOO_FEW, is_enough
 from lesion_exp.evaluation.paired_randomization import exchanged_differences, family_p, randomization_p
 from lesion_exp.evaluation.paired_tests import PairedDraws, PairedTests, holm, lesions_to_change, paired_draws
@@ -118,6 +119,12 @@ class Comparison:
     """The metrics that configs add, and whether higher values of each are better; None if that is not known."""
     lesions: Mapping[str, int] = field(default_factory=dict)
     """The number of lesions on which each metric rests."""
+    unit: Unit = "lesion"
+    """What intervals and tests take together. If it is `patient`, all numbers of lesions here are those of patients."""
+
+    def counted(self, number: int) -> str:
+        """Returns `1 lesion`, `30 lesions` or `30 patients`."""
+        return f"{number:,} {self.unit}{'' if number == 1 else 's'}"
 
     def overall(self) -> list[str]:
         """Returns the names of the metrics of all classes together that were compared, those that configs add last."""
@@ -141,14 +148,15 @@ def compared(
     draws: int = 2000,
     seed: int = 0,
     added: Mapping[str, AddedMetric] | None = None,
+    unit: Unit = "lesion",
 ) -> Comparison:
     """Compares `pairs` of groups of runs.
 
-    The intervals of single runs are the paired ones of `limits`; metrics without a largest value have intervals from a
-    paired bootstrap over lesions. Single runs are tested with McNemar's exact test (accuracy and the recall of a
-    class) and DeLong's test (AUROC), both by lesion, and with a randomization test (all other metrics, see
-    `paired_randomization`). If a group has several seeds, interval and test are those of `pairing.pooled`. Metrics that
-    rest on fewer than 20 lesions are not tested.
+    The intervals of single runs are the paired ones of `limits`; differences of areas, and metrics without a largest
+    value, have intervals from a paired bootstrap over lesions. Single runs are tested with McNemar's exact test
+    (accuracy and the recall of a class) and DeLong's test (AUROC), both by lesion, and with a randomization test (all
+    other metrics, see `paired_randomization`). If a group has several seeds, interval and test are those of
+    `pairing.pooled`. Metrics that rest on fewer than 20 lesions are not tested.
 
     Accuracy is the primary metric: its p-values are corrected for the number of pairs by Holm's method. All other
     metrics are one family, whose p-values are corrected for their number (by Westfall and Young's method for single
@@ -164,8 +172,13 @@ def compared(
         draws: number of bootstrap draws.
         seed: seed of the draws.
         added: further metrics by name. They have paired bootstrap intervals, and are of the family of other metrics.
+        unit: what intervals and tests take together: the images of a lesion, or those of a patient.
+
+    Raises:
+        ConfigError: the unit is patients, and no image has one.
     """
     added = added or {}
+    tables = [with_units(table, unit) for table in tables]
     scores = {name: metric.score for name, metric in added.items()}
     tests = PairedTests(tables)
     known = [*OVERALL, *(f"{family}/{name}" for family in BY_CLASS for name in tests.classes), *added]
@@ -190,6 +203,7 @@ def compared(
         ),
         {name: metric.higher_is_better for name, metric in added.items()},
         {name: tests.counts.of(name) for name in names},
+        unit,
     )
 
 

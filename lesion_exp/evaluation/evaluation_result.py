@@ -140,6 +140,7 @@ class EvaluationResult:
         head = {
             "images": len(self.table),
             "interval": intervals_in_words(self.options.draws, self.options.unit),
+            "unit": self.options.unit,
         }
         if self.unknown:
             counts = unknown_counts(self.whole)

@@ -147,6 +147,16 @@ def units_of(table: pd.DataFrame, unit: Unit = "lesion") -> tuple[IntArray, int]
     return codes.astype(np.int64), len(found)
 
 
+def with_units(table: pd.DataFrame, unit: Unit = "lesion") -> pd.DataFrame:
+    """Returns a predictions table whose `lesion_id` names the lesion or patient, so that what counts the former counts
+    these.
+
+    Raises:
+        ConfigError: the unit is patients, and no image has one.
+    """
+    return table if unit == "lesion" else table.assign(lesion_id=units_of(table, unit)[0])
+
+
 def lesion_of(table: pd.DataFrame) -> tuple[IntArray, int]:
     """Returns the position of each image's lesion, int64 (N,), and the number of lesions."""
     if "lesion_id" not in table:

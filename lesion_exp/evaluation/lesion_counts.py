@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from lesion_exp.evaluation.intervals import lesion_of
+from lesion_exp.evaluation.intervals import Unit, lesion_of
 from lesion_exp.evaluation.limits import LEAST_LESIONS
 from lesion_exp.evaluation.malignant_view import MALIGNANT, malignant_classes
 from lesion_exp.evaluation.predictions import classes_of, true_classes
@@ -141,6 +141,6 @@ def is_enough(lesions: int) -> bool:
     return lesions >= LEAST_LESIONS
 
 
-def too_few(lesions: int) -> str:
-    """Returns `too few (3 lesions)`."""
-    return f"{TOO_FEW} ({lesions:,} {'lesion' if lesions == 1 else 'lesions'})"
+def too_few(lesions: int, unit: Unit = "lesion") -> str:
+    """Returns `too few (3 lesions)`, or `too few (3 patients)`."""
+    return f"{TOO_FEW} ({lesions:,} {unit}{'' if lesions == 1 else 's'})"

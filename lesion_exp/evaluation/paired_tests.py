@@ -11,7 +11,14 @@ import pandas as pd
 from scipy import stats
 
 from lesion_exp.evaluation.delong import PlacedArea, delong_p, placed_area
-from lesion_exp.evaluation.intervals import Estimate, lesion_draws, lesion_of, percentile_interval
+from lesion_exp.evaluation.intervals import (
+    Estimate,
+    Unit,
+    lesion_draws,
+    lesion_of,
+    percentile_interval,
+    with_units,
+)
 from lesion_exp.evaluation.lesion_counts import is_enough, lesion_counts
 from lesion_exp.evaluation.limits import Limits, combined_limits
 from lesion_exp.evaluation.malignant_view import MALIGNANT, malignant_view
@@ -211,11 +218,12 @@ class PairedDraws:
         """Returns the limits of a metric of one table, or of the difference between two tables, first minus second.
 
         The result is None if the interval follows from the bootstrap draws instead, as it does for the difference of
-        two areas, unless that is the same in all draws.
+        two areas, unless that is the same in all draws in which both are defined.
         """
-        is_area = name.partition("/")[0] in {"auroc", AUROC_MACRO}
-        if len(groups) == 2 and is_area and np.ptp(self.draws[name][groups[0]] - self.draws[name][groups[1]]) > 0:
-            return None
+        if len(groups) == 2 and name.partition("/")[0] in {"auroc", AUROC_MACRO}:
+            drawn = self.draws[name][groups[0]] - self.draws[name][groups[1]]
+            if np.nanmax(drawn, initial=-np.inf) > np.nanmin(drawn, initial=np.inf):
+                return None
         if any(name not in self.metrics[table].limits for table in groups):
             return None
         parts = [self.metrics[table].limits[name]() for table in groups]
@@ -264,13 +272,19 @@ def paired_draws(
 
 
 def paired_differences(
-    first: pd.DataFrame, second: pd.DataFrame, names: Sequence[str], draws: int = 2000, seed: int = 0
+    first: pd.DataFrame,
+    second: pd.DataFrame,
+    names: Sequence[str],
+    draws: int = 2000,
+    seed: int = 0,
+    unit: Unit = "lesion",
 ) -> dict[str, Estimate]:
     """Returns the difference of each metric, first minus second, with its 95% interval from shared draws.
 
-    The arguments are those of `paired_draws`. Metrics that are undefined for a table or for all draws are left out.
+    The arguments are those of `paired_draws`, and what is drawn, lesions or patients. Metrics that are undefined for a
+    table or for all draws are left out.
     """
-    found = paired_draws([first, second], names, draws, seed)
+    found = paired_draws([with_units(first, unit), with_units(second, unit)], names, draws, seed)
     differences = {}
     for name in found.estimates:
         limits = found.limits(name, (0, 1))

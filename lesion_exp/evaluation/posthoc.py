@@ -12,11 +12,12 @@ import pandas as pd
 from scipy.sparse import csr_array
 
 from lesion_exp.choices import RULES
+from lesion_exp.errors import DataError
 from lesion_exp.evaluation.calibrator import METHODS, Calibrator, fit_calibrator
 from lesion_exp.evaluation.conformal import ConformalSets, fit_conformal
 from lesion_exp.evaluation.limits import Limits, proportion_limits
 from lesion_exp.evaluation.malignant_view import scores_of, targets
-from lesion_exp.evaluation.predictions import BoolArray, FloatArray, IntArray, classes_of
+from lesion_exp.evaluation.predictions import BoolArray, FloatArray, IntArray, classes_of, known_rows
 from lesion_exp.evaluation.weighted import NOTHING, LimitsOf, Weighted
 
 FAMILIES: Final = ("sensitivity", "specificity", "ppv", "npv")
@@ -144,12 +145,19 @@ def fit_on_validation(table: pd.DataFrame, alpha: float = 0.1) -> PosthocModels:
     """Fits every calibration, conformal method and operating point to the predictions of a validation part.
 
     Args:
-        table: predictions table of the validation part.
+        table: predictions table of the validation part. Images of unknown classes do not count.
         alpha: the share of conformal sets that may lack the true class, between 0 and 1.
 
     Raises:
         ConfigError: `alpha` is out of range.
+        DataError: no image is of a known class.
     """
+    table = known_rows(table).reset_index(drop=True)
+    if table.empty:
+        raise DataError(
+            "expected validation images of the classes that are predicted, got images of other classes alone; leave "
+            "the validation part out, or predict its classes"
+        )
     return PosthocModels(
         {method: fit_calibrator(method, table) for method in METHODS},
         {method: fit_conformal(table, method, alpha) for method in ConformalSets.METHODS},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import pandas as pd
 
 from lesion_exp.errors import ConfigError, DataError, did_you_mean
+from lesion_exp.evaluation.intervals import Unit
 from lesion_exp.evaluation.predictions import known_rows
 from lesion_exp.evaluation.registry import FOLDER, LOSS, SECTIONS, TEST, is_metric
 from lesion_exp.next_command import next_command
@@ -300,6 +301,18 @@ def results_of_test_part(fetch: Fetch) -> dict[str, float]:
     for section in SECTIONS:
         found |= {f"{section}/{key}": value for key, value in _read(fetch, TEST, section).items()}
     return found
+
+
+def unit_of_any(runs: Iterable[Run], part: str) -> Unit:
+    """Returns `patient` if the intervals of any of the runs on a part are over patients, else `lesion`."""
+    return "patient" if any(unit_of(run, part) == "patient" for run in runs) else "lesion"
+
+
+def unit_of(run: Run, part: str) -> Unit:
+    """Returns what the intervals of a run on a part are over: that of its files, else of the config of an older run."""
+    path = run.fetch(f"{FOLDER}/{part}/{_PLAIN}.json")
+    found = None if path is None else json.loads(path.read_text(encoding="utf-8")).get("unit")
+    return "patient" if (found or run.params.get("evaluation.bootstrap_unit")) == "patient" else "lesion"
 
 
 def _place(name: str) -> tuple[str, str, str] | None:

@@ -77,7 +77,7 @@ def warnings_of(facts: RunSummary) -> list[str]:
             f"This run has not finished ({run.status}){error}. Results that are computed at its end are missing."
         )
     if facts.predictions is not None:
-        unit = str(facts.key("evaluation.bootstrap_unit"))
+        unit = str(facts.evaluation_file("metrics").get("unit") or facts.key("evaluation.bootstrap_unit"))
         found += [f"{text[:1].upper()}{text[1:]}." for text in warnings_of_lesions(facts.predictions, unit)]
     reads = run.tags.get(READS_TAG, "")
     if reads.isdecimal() and int(reads) > 1:

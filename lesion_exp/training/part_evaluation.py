@@ -57,10 +57,7 @@ def log_evaluation(run: RunWriter, part: EvaluatedPart, evaluated: EvaluationRes
     """Logs predictions, report, confusion matrix, curves and further results of a part of the run's data."""
     table = evaluated.table
     run.log_table(evaluated.whole, artifacts.predictions(part))
-    names, unit = full_names(classes_of(table)), evaluated.options.unit
-    text, data = classification_report(table, evaluated.intervals, names, unit, evaluated.added)
-    run.log_text(text + _noted(evaluated), artifacts.classification_report(part, ".txt"))
-    run.log_json(data, artifacts.classification_report(part, ".json"))
+    log_report(run, part, evaluated)
     run.log_json(confusion_matrix_data(table), artifacts.confusion_matrix(part, ".json"))
     name = PARTS[part]
     about = f"{name} part"
@@ -78,6 +75,15 @@ def log_evaluation(run: RunWriter, part: EvaluatedPart, evaluated: EvaluationRes
     log_evaluation_files(
         run, artifacts.evaluation(part), evaluated, f"{name} part, {len(table):,} images" if part == "test" else None
     )
+
+
+def log_report(run: RunWriter, part: str, evaluated: EvaluationResult) -> None:
+    """Logs the classification report of a part of the run's data."""
+    table = evaluated.table
+    names, unit = full_names(classes_of(table)), evaluated.options.unit
+    text, data = classification_report(table, evaluated.intervals, names, unit, evaluated.added)
+    run.log_text(text + _noted(evaluated), artifacts.classification_report(part, ".txt"))
+    run.log_json(data, artifacts.classification_report(part, ".json"))
 
 
 def log_other_evaluation(run: RunWriter, folder: str, evaluated: EvaluationResult, title: str) -> None:

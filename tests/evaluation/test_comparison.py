@@ -302,3 +302,36 @@ def test_fewer_than_twenty_lesions_are_not_compared_at_all(make_table: MakeTable
         assert {found.test for found in pair.differences.values()} == {"too few"}
         assert not any(found.significant for found in pair.differences.values())
         assert pair.to_change is None
+
+
+def test_the_images_of_a_patient_are_taken_together_where_patients_are_the_unit(tables) -> None:
+    patients = [f"pat{place // 6}" for place in range(300)]
+    pair = [table.assign(lesion_id=None, patient_id=patients) for table in tables[:2]]
+    groups, pairs = {"A": [0], "B": [1]}, [("A", "B")]
+    found = compared(pair, groups, pairs, draws=100, unit="patient")
+    as_lesions = compared([table.assign(lesion_id=patients) for table in pair], groups, pairs, draws=100)
+    assert (found.num_lesions, found.counted(found.num_lesions), found.counted(1)) == (50, "50 patients", "1 patient")
+    assert found.pairs == as_lesions.pairs
+    assert found.pairs != compared(pair, groups, pairs, draws=100).pairs
+    with pytest.raises(ConfigError, match="without patient_id"):
+        compared([table.assign(patient_id=None) for table in pair], groups, pairs, draws=100, unit="patient")
+
+
+def test_a_difference_of_areas_has_a_bootstrap_interval_also_where_a_draw_lacks_the_class(tables) -> None:
+    of_class = tables[0]["label"] == "df"
+    kept = ~of_class | (of_class.cumsum() <= 3)
+    rare = [table[kept].reset_index(drop=True) for table in tables[:2]]
+    drawn = paired_draws(rare, ["auroc/df"], draws=200)
+    assert np.isnan(drawn.draws["auroc/df"]).any()
+    assert drawn.limits("auroc/df", (0, 1)) is None
+    assert drawn.limits("auroc/df", (0, 0)) is not None, "the difference is 0 in all draws"
+
+
+def test_many_pairs_of_too_few_lesions_are_not_drawn_like_tested_ones(tables) -> None:
+    letters = "ABCD"
+    models = [worse(tables[0], 0.2 * place).head(12) for place in range(4)]
+    pairs = list(combinations(letters, 2))
+    found = compared(models, {letter: [place] for place, letter in enumerate(letters)}, pairs, draws=20)
+    axes = differences_figure(found, dict.fromkeys(letters, "a job")).axes[0]
+    assert [text.get_text() for text in axes.texts] == [f"too few ({found.counted(found.num_lesions)})"] * len(pairs)
+    assert not [line for line in axes.lines if line.get_marker() == "o"]

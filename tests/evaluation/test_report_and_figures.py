@@ -90,6 +90,9 @@ def test_the_report_says_which_class_was_never_predicted():
     said = [line for line in classification_report(table)[0].splitlines() if "never predicted" in line]
     assert said == ["never predicted, so that precision and F1 are 0 by definition: mel, bkl"]
     assert "never predicted" not in classification_report(predictions(("mel", "nv")))[0]
+    without = table[table["label"] != "bkl"]
+    said = [line for line in classification_report(without)[0].splitlines() if "never predicted" in line]
+    assert said == ["never predicted, so that precision and F1 are 0 by definition: mel"], "bkl has neither"
 
 
 def test_the_report_of_classes_with_long_names_fits_a_terminal_too():

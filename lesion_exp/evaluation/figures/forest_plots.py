@@ -15,7 +15,7 @@ from lesion_exp.evaluation.comparison import OVERALL, Comparison, Difference, Pa
 from lesion_exp.evaluation.figures.style import GREY, PALETTE, labels, shortened, style
 from lesion_exp.evaluation.flips import Flips
 from lesion_exp.evaluation.inflation import Inflation
-from lesion_exp.evaluation.intervals import Estimate
+from lesion_exp.evaluation.intervals import Estimate, Unit
 from lesion_exp.evaluation.lesion_counts import TOO_FEW, too_few
 from lesion_exp.evaluation.registry import HIGHER, LOWER, short_of, shown_in
 
@@ -73,12 +73,12 @@ def _by_metric(comparison: Comparison) -> Figure:
     figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08)  # type: ignore[union-attr, call-arg]
     grid = figure.subplots(2, 2, height_ratios=[overall, rows])
     for axes, (heading, metrics) in zip(grid.ravel(), panels.items(), strict=True):
-        _forest(axes, metrics, pairs)
+        _forest(axes, metrics, pairs, comparison.unit)
         axes.set(title=heading, xlabel="difference")
     return figure
 
 
-def _forest(axes: Axes, names: Sequence[tuple[str, str]], pairs: Sequence[Pair]) -> None:
+def _forest(axes: Axes, names: Sequence[tuple[str, str]], pairs: Sequence[Pair], unit: Unit) -> None:
     """Draws a row for each metric, with a point for each pair."""
     step = 0.7 / len(pairs)
     for place in range(len(names)):
@@ -92,9 +92,7 @@ def _forest(axes: Axes, names: Sequence[tuple[str, str]], pairs: Sequence[Pair])
             if found.test != TOO_FEW:
                 _point(axes, found, place + shift, PALETTE[number])
             elif number == 0:  # all pairs have the same lesions
-                face = {"facecolor": _face(place), "edgecolor": "none", "pad": 1.5}
-                looks: Any = {"color": _WORDS, "fontsize": 7, "ha": "center", "va": "center", "zorder": 3, "bbox": face}
-                axes.text(0, place, too_few(found.lesions), **looks)
+                _untested(axes, found, place, unit)
     axes.set_yticks(range(len(names)), [label for _, label in names])
     _finish(axes, len(names))
 
@@ -107,7 +105,11 @@ def _by_pair(comparison: Comparison) -> Figure:
     for axes, name in zip(panels, names, strict=True):
         for place, pair in enumerate(pairs):
             axes.axhspan(place - 0.5, place + 0.5, color=_face(place), zorder=0)
-            _point(axes, pair.differences[name], place, PALETTE[0])
+            found = pair.differences[name]
+            if found.test != TOO_FEW:
+                _point(axes, found, place, PALETTE[0])
+            else:
+                _untested(axes, found, place, comparison.unit)
         axes.set(title=short_of(name), xlabel="difference")
         _finish(axes, len(pairs))
     panels[0].set_yticks(range(len(pairs)), [f"{pair.first} - {pair.second}" for pair in pairs])
@@ -117,6 +119,13 @@ def _by_pair(comparison: Comparison) -> Figure:
 def _face(place: int) -> str:
     """Returns the background colour of a row."""
     return "#F4F6F8" if place % 2 == 0 else "white"
+
+
+def _untested(axes: Axes, found: Difference, place: int, unit: Unit) -> None:
+    """Writes into a row that too few lesions were compared."""
+    face = {"facecolor": _face(place), "edgecolor": "none", "pad": 1.5}
+    looks: Any = {"color": _WORDS, "fontsize": 7, "ha": "center", "va": "center", "zorder": 3, "bbox": face}
+    axes.text(0, place, too_few(found.lesions, unit), **looks)
 
 
 def _point(axes: Axes, found: Difference, place: float, colour: str) -> None:
@@ -164,7 +173,7 @@ def _handles(pairs: Sequence[Pair]) -> list[Line2D]:
 def _heading(comparison: Comparison, title: str) -> str:
     pair = comparison.pairs[0]
     names = f"{pair.first} - {pair.second}: " if len(comparison.pairs) == 1 else ""
-    size = f"{comparison.num_images:,} images of {comparison.num_lesions:,} lesions"
+    size = f"{comparison.num_images:,} images of {comparison.counted(comparison.num_lesions)}"
     return f"{names}{title + ', ' if title else ''}{size}"
 
 

@@ -21,7 +21,8 @@ from lesion_exp.evaluation.comparison import (
     Comparison,
     compared,
 )
-from lesion_exp.evaluation.lesion_counts import too_few_in_all
+from lesion_exp.evaluation.intervals import Unit
+from lesion_exp.evaluation.lesion_counts import warnings_of_lesions
 from lesion_exp.evaluation.pairing import aligned
 from lesion_exp.evaluation.predictions import classes_of, has_labels_only, unknown_counts, unknown_in_words
 from lesion_exp.progress import Stage
@@ -37,6 +38,7 @@ from lesion_exp.tracking.stored_run import (
     check_classifies,
     download_artifact,
     read_predictions,
+    unit_of_any,
 )
 from lesion_exp.training.added_metrics import added_to_any
 from lesion_exp.verbs.compare.comparison_report import ComparisonReport
@@ -72,6 +74,7 @@ def compare(
     *,
     against: str | None = None,
     part: str | None = None,
+    unit: Unit | None = None,
     draws: int = 2000,
     seed: int = 0,
 ) -> Compared:
@@ -82,11 +85,14 @@ def compare(
         specs: two or more runs.
         against: a run with whose job all others are compared; None compares every pair.
         part: `test` or `val`; None is `test` if every run has predictions of it, else `val`.
+        unit: what intervals and tests take together, the images of a lesion or those of a patient; None is `patient`
+            if the intervals of any of the runs are over patients, else `lesion`.
         draws: number of bootstrap draws.
         seed: seed of the draws.
 
     Raises:
-        ConfigError: there are fewer than two runs, or a run is not found or named twice.
+        ConfigError: there are fewer than two runs, a run is not found or named twice, or the unit is patients and no
+            image has one.
         DataError: no part has predictions of all runs, or these have different images, labels or classes.
     """
     runs = [find_run(store, spec) for spec in specs]
@@ -96,7 +102,7 @@ def compare(
     if len(runs) < 2:
         raise ConfigError(f"expected at least 2 runs to compare, got {len(runs)}; name another one")
     with Stage(f"comparing {len(runs)} runs"):
-        report = _report(runs, base, part, draws, seed)
+        report = _report(runs, base, part, unit, draws, seed)
     from lesion_exp.evaluation.figures.forest_plots import differences_figure  # after what may be refused
 
     with _start(store, report) as run:
@@ -108,8 +114,11 @@ def compare(
     return Compared(report, run.run_id, download_artifact(find_run(store, run.run_id), artifacts.COMPARISON_FIGURE))
 
 
-def _report(runs: Sequence[Run], base: Run | None, part: str | None, draws: int, seed: int) -> ComparisonReport:
+def _report(
+    runs: Sequence[Run], base: Run | None, part: str | None, asked: Unit | None, draws: int, seed: int
+) -> ComparisonReport:
     chosen, notes = _choose_part(runs, part)
+    unit = asked or unit_of_any(runs, chosen)
     jobs = jobs_of(runs)
     is_one_job = len(jobs) == 1
     if is_one_job:
@@ -127,11 +136,11 @@ def _report(runs: Sequence[Run], base: Run | None, part: str | None, draws: int,
     classes = classes_of(next(iter(tables.values())))
     scores, left_out = added_to_any([job.config for job in jobs], len(classes))
     added = {name: AddedMetric(score, higher) for name, (score, higher) in scores.items()}
-    found = compared(list(tables.values()), groups, pairs, draws=draws, seed=seed, added=added)
+    found = compared(list(tables.values()), groups, pairs, draws=draws, seed=seed, added=added, unit=unit)
     labels_only = [label for label, table in tables.items() if has_labels_only(table)]
     notes += [
         *left_out,
-        *filter(None, [too_few_in_all(next(iter(tables.values())))]),
+        *warnings_of_lesions(next(iter(tables.values())), unit),
         *([_without_probabilities(labels_only)] if labels_only else []),
         *_notes_on_unknown(jobs[0].runs[0], chosen),
         *_notes_on_runs(jobs),
@@ -222,14 +231,19 @@ def _start(store: Store, report: ComparisonReport) -> TrackedRun:
         "mlflow.note.content": _description(report)[:_LONGEST_DESCRIPTION],
     }
     name = f"compare {' / '.join(dict.fromkeys(job.name for job in report.jobs))}"[:_LONGEST_NAME]
-    params = {"part": report.part, "bootstrap_draws": report.draws, "bootstrap_seed": report.seed}
+    params = {
+        "part": report.part,
+        "unit": report.comparison.unit,
+        "bootstrap_draws": report.draws,
+        "bootstrap_seed": report.seed,
+    }
     return TrackedRun.start(store, experiment, name, tags, params, system_metrics_seconds=0)
 
 
 def _description(report: ComparisonReport) -> str:
     """The description of the run: the verdict on each pair, and links to the compared runs."""
     found = report.comparison
-    lines = [f"{found.num_images:,} images of {found.num_lesions:,} lesions, {PARTS[report.part]} part."]
+    lines = [f"{found.num_images:,} images of {found.counted(found.num_lesions)}, {PARTS[report.part]} part."]
     lines += [f"**{note}**" for note in report.notes]
     lines += [f"**{pair.first} - {pair.second}**: {report.verdict(pair)}" for pair in found.pairs[:_MOST_VERDICTS]]
     if len(found.pairs) > _MOST_VERDICTS:

@@ -23,7 +23,7 @@ def verdict(pair: Pair, comparison: Comparison) -> str:
     metrics with significant differences. With fewer than `LEAST_LESIONS` lesions it only says that they are too few."""
     accuracy = pair.differences["accuracy"]
     if accuracy.test == TOO_FEW:
-        return f"{too_few(accuracy.lesions)} to compare: at least {LEAST_LESIONS} are needed."
+        return f"{too_few(accuracy.lesions, comparison.unit)} to compare: at least {LEAST_LESIONS} are needed."
     ahead = pair.first if accuracy.difference >= 0 else pair.second
     p_value = p_text(accuracy.p_corrected)
     lead = f"p {p_value}" if p_value.startswith("<") else f"p = {p_value}"
@@ -32,7 +32,7 @@ def verdict(pair: Pair, comparison: Comparison) -> str:
         carried = f"no number of changed predictions of {ahead} would change this"
     else:
         each = "" if pair.only_first is not None else ", in the mean of its seeds"
-        lesions = f"{pair.to_change:,} {'lesion' if pair.to_change == 1 else 'lesions'} of {comparison.num_lesions:,}"
+        lesions = f"{comparison.counted(pair.to_change)} of {comparison.num_lesions:,}"
         end = "undo" if accuracy.significant else "alter"
         carried = f"the predictions of {lesions} would have to change to {end} this ({ahead} {change}{each})"
     if accuracy.significant:
@@ -66,7 +66,8 @@ _MOST_NAMED: Final = 3
 """Number of differences that a sentence names."""
 METHODS: Final = {
     "interval": "95%, paired over lesions: Wilson's with an effective number of images, combined for means and "
-    "differences (Newcombe); of brier, nll, differences of ece and metrics that configs add a paired bootstrap",
+    "differences (Newcombe); of brier, nll, differences of areas and of ece, and metrics that configs add a paired "
+    "bootstrap",
     "McNemar": "McNemar's exact test of right predictions; the images of a lesion change sign together",
     "DeLong": "DeLong's test of whether two areas under the ROC curve differ: it counts how often each model ranks an "
     "image of the class above one of another class, on the same images (DeLong 1988; for images that are clustered in "
@@ -80,6 +81,12 @@ METHODS: Final = {
     "interval_and_p": "an interval is that of one difference alone, but p is corrected for all differences that are "
     "tested, and both are computed in different ways; whether a difference is significant depends on p",
 }
+"""What the tables show, in words, where intervals and tests are over lesions."""
+
+
+def method(name: str, comparison: Comparison) -> str:
+    """Returns a sentence of `METHODS` for what the intervals and tests of `comparison` are over."""
+    return METHODS[name].replace("lesion", comparison.unit)
 
 
 def disagreement(pairs: Sequence[Pair]) -> str | None:
@@ -126,6 +133,7 @@ class ComparisonReport:
         return {
             "part": self.part,
             "images": found.num_images,
+            "unit": found.unit,
             "lesions": found.num_lesions,
             "classes": found.class_images,
             "added_metrics": {name: {"higher_is_better": higher} for name, higher in found.added.items()},
@@ -137,7 +145,9 @@ class ComparisonReport:
             "bootstrap_draws": self.draws,
             "bootstrap_seed": self.seed,
             "significant_below": SIGNIFICANT,
-            "methods": {name: METHODS[name] for name in ("interval", *self.methods(), "p_corrected", "interval_and_p")},
+            "methods": {
+                name: method(name, found) for name in ("interval", *self.methods(), "p_corrected", "interval_and_p")
+            },
         }
 
     def methods(self) -> list[str]:

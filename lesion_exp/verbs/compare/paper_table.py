@@ -6,7 +6,7 @@ from lesion_exp.evaluation.comparison import SIGNIFICANT
 from lesion_exp.evaluation.registry import words_of
 from lesion_exp.split import PARTS
 from lesion_exp.trained_runs.printed_table import Entry, PrintedTable
-from lesion_exp.verbs.compare.comparison_report import METHODS, ComparisonReport, disagreement, p_text
+from lesion_exp.verbs.compare.comparison_report import ComparisonReport, disagreement, method, p_text
 
 
 def paper_table(report: ComparisonReport) -> PrintedTable:
@@ -42,10 +42,10 @@ def paper_table(report: ComparisonReport) -> PrintedTable:
         for pair in found.pairs
     ]
     caption = [
-        f"results and differences on {found.num_images:,} images of {found.num_lesions:,} lesions of the "
+        f"results and differences on {found.num_images:,} images of {found.counted(found.num_lesions)} of the "
         f"{PARTS[report.part]} part",
-        f"intervals: {METHODS['interval']}; {report.draws:,} draws",
-        f"bold: p < {SIGNIFICANT:g} after the correction ({METHODS['p_corrected']})",
+        f"intervals: {method('interval', found)}; {report.draws:,} draws",
+        f"bold: p < {SIGNIFICANT:g} after the correction ({method('p_corrected', found)})",
         *filter(None, [disagreement(found.pairs)]),
         *report.notes,
     ]

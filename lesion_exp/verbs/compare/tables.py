@@ -20,7 +20,7 @@ from lesion_exp.evaluation.registry import LOWER, shown_in
 from lesion_exp.fitted_table import FittedTable
 from lesion_exp.split import PARTS
 from lesion_exp.trained_runs.wording import listed
-from lesion_exp.verbs.compare.comparison_report import METHODS, ComparisonReport, disagreement, p_text
+from lesion_exp.verbs.compare.comparison_report import ComparisonReport, disagreement, method, p_text
 
 _WIDE: Final = 100
 """The number of columns from which tables show more."""
@@ -36,7 +36,7 @@ def show_report(report: ComparisonReport, console: Console, *, every_pair: bool 
     found = report.comparison
     console.print(
         f"[bold]Comparison on the {PARTS[report.part]} part[/]: "
-        f"{found.num_images:,} images of {found.num_lesions:,} lesions"
+        f"{found.num_images:,} images of {found.counted(found.num_lesions)}"
     )
     for job in report.jobs:
         ids = ", ".join(run.run_id[:8] for run in job.runs)
@@ -168,10 +168,10 @@ def _show_methods(report: ComparisonReport, console: Console, with_tables: bool)
     found = report.comparison
     lower = [name for name in found.overall() if found.is_lower_better(name)]
     lines = [
-        *(f"{name}: {METHODS[name]}" for name in report.methods()),
-        f"p: {METHODS['p_corrected']}; * below {SIGNIFICANT}",
+        *(f"{name}: {method(name, found)}" for name in report.methods()),
+        f"p: {method('p_corrected', found)}; * below {SIGNIFICANT}",
         *(["p alone: of this metric, if it were the only one"] if with_tables and console.width >= _WIDE else []),
-        f"intervals: {METHODS['interval']}; {report.draws:,} draws",
+        f"intervals: {method('interval', found)}; {report.draws:,} draws",
         *([f"intervals and p: {differing}"] if (differing := disagreement(found.pairs)) else []),
         *([f"{', '.join(lower)}: {LOWER}"] if lower else []),
     ]

@@ -102,9 +102,8 @@ def _against(table: pd.DataFrame, combined: Combined, options: Mapping[str, Any]
     if not combined.tables:
         return {}
     with Stage("comparing the stacked ensemble with its members"):
-        return compared_with_members(
-            table, combined.tables, int(options["bootstrap_draws"]), int(options["bootstrap_seed"])
-        )
+        draws, seed = int(options["bootstrap_draws"]), int(options["bootstrap_seed"])
+        return compared_with_members(table, combined.tables, draws, seed, options["bootstrap_unit"])
 
 
 def _method(members: Sequence[TrainedRun], request: EvaluationRequest) -> str:

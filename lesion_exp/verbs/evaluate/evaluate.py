@@ -23,9 +23,11 @@ from lesion_exp.trained_runs.trained_run import TrainedRun
 from lesion_exp.training.added_metrics import added_scores
 from lesion_exp.training.part_evaluation import (
     evaluation_options,
+    final_results,
     log_evaluation_files,
     log_other_evaluation,
     log_posthoc_models,
+    log_report,
     part_results,
 )
 from lesion_exp.training.tracked import job_of
@@ -37,7 +39,7 @@ from lesion_exp.verbs.evaluate.evaluated_runs import (
     warn_of_changed_data,
 )
 from lesion_exp.verbs.evaluate.request import EvaluationRequest
-from lesion_exp.verbs.evaluate.run_evaluation import OWN_PARTS, RunEvaluation, name_and_title
+from lesion_exp.verbs.evaluate.run_evaluation import RunEvaluation, name_and_title
 
 log = logging.getLogger(__name__)
 
@@ -111,14 +113,16 @@ def _fitted_on_validation(trained: TrainedRun, request: EvaluationRequest) -> Po
 
 def _log(run: RunWriter, found: RunEvaluation) -> None:
     folder = artifacts.evaluation(found.name)
-    if found.name in OWN_PARTS:  # report and curves of these predictions were logged when the run ended
+    if found.name in ("val", "test"):  # curves of these predictions were logged when the run ended
+        log_report(run, found.name, found.result)
         log_evaluation_files(run, folder, found.result, found.title)
+        if found.name == "test":  # intervals may be over other units, or of other draws
+            run.log_late_metrics(only_metrics(final_results({}, found.result)))
     else:
         log_other_evaluation(run, folder, found.result, found.title)
+        run.log_late_metrics(only_metrics(part_results(folder, found.result)))
     if found.name == "test" and found.posthoc is not None:
         log_posthoc_models(run, found.posthoc)
-    if found.name not in OWN_PARTS:
-        run.log_late_metrics(only_metrics(part_results(folder, found.result)))
 
 
 def evaluate_folds(store: Store, parent: str, project: Project) -> list[RunEvaluation]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 from lesion_exp.dataset.display_name import display_name
 from lesion_exp.evaluation.comparison import Difference
@@ -12,9 +12,6 @@ from lesion_exp.evaluation.evaluation_result import EvaluationResult
 from lesion_exp.evaluation.posthoc import PosthocModels
 from lesion_exp.split import PARTS
 from lesion_exp.verbs.evaluate.request import EvaluationRequest
-
-OWN_PARTS: Final = ("val", "test")
-"""The parts of a run's own data on which it can be evaluated."""
 
 
 @dataclass(frozen=True)

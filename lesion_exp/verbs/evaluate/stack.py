@@ -16,6 +16,7 @@ from lesion_exp.dataset.table import INTERNAL_NAMES, LEAKS
 from lesion_exp.errors import ConfigError, nearest
 from lesion_exp.evaluation.comparison import Difference, compared
 from lesion_exp.evaluation.ensemble import ensemble, same_rows
+from lesion_exp.evaluation.intervals import Unit
 from lesion_exp.evaluation.patient_context import groups_of
 from lesion_exp.evaluation.predictions import PREFIX, known_rows
 from lesion_exp.evaluation.stacking import FittedStacking, StackOptions, fit_stacking
@@ -124,7 +125,7 @@ def _joined_folds(
 
 
 def compared_with_members(
-    table: pd.DataFrame, members: Sequence[pd.DataFrame], draws: int, seed: int
+    table: pd.DataFrame, members: Sequence[pd.DataFrame], draws: int, seed: int, unit: Unit
 ) -> dict[str, dict[str, Difference]]:
     """Returns the differences in each metric between a stacked ensemble and its members, and the mean of these if there
     are several, with the intervals and tests of `compare`.
@@ -134,6 +135,7 @@ def compared_with_members(
         members: those of its members, with the same rows in the same order.
         draws: number of bootstrap draws.
         seed: seed of the draws.
+        unit: what intervals and tests take together, the images of a lesion or those of a patient.
     """
     others = {f"member {number}": member for number, member in enumerate(members, start=1)}
     if len(members) == 1:
@@ -142,7 +144,7 @@ def compared_with_members(
         others = {"the mean of the members": ensemble("mean", members), **others}
     tables = [known_rows(one).reset_index(drop=True) for one in (table, *others.values())]
     groups = {STACKED: [0], **{name: [place] for place, name in enumerate(others, start=1)}}
-    found = compared(tables, groups, [(STACKED, name) for name in others], draws=draws, seed=seed)
+    found = compared(tables, groups, [(STACKED, name) for name in others], draws=draws, seed=seed, unit=unit)
     return {pair.second: dict(pair.differences) for pair in found.pairs}
 
 

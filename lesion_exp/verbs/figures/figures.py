@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Final
 
 import pandas as pd
 from matplotlib.figure import Figure
 
+from lesion_exp.choices import TTA
 from lesion_exp.config.compose import compose
 from lesion_exp.errors import DataError
 from lesion_exp.evaluation.evaluation_result import evaluate_table
@@ -23,7 +27,11 @@ from lesion_exp.tracking.stored_run import artifact_names, check_classifies, rea
 from lesion_exp.trained_runs.trained_run import TrainedRun
 from lesion_exp.training.part_evaluation import evaluation_options
 
-_VALIDATION = "val"
+log = logging.getLogger(__name__)
+
+_VALIDATION: Final = "val"
+_OF_CALIBRATED: Final = ("calibration.png", "decision_curve.png")
+"""The figures that show calibrated probabilities where there is a calibration."""
 
 
 def draw_figures(trained: TrainedRun, folder: Path, formats: Sequence[str]) -> list[Path]:
@@ -56,8 +64,18 @@ def draw_figures(trained: TrainedRun, folder: Path, formats: Sequence[str]) -> l
     for name, table in tables.items():
         title = f"{PARTS[name]} part" if name in PARTS else name
         with Stage(f"drawing the figures of {title}"):
-            result = evaluate_table(table, None if name == _VALIDATION else posthoc, evaluation_options(options))
-            for kind, figure in [*_curves(result.table, title), *result.figures(title)]:
+            own = {**options, "calibration": _calibration(trained, name) or options["calibration"]}
+            fits = name != _VALIDATION and not _has_other_views(name)
+            result = evaluate_table(table, posthoc if fits else None, evaluation_options(own))
+            drawn = [*_curves(result.table, title), *result.figures(title)]
+            if not fits and _calibration(trained, name):
+                drawn = [(kind, figure) for kind, figure in drawn if kind not in _OF_CALIBRATED]
+                log.warning(
+                    "warning: the decision curve and the calibration of %s are left out: they belong to probabilities "
+                    "that were calibrated by validation predictions with the same views, which are not stored; the "
+                    "run has both figures as PNG in %s", title, artifacts.evaluation(name)
+                )  # fmt: skip
+            for kind, figure in drawn:
                 for ending in formats:
                     path = folder / f"{Path(kind).stem}_{name}.{ending}"
                     save_figure(figure, path, writer.footer(title))
@@ -74,6 +92,17 @@ def _tables(trained: TrainedRun) -> dict[str, pd.DataFrame]:
               if name.startswith(start) and name.endswith(end)}  # fmt: skip
     tables = {name: read_stored_table(trained.run, path) for name, path in found.items() if path in names}
     return {name: table for name, table in tables.items() if table is not None}
+
+
+def _calibration(trained: TrainedRun, name: str) -> str | None:
+    """The calibration with which the run was evaluated on a part or data set; None without one."""
+    path = trained.run.fetch(f"{artifacts.evaluation(name)}/calibrated.json")
+    return None if path is None else str(json.loads(path.read_text(encoding="utf-8"))["calibration"])
+
+
+def _has_other_views(name: str) -> bool:
+    """Whether predictions have another test-time augmentation than those of the validation part, as their name says."""
+    return any(name.endswith(f"-{tta}") for tta in TTA)
 
 
 def _fitted(validation: pd.DataFrame | None, alpha: float) -> PosthocModels | None:

@@ -159,7 +159,7 @@ def _arm(trained: _Trained, control: pd.DataFrame) -> Arm:
         image_in_train=float(audited["test_rows_with_image_in_train"]["all"]),
         lesion_in_train=float(audited["test_rows_with_lesion_in_train"]["all"]),
         scores=inflation(own, trained.clean, METRICS, draws, seed, node["bootstrap_unit"]),
-        against_grouped=paired_differences(trained.clean, control, METRICS, draws, seed),
+        against_grouped=paired_differences(trained.clean, control, METRICS, draws, seed, node["bootstrap_unit"]),
     )
 
 

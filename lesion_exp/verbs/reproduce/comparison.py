@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from lesion_exp.data.data_fingerprint import PARTS
+from lesion_exp.evaluation.registry import TEST
 from lesion_exp.tracking.environment import OWN_CODE
 from lesion_exp.tracking.stored_run import History, Point
 from lesion_exp.verbs.reproduce.request import ReproductionRequest
@@ -162,8 +163,9 @@ def compare_runs(
     The result is `identical` if weights and all points are equal bit for bit, `within tolerance` if no difference is
     larger than `tolerance`, and else `diverged`. The times of points are not compared, nor are metrics of the machine
     (`time/...`, `system/...`) and those that verbs add to a run later (`evaluation/...`, `explanation/...`,
-    `shortcuts/...`).
+    `shortcuts/...`, later values of `test/...`).
     """
+    then, now = _as_trained(then), _as_trained(now)
     names = sorted(name for name in {*then, *now} if not name.startswith(_NOT_COMPARED))
     ends = sorted({point.step for point in then.get(EPOCH_CLOCK, now.get(EPOCH_CLOCK, ()))})
     gaps = sorted(
@@ -180,6 +182,15 @@ def compare_runs(
         first=next(iter(beyond or gaps), None),
         largest=max(gaps, key=lambda gap: gap.size, default=None),
     )
+
+
+def _as_trained(history: History) -> History:
+    """The points that a training logs, which logs its results on the test part once."""
+    test = f"{TEST}/"
+    return {
+        name: [point for point in points if not name.startswith(test) or point.step == min(points).step]
+        for name, points in history.items()
+    }
 
 
 def _gaps(name: str, then: Sequence[Point], now: Sequence[Point], ends: Sequence[int]) -> Iterator[Gap]:

@@ -63,13 +63,19 @@ def check_shortcuts(trained: TrainedRun, part: EvaluatedPart, most_images: int |
     part without and with changes, or those of random lesions with up to `most_images` images.
 
     Raises:
-        ConfigError: the run has no network or did not finish, or `most_images` is not positive.
+        ConfigError: the run has no network or did not finish, `most_images` is not positive, or the images are of one
+            class.
         DataError: the data or the checkpoint are missing or have changed.
     """
     split = trained.data()
-    network = trained.network()
     known = known_rows(split.table)
     rows = _drawn(known[known["split"] == part], most_images, int(trained.evaluation["bootstrap_seed"]))
+    if rows["label"].nunique() < 2:
+        raise ConfigError(
+            f"expected images of at least two classes to check, got {len(rows):,} of {rows['label'].iloc[0]} alone in "
+            f"the {PARTS[part]} part; check more images (images=), or another part (split.part=)"
+        )
+    network = trained.network()
     changed = _Changed(network, split.loaded.store, rows)
     with Stage("checking for shortcuts", announced=False):
         report = _report(trained, part, split, changed)
@@ -109,9 +115,13 @@ def _report(trained: TrainedRun, part: str, split: SplitData, changed: _Changed)
         before, mirrored = (found[same].reset_index(drop=True) for found in (plain, control))
         return flips(before, table, mirrored, node["bootstrap_draws"], node["bootstrap_seed"], node["bootstrap_unit"])
 
-    tables = {NETWORK: plain, **_without_lesions(split, part, int(node["bootstrap_seed"]))}
+    without_lesions = _without_lesions(split, part, int(node["bootstrap_seed"]))
+    same = {who: table[table["row_id"].isin(plain["row_id"])] for who, table in without_lesions.items()}
+    tables = {NETWORK: plain, **{who: table.reset_index(drop=True) for who, table in same.items()}}
     masked = changed.with_masks()
-    painted = None if masked.empty else changed.predictions(PAINTED, masked)
+    if masked["label"].nunique() == 1:
+        log.info("no lesion is painted over: all images with a mask are of one class, %s", masked["label"].iloc[0])
+    painted = None if masked["label"].nunique() < 2 else changed.predictions(PAINTED, masked)
     painted_plain = plain[plain["row_id"].isin(masked["row_id"])]
     return ShortcutReport(
         run_id=trained.run.run_id,

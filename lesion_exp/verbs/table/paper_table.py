@@ -11,6 +11,8 @@ import pandas as pd
 
 from lesion_exp.errors import ConfigError, DataError, first_cases, nearest
 from lesion_exp.evaluation.comparison import SIGNIFICANT, compared
+from lesion_exp.evaluation.intervals import Unit
+from lesion_exp.evaluation.lesion_counts import images_as_lesions
 from lesion_exp.evaluation.pairing import aligned
 from lesion_exp.evaluation.registry import direction_of, words_of
 from lesion_exp.evaluation.repeated_runs import repeated
@@ -21,7 +23,7 @@ from lesion_exp.sweeps.choices import is_repeat
 from lesion_exp.sweeps.swept import Swept, SweptCell
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.find import find_run
-from lesion_exp.tracking.stored_run import Run, read_predictions
+from lesion_exp.tracking.stored_run import Run, read_predictions, unit_of_any
 from lesion_exp.trained_runs.wording import counted
 
 _STAGES: Final = ("test", "val")
@@ -71,13 +73,15 @@ def paper_table(
     *,
     where: Mapping[str, str],
     draws: int = 2000,
+    unit: Unit | None = None,
 ) -> PaperTable:
     """Returns the table of `metrics`, with the values of `rows` and `columns`, of the finished cells of a sweep.
 
     The best result of a metric is marked only if it differs significantly from each other one. Where all cells have
     predictions of the same images (the folds of a cross-validation taken together), the test is that of `compare`:
     paired over lesions, and over seeds where there are several. Its p-values are multiplied by the number of all pairs,
-    since the best is chosen by the same numbers (Bonferroni).
+    since the best is chosen by the same numbers (Bonferroni). `unit` says what the test takes together, the images of a
+    lesion or those of a patient; None is `patient` if the intervals of any of the runs are over patients.
 
     Raises:
         ConfigError: the sweep does not vary one of the keys, or also varies others than seeds and folds.
@@ -92,7 +96,7 @@ def paper_table(
         values = [[(_split_of(cell), _value(swept, cell, name, runs)) for cell in group] for group in groups.values()]
         found = repeated(values, directions[name], name)
         best = (max if directions[name] == "maximize" else min)(range(len(found)), key=lambda place: found[place].mean)
-        is_best, tested = _is_best(swept, list(groups.values()), best, name, directions[name], draws, runs)
+        is_best, tested = _is_best(swept, list(groups.values()), best, name, directions[name], draws, unit, runs)
         notes.append(f"{_title(name)}: {tested}")
         for place, (key, one) in enumerate(zip(groups, found, strict=True)):
             low, high = one.low, one.high
@@ -200,7 +204,8 @@ def _end(swept: Swept, cell: SweptCell, name: str, runs: dict[str, Run]) -> floa
     run = _run_of(swept, cell, runs)
     if run is None:
         return None
-    return run.result(f"best/{name}" if name.startswith("val/") else name)
+    found = run.result(f"best/{name}") if name.startswith("val/") else None
+    return run.result(name) if found is None else found  # MLflow has few results of validation, its files have all
 
 
 def _is_best(
@@ -210,6 +215,7 @@ def _is_best(
     metric: str,
     direction: str,
     draws: int,
+    asked: Unit | None,
     runs: dict[str, Run],
 ) -> tuple[bool, str]:
     """Whether the group at `best` is better than each other one by the paired test, and what was tested in words."""
@@ -228,7 +234,8 @@ def _is_best(
     others = [place for place in range(len(groups)) if place != best]
     pairs = [(letters[best], letters[place]) for place in others]
     with Stage(f"comparing the best of {metric} with {counted(len(others), 'other')}"):
-        found = compared(tables, dict(zip(letters, places, strict=True)), pairs, draws=draws)
+        unit = asked or unit_of_any(runs.values(), stage)
+        found = compared(tables, dict(zip(letters, places, strict=True)), pairs, draws=draws, unit=unit)
     differences = [pair.differences.get(name) for pair in found.pairs]
     if any(one is None for one in differences):
         return False, "not tested, since compare does not test this metric; no best is marked"
@@ -240,9 +247,10 @@ def _is_best(
     if len(known) < len(p_values):
         return False, "not tested, since it rests on too few lesions; no best is marked"
     largest = min(1.0, max(known) * number)
+    apart = images_as_lesions(tables[0], unit)
     what = (
-        f"paired test over {found.num_lesions:,} lesions of the {PARTS[stage]} part ({found.num_images:,} images), "
-        f"corrected for {counted(number, 'pair')}"
+        f"paired test over {found.counted(found.num_lesions)} of the {PARTS[stage]} part ({found.num_images:,} "
+        f"images), corrected for {counted(number, 'pair')}{f'; {apart}' if apart else ''}"
     )
     if ahead and largest < SIGNIFICANT:
         return True, f"bold: better than every other result (p < {SIGNIFICANT:g}, {what})"

@@ -113,3 +113,11 @@ def test_other_images_are_a_mistake(
     assert "expected runs on the same images" in shown.err
     assert "share 0" in shown.err
     assert shown.out == ""
+
+
+def test_the_unit_can_be_chosen(capsys: pytest.CaptureFixture[str], project: Path, ids: list[str]) -> None:
+    words = ["compare", *ids[:2], *options(project)]
+    assert main([*words, "evaluation.bootstrap_unit=patient"]) == 2
+    assert "for images without patient_id, got patient" in capsys.readouterr().err
+    assert main([*words, "evaluation.bootstrap_unit=lesion"]) == 0
+    assert "120 images of 60 lesions" in capsys.readouterr().out

@@ -15,6 +15,7 @@ from lesion_exp.errors import ConfigError, DataError
 from lesion_exp.evaluation.comparison import Difference, Pair
 from lesion_exp.evaluation.metrics import metrics
 from lesion_exp.tracking.find import find_run
+from lesion_exp.tracking.run_writer import RunWriter
 from lesion_exp.tracking.store import Store
 from lesion_exp.tracking.stored_run import download_artifact
 from lesion_exp.verbs.compare.compare import compare
@@ -50,6 +51,28 @@ def test_two_runs_and_what_is_kept_of_them(store: Store, plant: Plant, predicted
     assert max(map(len, text.splitlines())) <= 120
     assert result.figure.read_bytes().startswith(b"\x89PNG")
     assert find_run(store, "latest").run_id == ids[1]  # not the comparison, which has no model
+
+
+def test_runs_that_were_evaluated_over_patients_are_compared_over_patients(
+    store: Store, plant: Plant, predicted: Predicted
+) -> None:
+    patients = [f"pat{place // 4}" for place in range(120)]
+    tables = [table.assign(lesion_id=None, patient_id=patients) for table in (predicted(3.0), predicted(0.5, seed=1))]
+    ids = [plant("loss=focal", test=tables[0]), plant(test=tables[1])]
+    report = compare(store, ids, draws=40).report
+    assert report.comparison.num_lesions == 120
+    assert any("120 images are of 30 patients" in note for note in report.notes)
+    RunWriter.of(find_run(store, ids[1])).log_json({"unit": "patient"}, "evaluation/test/metrics.json")
+    report = compare(store, ids, draws=40).report
+    assert (report.comparison.unit, report.comparison.num_lesions, report.to_dict()["unit"]) == (
+        "patient",
+        30,
+        "patient",
+    )
+    assert not [note for note in report.notes if "too narrow" in note]
+    assert "lesion" not in json.dumps(report.to_dict()["methods"])
+    assert "images of 30 patients" in paper_table(report).markdown()
+    assert compare(store, ids, draws=40, unit="lesion").report.comparison.num_lesions == 120
 
 
 def test_metrics_that_a_job_adds_are_compared(store: Store, plant: Plant, predicted: Predicted) -> None:

@@ -16,7 +16,7 @@ from lesion_exp.evaluation.predictions import probabilities
 from lesion_exp.model.checkpoint_file import read_checkpoint
 from lesion_exp.tracking.find import find_run
 from lesion_exp.tracking.run_writer import RunWriter
-from lesion_exp.tracking.stored_run import PARENT_TAG, download_artifact, read_predictions
+from lesion_exp.tracking.stored_run import PARENT_TAG, download_artifact, read_predictions, unit_of
 from lesion_exp.training.run import train
 from lesion_exp.verbs.evaluate.evaluate import evaluate, evaluate_folds
 from lesion_exp.verbs.evaluate.evaluated_runs import evaluated_runs, fold_runs
@@ -90,6 +90,22 @@ def test_a_run_judged_again_has_the_metrics_of_its_training(project, evaluation_
     assert kept["calibration"] == "isotonic"
     saved = read_calibrator(json.loads(download_artifact(run, "calibration/isotonic.json").read_text()))
     pd.testing.assert_frame_equal(saved.calibrate(read_predictions(run, "test")), evaluated.result.calibrated)
+
+
+def test_intervals_over_patients_replace_those_over_lesions_everywhere(project, evaluation_of):
+    store, _, (_, run_id) = project
+    before = metrics_of(store, run_id)
+    evaluated = evaluation_of(run_id, bootstrap_unit="patient")
+    low = evaluated.result.estimates["accuracy"].low
+    assert metrics_of(store, run_id)["test/accuracy_low"] == low != before["test/accuracy_low"]
+    run = find_run(store, run_id)
+    report = json.loads(download_artifact(run, "classification_report/test.json").read_text())
+    assert report["intervals_95"]["accuracy"][0] == low
+    assert "over patients" in download_artifact(run, "classification_report/test.txt").read_text()
+    assert unit_of(run, "test") == "patient"
+    assert unit_of(run, "val") == "lesion"
+    evaluation_of(run_id)
+    assert metrics_of(store, run_id) == before
 
 
 def test_the_report_says_what_the_plain_values_say(project, evaluation_of):

@@ -260,3 +260,25 @@ def test_the_layouts_of_lesions_and_of_one_score_are_read(files, store, own_proc
     hot.to_csv("entry.csv", index=False)
     found = imported(capsys, "predictions=entry.csv")
     assert (found["images"], found["metrics"]["accuracy"]["value"]) == (44, 1.0)
+
+
+def test_validation_images_of_other_classes_are_left_out_and_counted(files, store, own_process, capsys):
+    truth = files[0].set_index("image").idxmax(axis=1).str.lower()
+    labels = truth.where(np.arange(NUMBER) % 10 != 3, "scc")
+    pd.DataFrame({"image_id": labels.index, "label": labels}).to_csv("truth.csv", index=False)
+    files[1].assign(split=np.where(np.arange(NUMBER) % 2, "val", "test")).to_csv("theirs.csv", index=False)
+    found = imported(capsys, "predictions=theirs.csv")
+    run = find_run(store, found["run_id"])
+    assert (read_predictions(run, "val", with_unknown=True)["label"] == "scc").sum() == NUMBER // 10
+    assert download_artifact(run, "calibration/temperature.json").is_file()
+    assert main(["evaluate", f"run={run.run_id}", FAST, "--json"]) == 0
+
+
+def test_a_validation_part_of_other_classes_alone_is_refused(files, own_process, capsys):
+    truth = files[0].set_index("image").idxmax(axis=1).str.lower()
+    in_val = np.arange(NUMBER) % 2 == 1
+    labels = truth.where(~in_val, "scc")
+    pd.DataFrame({"image_id": labels.index, "label": labels}).to_csv("truth.csv", index=False)
+    files[1].assign(split=np.where(in_val, "val", "test")).to_csv("theirs.csv", index=False)
+    words = ["import", "predictions=theirs.csv", "truth=truth.csv", FAST]
+    assert_refused(capsys, words, "expected validation images of the classes that are predicted")

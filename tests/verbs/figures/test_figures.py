@@ -2,7 +2,10 @@ import pytest
 
 from lesion_exp.cli import main
 from lesion_exp.evaluation.predictions import LABELS_ONLY
+from lesion_exp.tracking.find import find_run
 from lesion_exp.tracking.run import TrackedRun
+from lesion_exp.tracking.run_writer import RunWriter
+from lesion_exp.verbs.figures import figures
 from tests.evaluation.conftest import make_table
 from tests.refusal import assert_refused
 
@@ -35,6 +38,27 @@ def test_each_format_has_each_figure(run_of, store, own_process, capsys):
         assert "<svg" in drawn[f"{kind}_test.svg"].read_text(encoding="utf-8")
     assert "confusion_matrix_ph2.pdf" in drawn
     assert not [name for name in drawn if "ph2" in name and name.startswith(CURVES)]  # it has classes alone
+
+
+def test_each_evaluation_is_drawn_with_its_own_calibration(run_of, store, own_process, capsys, monkeypatch):
+    tables = {"val": make_table(120, seed=1), "test": make_table(120), "test-flips8": make_table(120, seed=2)}
+    run_id = run_of(**tables)
+    writer = RunWriter.of(find_run(store, run_id))
+    writer.log_json({"calibration": "isotonic"}, "evaluation/test/calibrated.json")
+    writer.log_json({"calibration": "temperature"}, "evaluation/test-flips8/calibrated.json")
+    evaluated, evaluate_table = [], figures.evaluate_table
+
+    def noted(table, posthoc, options):
+        evaluated.append((posthoc is not None, options.calibration))
+        return evaluate_table(table, posthoc, options)
+
+    monkeypatch.setattr(figures, "evaluate_table", noted)
+    assert main(["figures", f"run={run_id}", "format=svg", "output=drawn"]) == 0
+    assert evaluated[1:] == [(True, "isotonic"), (False, "temperature")]
+    drawn = {path.stem for path in (store.root / "drawn").iterdir()}
+    assert {"calibration_test", "decision_curve_test", "roc_test-flips8"} <= drawn
+    assert not {"calibration_test-flips8", "decision_curve_test-flips8"} & drawn
+    assert "which are not stored" in capsys.readouterr().err
 
 
 def test_mistakes_are_told(run_of, own_process, capsys):

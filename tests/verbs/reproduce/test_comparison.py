@@ -37,6 +37,13 @@ def test_what_explain_and_shortcuts_added_to_the_first_run_is_not_compared(name)
     assert (verdict.kind, verdict.num_metrics) == ("identical", 3)
 
 
+def test_the_test_part_evaluated_again_is_not_compared():
+    again = history(test_loss=[(4, 20.0), (5, 21.0)])
+    assert compare_runs(again, history(), SAME).kind == "identical"
+    assert compare_runs(history(), again, SAME).kind == "identical"
+    assert compare_runs(history(test_loss=[(4, 19.0), (5, 20.0)]), history(), SAME).kind == "diverged"
+
+
 def test_nan_equals_nan_and_nothing_else():
     nan = history(val_accuracy=[(1, math.nan), (3, 0.75)])
     assert compare_runs(nan, nan, SAME).kind == "identical"

@@ -6,6 +6,7 @@ import warnings
 import pytest
 import torch
 
+import lesion_exp
 from lesion_exp.cli import main
 from lesion_exp.config.compose import compose
 from lesion_exp.config.freeze import freeze
@@ -15,6 +16,7 @@ from lesion_exp.tracking.stored_run import artifact_names
 from lesion_exp.training.build import build
 from lesion_exp.training.data import load_data, split_data
 from lesion_exp.training.tracked import start_run
+from lesion_exp.verbs.shortcuts.check import _drawn
 from lesion_exp.verbs.shortcuts.perturbations import CONTROL, INSERTIONS, PAINTED
 from lesion_exp.verbs.shortcuts.shortcut_report import MAJORITY, NETWORK, SHALLOW
 from tests.tiny import TINY
@@ -78,6 +80,19 @@ def test_fewer_images_of_the_validation_part_can_be_checked(command, finished, c
     assert 1 <= body["images"] <= 6
 
 
+def test_all_models_are_scored_on_the_images_that_were_drawn(command, finished, capsys):
+    _, _, run_id, size = finished
+    trained = lesion_exp.open_run(run_id)
+    table = trained.data().table
+    drawn = _drawn(table[table["split"] == "test"], 12, int(trained.evaluation["bootstrap_seed"]))
+    assert len(drawn) < size
+    majority = table.loc[table["split"] == "train", "label"].value_counts().index[0]
+    assert command("images=12", "--json") == 0
+    body = json.loads(capsys.readouterr().out)
+    assert body["images"] == len(drawn)
+    assert body["scores"][MAJORITY]["accuracy"]["value"] == pytest.approx((drawn["label"] == majority).mean())
+
+
 def open_artifact(store, run_id, path):
     run = find_run(store, run_id)
     return store.artifact_dir(run.artifact_uri) / path
@@ -87,6 +102,7 @@ def open_artifact(store, run_id, path):
     ("words", "said"),
     [
         (["images=0"], "whole number of at least 1"),
+        (["images=1"], "at least two classes"),
         (["split.part=train"], "val or test"),
         (["seed=1"], "trained with"),
     ],

@@ -12,7 +12,9 @@ from lesion_exp.sweeps.ledger import create_sweep, find_sweep
 from lesion_exp.sweeps.parent_run import ParentRun
 from lesion_exp.sweeps.plan import plan_sweep
 from lesion_exp.sweeps.summary import summarize
+from lesion_exp.tracking.find import find_run
 from lesion_exp.tracking.run import TrackedRun
+from lesion_exp.tracking.run_writer import RunWriter
 from lesion_exp.tracking.store import open_store
 from lesion_exp.trained_runs.printed_table import Entry, PrintedTable
 from tests.evaluation.conftest import make_table
@@ -110,6 +112,22 @@ def test_equal_runs_have_no_interval_and_the_caption_says_so(own_sweep, own_proc
     assert "| focal | 0.250 | 0.250 |" in shown
     assert "without an interval: the runs of each cell have equal results" in shown
     assert "no result" not in shown
+
+
+def test_results_of_validation_are_read_from_the_files_of_the_runs(own_sweep, store, own_process, capsys):
+    written = {"balanced_accuracy": {"value": 0.5, "low": 0.4, "high": 0.6}, "brier": {"value": 0.25}}
+    for cell in own_sweep.cells():
+        values = dict(text.split("=") for text in cell.facts()[0])
+        RunWriter.of(find_run(store, cell.state().run_id)).log_json(written, "evaluation/val/metrics.json")
+        if values["seed"] != "0":
+            cell.write(status="cancelled")
+    words = ["table", "sweep=latest", "rows=loss", "columns=optimizer.lr", "evaluation.bootstrap_draws=200"]
+    assert main([*words, "metric=val/balanced_accuracy"]) == 0
+    shown = capsys.readouterr().out
+    assert "| focal | 0.500 (0.400 to 0.600) | 0.500 (0.400 to 0.600) |" in shown
+    assert "with its 95% interval over lesions" in shown
+    assert main([*words, "metric=val/brier"]) == 0
+    assert "| focal | 0.250 | 0.250 |" in capsys.readouterr().out
 
 
 def test_a_best_is_marked_where_each_other_is_worse(swept, own_process, capsys):
