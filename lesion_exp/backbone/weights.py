@@ -29,7 +29,8 @@ FOLDER_VARIABLE: Final = "LESION_EXP_WEIGHTS"
 DOWNLOAD_SECONDS: Final = 10.0
 _PREFIXES: Final = ("module.", "_orig_mod.")
 _OWN_PREFIX: Final = "backbone."
-_OWN_PARTS: Final = ("backbone.body.", "backbone.head.")
+_OWN_BODY: Final = "backbone.body.network."
+"""Names in every checkpoint of this project begin with it; other libraries have names below `backbone.head.`, too."""
 _COMPUTED: Final = ("num_batches_tracked", "relative_position_index")
 """Buffers that a network computes itself: files may lack them."""
 _CONTAINERS: Final = ("state_dict", "model", "model_state_dict", "module")
@@ -135,7 +136,7 @@ def said_by_checkpoint(file: Path) -> Preprocessing | None:
 
 def own_state(state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
     """Returns the backbone's part of `state` if it is a checkpoint of this project, else None."""
-    if not any(key.startswith(_OWN_PARTS) for key in state):
+    if not any(key.startswith(_OWN_BODY) for key in state):
         return None
     return {key.removeprefix(_OWN_PREFIX): value for key, value in state.items() if key.startswith(_OWN_PREFIX)}
 

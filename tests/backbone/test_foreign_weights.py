@@ -15,7 +15,7 @@ from lesion_exp.backbone.network import Network
 from lesion_exp.backbone.options import InputsAndOutputs, SharedOptions
 from lesion_exp.backbone.surgery import last_linear
 from lesion_exp.backbone.timm import _renamed as renamed_by_timm
-from lesion_exp.backbone.weights import load_into, read_state
+from lesion_exp.backbone.weights import load_into, own_state, read_state
 from lesion_exp.config.freeze import file_digests
 from lesion_exp.errors import ConfigError
 from tests.backbone.test_backbones import build
@@ -390,6 +390,24 @@ def test_the_encoder_is_found_below_its_prefix(tmp_path, way, caplog):
         assert_same(ours.body(images(64)), reference(images(64)))
     assert "100 of 100 tensors of the network match" in caplog.text
     assert "the head (fc) is new, for the classes of this data set" in caplog.text
+
+
+@pytest.mark.parametrize(("name", "side"), [("vit_tiny_patch16_224", 32), ("convnext_atto", 64)])
+def test_a_network_of_timm_that_lightning_saved_is_found_with_its_head(tmp_path, name, side):
+    size = {"img_size": side} if name.startswith("vit") else {}
+    theirs = drawn(needs("timm").create_model(name, num_classes=7, **size))
+    state = {f"backbone.{key}": tensor for key, tensor in theirs.state_dict().items()}
+    torch.save({"state_dict": state, "pytorch-lightning_version": "2.6.0"}, tmp_path / "c.ckpt")
+    ours = build("timm", side, name=name, weights=str(tmp_path / "c.ckpt")).eval()
+    with torch.inference_mode():
+        assert_same(ours(images(side)), theirs(images(side)))
+
+
+def test_names_of_other_libraries_do_not_make_a_checkpoint_of_this_project():
+    one = torch.ones(1)
+    assert own_state({"backbone.body.conv1.weight": one, "backbone.head.fc.weight": one}) is None, "timm's TResNet"
+    ours = {"body.network.conv1.weight": one, "head.weight": one}
+    assert own_state({f"backbone.{name}": tensor for name, tensor in ours.items()}) == ours
 
 
 def test_mae_has_an_encoder_and_a_decoder(tmp_path, caplog):
