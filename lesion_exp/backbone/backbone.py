@@ -14,6 +14,7 @@ from lesion_exp.backbone.heads import make_head
 from lesion_exp.backbone.lora import add_lora, lora_weights, merge_lora
 from lesion_exp.backbone.network import FeatureExtractor
 from lesion_exp.backbone.options import InputsAndOutputs, SharedOptions, num_last_groups
+from lesion_exp.backbone.surgery import widen_input
 from lesion_exp.errors import ConfigError
 
 
@@ -253,7 +254,7 @@ def _keep_frozen_in_evaluation(module: nn.Module) -> None:
 
 
 def _second_body(body: FeatureExtractor, shared: SharedOptions, shape: InputsAndOutputs) -> FeatureExtractor | None:
-    """Returns a copy of `body` for clinical photographs, or None if both views share one."""
+    """Returns a copy of `body` for clinical photographs, which have no mask, or None if both views share one."""
     if shared.share_branches:
         if shape.in_channels != 3:
             raise ConfigError(
@@ -261,7 +262,9 @@ def _second_body(body: FeatureExtractor, shared: SharedOptions, shape: InputsAnd
                 "no mask, got true; set backbone.share_branches=false"
             )
         return None
-    return copy.deepcopy(body)
+    second = copy.deepcopy(body)
+    widen_input(second.network, 3)
+    return second
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,27 +32,21 @@ def replace(network: nn.Module, path: str, module: nn.Module) -> None:
 
 
 def widen_input(network: nn.Module, in_channels: int) -> None:
-    """Gives the first convolution `in_channels` input channels; new ones start as the mean of the old ones' weights."""
-    first = next(((name, layer) for name, layer in network.named_modules() if isinstance(layer, nn.Conv2d)), None)
-    if first is None or first[1].in_channels == in_channels:
+    """Gives the first convolution `in_channels` input channels; new ones start as the mean of the old ones' weights.
+
+    The layer stays the same object: the convolutions of some libraries pad their input or standardise their weights.
+    """
+    conv = next((layer for layer in network.modules() if isinstance(layer, nn.Conv2d)), None)
+    if conv is None or conv.in_channels == in_channels:
         return
-    path, conv = first
-    wide = nn.Conv2d(
-        in_channels,
-        conv.out_channels,
-        conv.kernel_size,  # type: ignore[arg-type]
-        conv.stride,  # type: ignore[arg-type]
-        conv.padding,  # type: ignore[arg-type]
-        conv.dilation,  # type: ignore[arg-type]
-        bias=conv.bias is not None,
-    )
+    kernel_size: Any = conv.kernel_size
+    # a layer that draws its weights, though they are replaced: the random weights of later layers depend on the draws
+    wide = nn.Conv2d(in_channels, conv.out_channels, kernel_size, bias=conv.bias is not None).weight
     with torch.no_grad():
         kept = min(conv.in_channels, in_channels)
-        wide.weight[:] = conv.weight.mean(dim=1, keepdim=True)
-        wide.weight[:, :kept] = conv.weight[:, :kept]
-        if conv.bias is not None and wide.bias is not None:
-            wide.bias.copy_(conv.bias)
-    replace(network, path, wide)
+        wide[:] = conv.weight.mean(dim=1, keepdim=True)
+        wide[:, :kept] = conv.weight[:, :kept]
+    conv.weight, conv.in_channels, conv.groups = wide, in_channels, 1
 
 
 def map_channels(network: nn.Module, path: str, in_channels: int, image_size: int) -> int:

@@ -12,6 +12,7 @@ from lesion_exp.backbone import torchvision as ours
 from lesion_exp.backbone.assemble import assemble
 from lesion_exp.backbone.network import Network
 from lesion_exp.backbone.options import InputsAndOutputs, SharedOptions
+from lesion_exp.backbone.surgery import widen_input
 from lesion_exp.backbone.weights import FOLDER_VARIABLE
 from lesion_exp.errors import ConfigError
 from lesion_exp.model.network import make_backbone
@@ -123,6 +124,79 @@ def test_imagenet_weights_are_taken_from_the_users_folder(tmp_path, monkeypatch)
     widened = backbone.body.network.conv1.weight
     assert torch.equal(widened[:, :3], reference.conv1.weight)
     assert torch.allclose(widened[:, 3], reference.conv1.weight.mean(1))
+
+
+def first_convolution(network):
+    return next(layer for layer in network.modules() if isinstance(layer, torch.nn.Conv2d))
+
+
+def masked(images):
+    """The images with an empty mask."""
+    return torch.cat([images, torch.zeros_like(images[:, :1])], dim=1)
+
+
+def with_weights_of(wide, plain):
+    """The network without a fourth channel, with the weights of the one with it."""
+    state = wide.state_dict()
+    (first,) = [name for name, tensor in plain.state_dict().items() if state[name].shape != tensor.shape]
+    plain.load_state_dict({**state, first: state[first][:, :3]})
+    return plain.eval()
+
+
+@pytest.mark.parametrize(
+    ("option", "name"),
+    [("resnet18", "resnet18"), ("timm", "tf_efficientnet_lite0"), ("timm", "tf_mobilenetv3_small_100")],
+)
+def test_an_empty_mask_changes_no_feature_whatever_the_first_convolution_is(option, name):
+    if option == "timm":
+        pytest.importorskip("timm")
+    wide = build(option, 65, in_channels=4, name=name).eval()
+    plain = with_weights_of(wide, build(option, 65, name=name))
+    assert type(first_convolution(wide)) is type(first_convolution(plain))
+    images = torch.randn(2, 3, 65, 65)
+    with torch.inference_mode():
+        torch.testing.assert_close(wide(masked(images)), plain(images))
+
+
+def test_a_first_convolution_that_standardises_its_weights_still_does_so_with_a_mask():
+    """The weights of the fourth channel take part in it, so that filters become longer by at most the root of 4/3."""
+    pytest.importorskip("timm")
+    wide = build("timm", in_channels=4, name="test_nfnet").eval()
+    conv, of_three = first_convolution(wide), first_convolution(build("timm", name="test_nfnet"))
+    assert type(conv) is type(of_three)
+    state = {**conv.state_dict(), "weight": conv.weight[:, :3]}
+    of_three.load_state_dict(state)
+    images = torch.randn(2, 3, 64, 64)
+    with torch.inference_mode():
+        shown, expected = (layer(given) - layer.bias.view(-1, 1, 1) for layer, given in (
+            (conv, masked(images)), (of_three, images)))  # fmt: skip
+        ratio = (shown.square().sum((0, 2, 3)) / expected.square().sum((0, 2, 3))).sqrt()
+        torch.testing.assert_close(shown, expected * ratio.view(-1, 1, 1), atol=1e-4, rtol=1e-3)
+    assert ratio.min() >= 1 - 1e-4
+    assert ratio.max() <= (4 / 3) ** 0.5 + 1e-4
+
+
+def test_a_mask_draws_as_many_random_numbers_as_a_new_layer_so_that_older_runs_begin_alike():
+    torch.manual_seed(0)
+    before = torchvision.models.resnet18().conv1.weight.detach().clone()
+    torch.nn.Conv2d(4, 64, 7, bias=False)
+    drawn = torch.rand(3)
+    torch.manual_seed(0)
+    network = torchvision.models.resnet18()
+    layer = network.conv1
+    widen_input(network, 4)
+    assert torch.equal(torch.rand(3), drawn)
+    assert network.conv1 is layer
+    assert torch.equal(layer.weight, torch.cat([before, before.mean(dim=1, keepdim=True)], dim=1))
+    assert layer(torch.zeros(1, 4, 64, 64)).shape == (1, 64, 32, 32)
+
+
+def test_a_clinical_photograph_beside_an_image_with_a_mask_has_three_channels():
+    torch.manual_seed(0)
+    backbone = build("resnet18", in_channels=4, two_views=True)
+    assert backbone(torch.randn(2, 4, 64, 64), torch.randn(2, 3, 64, 64)).shape == (2, 7)
+    own, clinical = (first_convolution(body).weight for body in (backbone.body, backbone.clinical_body))
+    assert torch.equal(own[:, :3], clinical), "both begin with the weights of the network"
 
 
 def test_imagenet_weights_offline_say_which_file_goes_where(tmp_path, monkeypatch):
