@@ -23,6 +23,8 @@ CLIP_STD: Final = (0.26862954, 0.26130258, 0.27577711)
 PLACE: Final = "backbone.preprocessing"
 _PILLOWS: Final = {1: "lanczos", 2: "bilinear", 3: "bicubic"}
 """Pillow's numbers of its filters, which Hugging Face's preprocessor_config.json holds."""
+_UNCROPPED: Final = 384
+"""Side in pixels from which ConvNeXt's processor shows the whole image, although its file states a `crop_pct`."""
 
 
 def share_of_side(key: str, value: object) -> float:
@@ -159,7 +161,9 @@ def _of_transformers(content: Mapping[str, Any]) -> Preprocessing | None:
     resized, cropped = _side(content.get("size")), _side(content.get("crop_size"))
     if not content.get("do_center_crop", False):
         cropped = None
-    share = content.get("crop_pct") or (cropped / resized if cropped and resized and cropped < resized else 1.0)
+    share = cropped / resized if cropped and resized and cropped < resized else 1.0
+    if (resized or 0) < _UNCROPPED:
+        share = content.get("crop_pct") or share
     return Preprocessing(
         content["image_mean"],
         content["image_std"],
