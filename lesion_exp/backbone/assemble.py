@@ -87,7 +87,7 @@ def assemble(network: Network | nn.Module, shared: SharedOptions, shape: InputsA
 
 def _without_other_head(own: dict[str, Tensor], weights: str, classes: tuple[str, ...]) -> dict[str, Tensor]:
     """Returns the weights of a file of this project, without its head if that was trained for other `classes`."""
-    known = tuple(map(str, card_of(Path(weights)).get("classes", ()))) if classes else ()
+    known = tuple(map(str, card_of(_file(weights)).get("classes", ()))) if classes else ()
     if not known or known == classes:
         return own
     log.info(

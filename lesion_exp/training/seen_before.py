@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import pandas as pd
 
+from lesion_exp.backbone.hub import HUB, hub_weights
 from lesion_exp.backbone.weights_card import run_of_weights
 from lesion_exp.config.project import Project
 from lesion_exp.dataset.table import UNLABELLED
@@ -52,10 +53,13 @@ def inherited(config: Mapping[str, Any], split: SplitData) -> Inherited | None:
     """Returns what the initial weights of the job `config` have seen.
 
     Returns None if they are not the weights of a run of this project.
+
+    Raises:
+        ConfigError: they are weights of the hub that cannot be fetched.
     """
     node = config["backbone"]
     weights = str(node.get("weights", "none"))
-    run_id = node.get("weights_run") or (run_of_weights(Path(weights)) if Path(weights).is_absolute() else None)
+    run_id = node.get("weights_run") or maker_of(weights)
     if run_id is None:
         return None
     try:
@@ -66,6 +70,13 @@ def inherited(config: Mapping[str, Any], split: SplitData) -> Inherited | None:
         return Inherited(None, None, is_whole=False)
     is_whole = UNKNOWN_TEXT not in run.tags.get(SEEN_TAG, "")
     return Inherited(seen, find_seen(split.table, seen), is_whole=is_whole)
+
+
+def maker_of(weights: str) -> str | None:
+    """Returns the id of the run that made `weights`, a file or weights of the hub; None for others."""
+    if weights.startswith(HUB):
+        return run_of_weights(hub_weights(weights).file)
+    return run_of_weights(Path(weights)) if Path(weights).is_absolute() else None
 
 
 def seen_by(run: Run) -> pd.DataFrame:

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -6,11 +7,14 @@ import torchvision
 from safetensors.torch import save_file
 
 from lesion_exp.backbone.hub import hub_weights
+from lesion_exp.backbone.options import InputsAndOutputs
 from lesion_exp.config.compose import compose
 from lesion_exp.config.freeze import freeze, read_job
 from lesion_exp.errors import ConfigError
 from lesion_exp.model.model_card import pretrained
-from tests.backbone.test_backbones import build
+from lesion_exp.model.network import make_backbone
+from lesion_exp.training.seen_before import maker_of
+from tests.backbone.test_backbones import build, node
 
 huggingface_hub = pytest.importorskip("huggingface_hub", reason="huggingface_hub is not installed (it comes with timm)")
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -40,15 +44,15 @@ def test_revision_licence_and_preprocessing_are_recorded_and_the_weights_are_rea
     folder, calls = model
     job = freeze(compose(["backbone.weights=hub:lab/encoder@main"], root=tmp_path))
     job.write(tmp_path / "job.yaml")
-    node = read_job(tmp_path / "job.yaml").config["backbone"]
-    assert node["weights"] == f"hub:lab/encoder@{COMMIT}", "a branch moves, a commit does not"
+    kept = read_job(tmp_path / "job.yaml").config["backbone"]
+    assert kept["weights"] == f"hub:lab/encoder@{COMMIT}", "a branch moves, a commit does not"
     assert calls[0] == ("lab/encoder", "main")
-    assert node["licence"] == "cc-by-nc-nd-4.0"
+    assert kept["licence"] == "cc-by-nc-nd-4.0"
     assert "licence cc-by-nc-nd-4.0" in caplog.text
     assert job.config["augmentation"]["mean"] == [0.5, 0.5, 0.5]
-    assert pretrained(node)["licence"] == "cc-by-nc-nd-4.0"
-    assert pretrained(node)["weights"] == node["weights"]
-    ours = build("resnet18", weights=node["weights"])
+    assert pretrained(kept)["licence"] == "cc-by-nc-nd-4.0"
+    assert pretrained(kept)["weights"] == kept["weights"]
+    ours = build("resnet18", weights=kept["weights"])
     assert calls[-1] == ("lab/encoder", COMMIT)
     expected = huggingface_file(folder)["conv1.weight"]
     assert torch.equal(ours.body.network.conv1.weight, expected)
@@ -90,6 +94,26 @@ def test_without_a_network_the_message_says_how_to_fetch_them(monkeypatch):
     monkeypatch.setattr(huggingface_hub, "snapshot_download", no_network)
     with pytest.raises(ConfigError, match=r"unreachable; .*hf download lab/encoder --revision v1 --local-dir DIR"):
         compose(["backbone.weights=hub:lab/encoder@v1"], root=Path("/project"))
+
+
+def test_a_file_of_this_project_says_its_classes_and_its_run_also_from_the_hub(model, caplog):
+    folder, _ = model
+    caplog.set_level("INFO")
+    trained = build("resnet18", num_classes=2)
+    state = {f"backbone.{name}": tensor.contiguous() for name, tensor in trained.state_dict().items()}
+    card = {"lesion_exp": json.dumps({"classes": ["mel", "nv"], "run_id": "0" * 32})}
+    save_file(state, str(folder / "model.safetensors"), metadata=card)
+    weights = f"hub:lab/encoder@{COMMIT}"
+
+    def head_of(*classes):
+        made = make_backbone(node("resnet18", weights=weights), InputsAndOutputs(2, 64, classes=classes))
+        assert torch.equal(made.body.network.conv1.weight, trained.body.network.conv1.weight)
+        return made.head.weight
+
+    assert torch.equal(head_of("mel", "nv"), trained.head.weight)
+    assert not torch.equal(head_of("bcc", "nv"), trained.head.weight)
+    assert "its classes are mel, nv and those of this run are bcc, nv" in caplog.text
+    assert maker_of(weights) == "0" * 32
 
 
 @pytest.mark.parametrize("weights", ["hub:encoder", "hub:a/b/c", "hub:", "hub:a/b@"])
