@@ -117,7 +117,7 @@ def resolve_teacher(config: dict[str, Any], runs: Runs) -> None:
     starts. `runs` is the argument of `named_run`.
 
     Raises:
-        ConfigError: see `named_run`; or `loss.teacher_weights` is another hash.
+        ConfigError: see `named_run`; or the run is a pretraining, or `loss.teacher_weights` is another hash.
     """
     node = config["loss"]
     if TEACHER_WEIGHTS not in node or "teacher" not in node:
@@ -128,6 +128,9 @@ def resolve_teacher(config: dict[str, Any], runs: Runs) -> None:
     if node[TEACHER_WEIGHTS] is not None and _RUN_ID.fullmatch(node["teacher"]):
         return
     run = named_run(node["teacher"], Project.from_config(config), TEACHER, runs)
+    from lesion_exp.tracking.stored_run import check_classifies  # it imports pandas
+
+    check_classifies(run, TEACHER)
     found = hash_of_weights(run, TEACHER)
     if node[TEACHER_WEIGHTS] not in (None, found):
         raise ConfigError(

@@ -45,7 +45,7 @@ from lesion_exp.progress import Stage
 from lesion_exp.task import LesionClassifier
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.find import find_run
-from lesion_exp.tracking.stored_run import Run, download_artifact, read_stored_table
+from lesion_exp.tracking.stored_run import Run, check_classifies, download_artifact, read_stored_table
 from lesion_exp.training.build import Built
 from lesion_exp.training.data import SplitData
 from lesion_exp.training.tracked import job_of
@@ -135,6 +135,7 @@ def open_teacher(config: Mapping[str, Any], classes: Sequence[str]) -> Teacher |
     if not node.get(TEACHER_WEIGHTS):
         return None
     run = named_run(str(node["teacher"]), Project.from_config(config), TEACHER)
+    check_classifies(run, TEACHER)
     if (found := hash_of_weights(run, TEACHER)) != node[TEACHER_WEIGHTS]:
         raise DataError(
             f"expected a teacher with the weights that the job names ({node[TEACHER_WEIGHTS]}), but run {run.run_id} "

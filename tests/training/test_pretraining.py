@@ -27,6 +27,7 @@ from lesion_exp.training.check_pretraining import check_pretraining, check_pretr
 from lesion_exp.training.data import load_data, split_data
 from lesion_exp.training.run import check_job, train
 from lesion_exp.training.seen_before import seen_by
+from lesion_exp.training.teacher import open_teacher
 from lesion_exp.verbs.report.run_report import run_page
 from lesion_exp.verbs.resume import extend, resume
 from tests.killed import killed
@@ -123,6 +124,15 @@ def test_the_job_of_a_run_that_starts_from_another_is_the_same_job_by_the_file(p
 def test_a_run_that_does_not_exist_is_refused(pretrained, root):
     with pytest.raises(ConfigError, match="expected a run id"):
         job_of(root, "backbone.weights=run:0123456789", method=None)
+
+
+def test_a_pretraining_is_no_teacher(pretrained, root):
+    says = r"trained a classifier, for loss\.teacher, got .*, a pretraining by simclr"
+    with pytest.raises(ConfigError, match=says):
+        job_of(root, "loss=distill", "loss.teacher=latest", method=None)
+    loss = {"teacher": pretrained.run_id, "teacher_weights": pretrained.tags["weights_hash"]}
+    with pytest.raises(ConfigError, match=says):
+        open_teacher({**job_of(root, method=None).config, "loss": loss}, ("mel", "nv"))
 
 
 @pytest.mark.parametrize("verb", ["network", "predictor", "predictions", "weights"])
