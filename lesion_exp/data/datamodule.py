@@ -18,7 +18,7 @@ from lesion_exp.data.loaders import LoaderOptions, Part, PartLoaders
 from lesion_exp.data.metadata import MetadataEncoder
 from lesion_exp.data.store import ImageStore
 from lesion_exp.dataset.pseudo_labels import WEIGHT
-from lesion_exp.sampler.sampler import Sampler, order_of_epoch
+from lesion_exp.sampler.sampler import IntArray, Sampler, order_of_epoch
 
 
 class LesionDataModule(PartLoaders, pl.LightningDataModule):
@@ -96,7 +96,18 @@ class LesionDataModule(PartLoaders, pl.LightningDataModule):
 
     def images_per_epoch(self) -> int:
         """Returns the length of the sampler's order, over all ranks."""
-        return len(order_of_epoch(self.sampler, self.parts["train"], np.random.default_rng([self.sample.seed, 0])))
+        return len(self._order(0))
+
+    def each_once(self) -> bool:
+        """Returns whether the sampler draws every training image once an epoch."""
+        return np.array_equal(np.sort(self._order(0)), np.arange(len(self.parts["train"])))
+
+    def alike_in_epochs(self) -> bool:
+        """Returns whether the sampler draws the same training images in the first two epochs, in any order."""
+        return np.array_equal(np.sort(self._order(0)), np.sort(self._order(1)))
+
+    def _order(self, epoch: int) -> IntArray:
+        return order_of_epoch(self.sampler, self.parts["train"], np.random.default_rng([self.sample.seed, epoch]))
 
     def val_dataloader(self) -> DataLoader[Sample]:
         """Returns the loader of the validation part."""

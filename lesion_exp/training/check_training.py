@@ -110,14 +110,15 @@ def share_trial(config: Mapping[str, Any], split: SplitData) -> None:
 
 def _check_probe(config: Mapping[str, Any], data: LesionDataModule, loss: Loss) -> None:
     """Checks that what the job trains is a logistic regression on features that are computed once."""
-    node = config["backbone"]
+    node, num_epochs = config["backbone"], int(config["trainer"]["max_epochs"] or ENDLESS)
     wanted = {
         "backbone.tune=head": node.get("tune") == "head",
         "backbone.head=linear": node.get("head", "linear") == "linear",
         "backbone.metadata=none": node.get("metadata", "none") == "none",
         "backbone.dropout=0": not node.get("dropout", 0.0),
         "optimizer.decay_norms_and_biases=false": not config["optimizer"]["decay_norms_and_biases"],
-        "trainer.max_epochs=10": int(config["trainer"]["max_epochs"] or ENDLESS) != ENDLESS,
+        "trainer.max_epochs=10": num_epochs != ENDLESS,
+        "sampler=shuffle": num_epochs == 1 or data.alike_in_epochs(),
     }
     missing = [override for override, is_met in {**wanted, **_at_once(config, data, loss)}.items() if not is_met]
     if missing:
@@ -129,7 +130,8 @@ def _check_probe(config: Mapping[str, Any], data: LesionDataModule, loss: Loss) 
 
 def _check_neighbours(config: Mapping[str, Any], data: LesionDataModule, loss: Loss) -> None:
     """Checks that a head can store the training images, and that there are more of them than `backbone.knn.k`."""
-    missing = [override for override, is_met in _at_once(config, data, loss).items() if not is_met]
+    wanted = {"sampler=shuffle": data.each_once(), **_at_once(config, data, loss)}
+    missing = [override for override, is_met in wanted.items() if not is_met]
     if missing:
         raise ConfigError(
             f"expected the features of a frozen network, each image once and alike, for backbone.head=knn; set "

@@ -55,6 +55,9 @@ def test_a_run_remembers_every_training_image_once(probe_job):
         ("trainer.ema_decay=0.9", r"trainer\.ema_decay=null"),
         ("backbone.knn.k=5000", r"backbone\.knn\.k below \d+, the number of images"),
         ("backbone.tune=full", r"backbone\.tune=head"),
+        ("sampler=oversample", "each image once and alike.*set sampler=shuffle"),
+        ("sampler=weighted", "set sampler=shuffle"),
+        ("sampler=undersample", "set sampler=shuffle"),
     ],
 )
 def test_what_cannot_be_remembered_is_refused_before_a_run_is_opened(probe_job, override, text):

@@ -104,6 +104,8 @@ def test_a_probe_that_was_stopped_goes_on_to_the_same_weights(probe_job, monkeyp
         ("trainer.ema_decay=0.9", r"trainer\.ema_decay=null"),
         ("trainer.gradient_clip_val=1.0", r"trainer\.gradient_clip_val=null"),
         ("trainer.accumulate_grad_batches=2", r"trainer\.accumulate_grad_batches=1"),
+        ("sampler=weighted", "sampler=shuffle"),
+        ("sampler=oversample", "sampler=shuffle"),
     ],
 )
 def test_what_is_no_logistic_regression_is_refused_before_a_run_is_opened(probe_job, override, text):
