@@ -14,6 +14,8 @@ from lesion_exp.backbone.shards import INDEX
 from lesion_exp.errors import ConfigError, first_cases, not_installed
 
 HUB: Final = "hub:"
+NOT_STATED: Final = "not stated"
+"""The licence of weights whose source names none."""
 _SPEC: Final = re.compile(r"hub:(?P<name>[\w.-]+/[\w.-]+)(@(?P<revision>[\w.-]+))?(:(?P<file>[\w./-]+))?")
 _PATTERNS: Final = ("*.json", "*.safetensors", "*.bin", "*.pth", "*.pt", "README.md", "LICENSE*")
 """The files that are fetched: weights, descriptions of the preprocessing, and the licence, but no code."""
@@ -57,7 +59,7 @@ def hub_weights(weights: str) -> HubWeights:
     file = _weights_in(folder, match["file"], weights)
     commit = folder.name if re.fullmatch(r"[0-9a-f]{40}", folder.name) else match["revision"] or ""
     spec = HUB + match["name"] + (f"@{commit}" if commit else "") + (f":{match['file']}" if match["file"] else "")
-    return HubWeights(spec, file, _licence_in(folder))
+    return HubWeights(spec, file, licence_in(folder))
 
 
 def _fetched(name: str, revision: str | None) -> Path:
@@ -95,10 +97,10 @@ def _weights_in(folder: Path, file: str | None, weights: str) -> Path:
     )
 
 
-def _licence_in(folder: Path) -> str:
-    """Returns the licence that the front matter of the model card states."""
+def licence_in(folder: Path) -> str:
+    """Returns the licence that the front matter of the model card in `folder` states, `NOT_STATED` if there is none."""
     card = folder / "README.md"
-    text = card.read_text(encoding="utf-8") if card.is_file() else ""
+    text = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else ""
     if text.startswith("---"):
         try:
             head = yaml.safe_load(text.split("---", 2)[1])
@@ -107,4 +109,4 @@ def _licence_in(folder: Path) -> str:
         if isinstance(head, dict) and head.get("license"):
             name = head.get("license_name")
             return str(name if head["license"] == "other" and name else head["license"])
-    return "not stated"
+    return NOT_STATED

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, Final
 
 from torch import nn
@@ -54,22 +56,77 @@ def timm_backbone(name: str, *, image_size: int) -> Network:
 
 
 def weights_preprocessing(node: Mapping[str, Any], weights: str) -> Preprocessing | None:
-    """Returns the preprocessing of timm's weights of the network `name` in `node`, which files are assumed to share."""
-    timm = _timm()
-    _check_name(timm, str(node["name"]))
-    known = timm.get_pretrained_cfg(str(node["name"]))
+    """Returns the preprocessing of `weights` (`imagenet` or a file) of the network `name` in `node`.
+
+    A file with the name of a file that timm's authors or the authors of its weights published has its preprocessing, if
+    `name` does not itself name the weights. Any other file is assumed to have that of timm's entry `name`.
+
+    Raises:
+        ConfigError: timm is not installed, the name is unknown, or `weights` names an entry.
+    """
+    timm, name = _timm(), str(node["name"])
+    _check_name(timm, name)
+    _check_entry(timm, name, weights)
+    known = _published(timm, name, weights) or timm.get_pretrained_cfg(name)
     return None if known is None else of_timm_config(asdict(known))
 
 
-def weights_licence(node: Mapping[str, Any], weights: str) -> str | None:
-    """Returns the licence of the ImageNet weights of the network `name` in `node` that timm states; None for files."""
-    name = str(node["name"])
-    if not weights.startswith("imagenet"):
+def assumed_entry(node: Mapping[str, Any], weights: str) -> str | None:
+    """Returns the name of the weights of timm whose preprocessing the file `weights` is assumed to have.
+
+    Returns None for ImageNet weights, and for files whose preprocessing is known (see `weights_preprocessing`).
+    """
+    timm, name = _timm(), str(node["name"])
+    if weights.startswith("imagenet") or "." in name or _published(timm, name, weights) is not None:
         return None
-    if name.partition(".")[0] in PACKAGED:
+    known = timm.get_pretrained_cfg(name)
+    return ".".join(filter(None, (name, None if known is None else known.tag)))
+
+
+def weights_licence(node: Mapping[str, Any], weights: str) -> str | None:
+    """Returns the licence that timm states of the ImageNet weights of the network `name` in `node`, or of the file
+    `weights` that has the name of a published file; None for other files.
+    """
+    name, is_imagenet = str(node["name"]), weights.startswith("imagenet")
+    if is_imagenet and name.partition(".")[0] in PACKAGED:
         return PACKAGED_LICENCE
-    known = _timm().get_pretrained_cfg(name)
+    if not is_imagenet and importlib.util.find_spec(PACKAGE) is None:
+        return None
+    timm = _timm()
+    _check_name(timm, name)
+    known = timm.get_pretrained_cfg(name) if is_imagenet else _published(timm, name, weights)
     return None if known is None or known.license is None else str(known.license)
+
+
+def _published(timm: Any, name: str, weights: str) -> Any:
+    """Returns timm's entry of the weights that were published in a file with the name of the file `weights`.
+
+    Returns None if there is no such entry, if several have different preprocessing or licences, or if `name` names the
+    weights.
+    """
+    if weights.startswith("imagenet") or "." in name:
+        return None
+    file, found = Path(weights).name, []
+    for entry in (name, *timm.list_models(f"{name}.*", pretrained=True)):
+        known = timm.get_pretrained_cfg(entry)
+        places = () if known is None else (known.url, known.file)
+        if any(str(place).rpartition("/")[2] == file for place in places):
+            found.append(known)
+    facts = [(of_timm_config(asdict(known)), known.license) for known in found]
+    return found[0] if facts and all(other == facts[0] for other in facts) else None
+
+
+def _check_entry(timm: Any, name: str, weights: str) -> None:
+    """Refuses the name of an entry after `imagenet:`, since timm names the weights together with the network."""
+    architecture, entry = name.partition(".")[0], weights.removeprefix("imagenet:")
+    if entry == weights:
+        return
+    known, meant = timm.list_models(f"{architecture}.*", pretrained=True), f"{architecture}.{entry}"
+    remedy = f"set backbone.name={meant} backbone.weights=imagenet" if meant in known else nearest(meant, known)
+    raise ConfigError(
+        f"expected backbone.weights=imagenet for a network of timm, where backbone.name={architecture}.NAME chooses "
+        f"among several weights, got {weights}; {remedy}"
+    )
 
 
 def _check_name(timm: Any, name: str) -> None:

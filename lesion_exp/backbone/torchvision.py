@@ -119,14 +119,28 @@ def weights_preprocessing(node: Mapping[str, Any], weights: str) -> Preprocessin
     return Preprocessing(mean, std, shown.interpolation.value, min(side / short_side, 1.0), side)
 
 
+def assumed_entry(node: Mapping[str, Any], weights: str) -> str | None:
+    """Returns the entry of torchvision whose preprocessing the file `weights` is assumed to have.
+
+    Returns None for ImageNet weights, and for a file with the name of a file of torchvision.
+    """
+    name = str(node["name"])
+    if weights.startswith("imagenet") or _is_published(name, weights):
+        return None
+    return str(_entry(name, weights))
+
+
 def weights_licence(node: Mapping[str, Any], weights: str) -> str | None:
-    """Returns the licence of the ImageNet weights `weights` of the network `name` in `node`; None for files.
+    """Returns the licence of the ImageNet weights `weights` of the network `name` in `node`, or of a file with the name
+    of a file of torchvision; None for other files.
 
     torchvision states a licence for few entries; the package itself is under BSD-3-Clause.
     """
-    if not weights.startswith("imagenet"):
+    name = str(node["name"])
+    _check_name(name)
+    if not weights.startswith("imagenet") and not _is_published(name, weights):
         return None
-    stated = _entry(str(node["name"]), weights).meta.get("license")
+    stated = _entry(name, weights).meta.get("license")
     return str(stated) if stated else "not stated by torchvision (bsd-3-clause)"
 
 
@@ -146,8 +160,16 @@ def _entry(name: str, weights: str) -> Any:
                 f"{nearest(weights.removeprefix(ENTRY), known)}"
             )
         return known[weights.removeprefix(ENTRY)]
-    file = Path(weights).name
-    return next((entry for entry in entries if entry.url.rpartition("/")[2] == file), entries.DEFAULT)
+    return next((entry for entry in entries if _file_of(entry) == Path(weights).name), entries.DEFAULT)
+
+
+def _is_published(name: str, weights: str) -> bool:
+    """Returns whether torchvision has weights of the network `name` in a file with the name of the file `weights`."""
+    return _file_of(_entry(name, weights)) == Path(weights).name
+
+
+def _file_of(entry: Any) -> str:
+    return str(entry.url).rpartition("/")[2]
 
 
 def _modern_densenet_key(key: str) -> str:

@@ -244,8 +244,9 @@ def read_job(path: Path) -> Job:
         body["config"]["split"] = split | {key: usual for key, usual in LATER_KEYS["split"].items() if key not in split}
     files = {str(key): str(digest) for key, digest in body["files"].items()}
     body["config"] = with_places(body["config"], files, _expanded)
-    found = job_hash(body["config"], files, kinds=body["format"] != FORMAT_WITHOUT_KINDS)
-    if found != body["job_hash"]:
+    kinds = body["format"] != FORMAT_WITHOUT_KINDS
+    found = job_hash(body["config"], files, kinds=kinds)
+    if body["job_hash"] not in (found, job_hash(body["config"], files, kinds=kinds, licence_of_file=True)):
         raise ConfigError(
             f"expected the job in {path} as it was frozen, but its config was changed: hash {found}, recorded "
             f"{body['job_hash']}; make a new job with lesion-exp train and the overrides in the file"
@@ -283,7 +284,9 @@ def _is_endless(body: Any) -> bool:
     return count > MOST_VALUES
 
 
-def job_hash(config: dict[str, Any], files: Mapping[str, str], *, kinds: bool = True) -> str:
+def job_hash(
+    config: dict[str, Any], files: Mapping[str, str], *, kinds: bool = True, licence_of_file: bool = False
+) -> str:
     """Returns the SHA-256 (16 digits) of everything in `config` that can change a result.
 
     The order of keys matters in `augmentation` only, where it is the order of the transforms. 1 and 1.0 are the same
@@ -293,6 +296,7 @@ def job_hash(config: dict[str, Any], files: Mapping[str, str], *, kinds: bool = 
         config: the config of a whole job.
         files: digests of the files that the job names, by key; they are hashed instead of the paths.
         kinds: False makes 1 and 1.0 the same everywhere, as in jobs of `FORMAT_WITHOUT_KINDS`.
+        licence_of_file: whether the licence of a file of weights counts, as in jobs from before it was looked for.
     """
     kept = copy.deepcopy(config)
     for key, digest in files.items():
@@ -322,7 +326,9 @@ def job_hash(config: dict[str, Any], files: Mapping[str, str], *, kinds: bool = 
     if not kept.get("metrics"):  # as in jobs from before there was this group
         kept.pop("metrics", None)
     backbone = kept.get("backbone")
-    if isinstance(backbone, dict) and str(backbone.get("weights", "")).startswith("imagenet"):
+    if isinstance(backbone, dict) and (
+        str(backbone.get("weights", "")).startswith("imagenet") or ("backbone.weights" in files and not licence_of_file)
+    ):
         backbone.pop("licence", None)  # jobs of before did not name it, and these weights are the same
     kept |= {group: _without(kept[group], usual) for group, usual in LATER_KEYS.items() if group in kept}
     ordered = json.dumps(_canonical(kept.pop("augmentation", None), kinds=kinds))

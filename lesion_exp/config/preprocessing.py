@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from omegaconf import DictConfig, OmegaConf
 
-from lesion_exp.backbone.hub import HUB, hub_weights
+from lesion_exp.backbone.hub import HUB, NOT_STATED, hub_weights, licence_in
 from lesion_exp.backbone.preprocessing import (
     IMAGENET,
     Preprocessing,
@@ -20,6 +20,7 @@ from lesion_exp.backbone.preprocessing import (
     share_of_side,
     three_values,
 )
+from lesion_exp.backbone.weights_card import card_of
 from lesion_exp.choices import OF_TRAINING
 from lesion_exp.config.instantiate import resolve_target
 from lesion_exp.config.registered import TARGET
@@ -52,7 +53,7 @@ def resolve_preprocessing(config: DictConfig) -> None:
         OmegaConf.update(config, "backbone.licence", node.get("licence") or licence, force_add=True)
     elif node.get("licence") is None and (stated := _licence_of(node, source)) is not None:
         OmegaConf.update(config, "backbone.licence", stated, force_add=True)
-    wanted = _wanted({**{str(key): value for key, value in node.items()}, "weights": source})
+    wanted, is_assumed = _wanted({**{str(key): value for key, value in node.items()}, "weights": source})
     if wanted is not None:
         OmegaConf.update(config, "backbone.preprocessing", wanted.to_dict(), force_add=True)
     if config.get("image_size") == NATIVE:
@@ -64,7 +65,7 @@ def resolve_preprocessing(config: DictConfig) -> None:
         config["image_size"] = wanted.size
     fill_augmentation(config["augmentation"], wanted or IMAGENET)
     if wanted is not None:
-        _say(wanted, int(config["image_size"]))
+        _say(wanted, int(config["image_size"]), is_assumed=is_assumed)
 
 
 def fill_augmentation(augmentation: DictConfig, wanted: Preprocessing) -> None:
@@ -98,8 +99,10 @@ def _source(weights: str) -> tuple[str, str | None]:
     return found.spec, found.licence
 
 
-def _wanted(node: Mapping[str, Any]) -> Preprocessing | None:
-    """Returns the preprocessing of the weights in the node `backbone`; None for random weights."""
+def _wanted(node: Mapping[str, Any]) -> tuple[Preprocessing | None, bool]:
+    """Returns the preprocessing of the weights in the node `backbone`, None for random weights, and whether mean and
+    deviation are only assumed.
+    """
     weights, said = node.get("weights", "none"), node.get("preprocessing")
     if said is not None and not isinstance(said, Mapping):
         raise ConfigError(
@@ -107,24 +110,35 @@ def _wanted(node: Mapping[str, Any]) -> Preprocessing | None:
             f"'{{mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5]}}'"
         )
     if weights == "none":
-        return None if said is None else IMAGENET.changed(said)
-    found = _of_weights(node, str(weights))
-    return found.changed(said or {})
+        return None if said is None else IMAGENET.changed(said), False
+    found, assumed = _of_weights(node, str(weights))
+    is_assumed = assumed is not None and not set(STATISTICS) <= set(said or {})
+    if is_assumed:
+        _say_unknown(str(weights), str(assumed))
+    return found.changed(said or {}), is_assumed
 
 
-def _of_weights(node: Mapping[str, Any], weights: str) -> Preprocessing:
-    path = hub_weights(weights).file if weights.startswith(HUB) else Path(weights).expanduser().absolute()
+def _of_weights(node: Mapping[str, Any], weights: str) -> tuple[Preprocessing, str | None]:
+    """Returns the preprocessing of weights, and whose it is if the weights themselves do not state any."""
+    is_hub = weights.startswith(HUB)
+    path = hub_weights(weights).file if is_hub else Path(weights).expanduser().absolute()
     if path.is_file():  # otherwise the file may be on the machine where the job will run
         found = said_in_header(path) or _in_checkpoint(path) or said_beside(path)
         if found is not None:
-            return found
+            return found, None
     _check_has_imagenet(str(node[TARGET]), weights)
-    target = resolve_target(node[TARGET], "backbone")
-    of_library = getattr(sys.modules[target.__module__], "weights_preprocessing", None)
-    found = None if of_library is None else of_library(node, weights)
-    if found is None:
-        _say_unknown(weights)
-    return found or IMAGENET
+    named = str(path) if is_hub else weights
+    of_library = _of_library("weights_preprocessing", node, named)
+    if of_library is None:
+        return IMAGENET, "most ImageNet weights"
+    return of_library, _of_library("assumed_entry", node, named)
+
+
+def _of_library(function: str, node: Mapping[Any, Any], weights: str) -> Any:
+    """Returns what the `function` of the module that makes the network says of its weights; None if it has none."""
+    target = resolve_target(str(node[TARGET]), "backbone")
+    asked = getattr(sys.modules[target.__module__], function, None)
+    return None if asked is None else asked(node, weights)
 
 
 def _check_has_imagenet(target: str, weights: str) -> None:
@@ -140,12 +154,28 @@ def _check_has_imagenet(target: str, weights: str) -> None:
 
 
 def _licence_of(node: Mapping[Any, Any], weights: str) -> str | None:
-    """Returns the licence of ImageNet weights that the library of the network states; None if it is not known."""
-    if not weights.startswith("imagenet"):
+    """Returns the licence of ImageNet weights, or of a file of weights; None if it is not known.
+
+    The licence of a file is the one in its own card, which that of a run inherits from the weights that the run began
+    with; else the one in a README.md beside the file; else that of the library that published a file of this name.
+    """
+    if weights.startswith("imagenet"):
+        stated: str | None = _of_library("weights_licence", node, weights)
+        return stated
+    path = Path(weights).expanduser().absolute()
+    if not path.is_file():
         return None
-    target = resolve_target(str(node[TARGET]), "backbone")
-    of_library = getattr(sys.modules[target.__module__], "weights_licence", None)
-    return None if of_library is None else of_library(node, weights)
+    if card := card_of(path):
+        began = card.get("pretrained")
+        said = began.get("licence") if isinstance(began, Mapping) else None
+        stated = str(said) if said else None
+    else:
+        beside = licence_in(path.parent)
+        stated = beside if beside != NOT_STATED else _of_library("weights_licence", node, str(path))
+    if stated is not None and not stated.startswith(NOT_STATED):
+        run_id = node.get("weights_run")
+        _say_licence(f"run {run_id}" if run_id else weights, stated)
+    return stated
 
 
 def _in_checkpoint(path: Path) -> Preprocessing | None:
@@ -155,11 +185,12 @@ def _in_checkpoint(path: Path) -> Preprocessing | None:
 
 
 @functools.cache
-def _say(wanted: Preprocessing, image_size: int) -> None:
+def _say(wanted: Preprocessing, image_size: int, *, is_assumed: bool) -> None:
     """Logs the preprocessing once in a process, because the cells of a sweep are composed one after another."""
     size = f", at {wanted.size} pixels (image_size={image_size})" if wanted.size else ""
     log.info(
-        "the weights were trained with mean %s, deviation %s, %s, %.3g of the short side%s",
+        "the weights %s trained with mean %s, deviation %s, %s, %.3g of the short side%s",
+        "are assumed to have been" if is_assumed else "were",
         [round(value, 3) for value in wanted.mean],
         [round(value, 3) for value in wanted.std],
         wanted.interpolation,
@@ -179,9 +210,10 @@ def _say_licence(weights: str, licence: str) -> None:
 
 
 @functools.cache
-def _say_unknown(weights: str) -> None:
+def _say_unknown(weights: str, assumed: str) -> None:
     log.warning(
-        "the preprocessing of %s is not known, so ImageNet's mean and deviation are used; if others are right, set "
+        "the preprocessing of %s is not known, so that of %s is assumed; if another is right, set "
         "backbone.preprocessing='{mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5]}'",
         weights,
+        assumed,
     )

@@ -62,6 +62,39 @@ def test_every_pretrained_entry_of_timm_has_its_own():
     assert wrong == []
 
 
+@pytest.mark.parametrize(
+    ("name", "weights", "mean", "assumed"),
+    [
+        ("vit_base_patch16_224", "/folder/mae_pretrain_vit_base.pth", IMAGENET.mean, None),
+        ("vit_base_patch16_224", "/folder/dino_vitbase16_pretrain.pth", IMAGENET.mean, None),
+        ("vit_base_patch16_224.mae", "/folder/mine.pth", IMAGENET.mean, None),
+        ("vit_base_patch16_224", "/folder/mine.pth", (0.5,) * 3, "vit_base_patch16_224.augreg2_in21k_ft_in1k"),
+        ("vit_base_patch16_224", "imagenet", (0.5,) * 3, None),
+    ],
+)
+def test_a_file_that_was_published_under_its_name_has_the_preprocessing_of_timms_entry(name, weights, mean, assumed):
+    pytest.importorskip("timm", reason="the extra timm is not installed")
+    node = {"name": name}
+    assert ours_of_timm.weights_preprocessing(node, weights).mean == mean
+    assert ours_of_timm.assumed_entry(node, weights) == assumed
+
+
+def test_a_file_that_was_published_under_its_name_has_the_licence_of_timms_entry():
+    pytest.importorskip("timm", reason="the extra timm is not installed")
+    node = {"name": "vit_base_patch16_224"}
+    assert ours_of_timm.weights_licence(node, "/folder/mae_pretrain_vit_base.pth") == "cc-by-nc-4.0"
+    assert ours_of_timm.weights_licence(node, "/folder/mine.pth") is None
+
+
+def test_the_entry_of_torchvision_is_assumed_for_files_with_names_of_their_own():
+    node, entry = {"name": "vit_b_16"}, torchvision.models.ViT_B_16_Weights.IMAGENET1K_SWAG_E2E_V1
+    file = f"/folder/{entry.url.rpartition('/')[2]}"
+    assert ours_of_torchvision.assumed_entry(node, file) is None
+    assert ours_of_torchvision.weights_licence(node, file) == entry.meta["license"]
+    assert ours_of_torchvision.assumed_entry(node, "/folder/mine.pth") == "ViT_B_16_Weights.IMAGENET1K_V1"
+    assert ours_of_torchvision.weights_licence(node, "/folder/mine.pth") is None
+
+
 @pytest.mark.parametrize("name", WITH_AUXILIARY)
 def test_networks_that_torchvision_normalises_inside_get_what_their_first_layer_expects(name):
     reference = torchvision.models.get_model(name, weights=None, aux_logits=False, init_weights=False).eval()
@@ -131,6 +164,18 @@ def assert_nearly_equal(known, expected):
             {"image_mean": list(IMAGENET.mean), "image_std": list(IMAGENET.std), "size": {"shortest_edge": 256},
              "crop_size": {"height": 224, "width": 224}, "do_center_crop": True, "resample": 3},
             Preprocessing(interpolation="bicubic", crop_share=0.875, size=224),
+        ),
+        (
+            "preprocessor_config.json",
+            {"image_mean": list(IMAGENET.mean), "image_std": list(IMAGENET.std), "size": 224, "crop_pct": 0.875,
+             "resample": 3},
+            Preprocessing(interpolation="bicubic", crop_share=0.875, size=224),
+        ),
+        (
+            "preprocessor_config.json",
+            {"image_mean": list(IMAGENET.mean), "image_std": list(IMAGENET.std), "size": {"shortest_edge": 384},
+             "crop_pct": 0.875, "resample": 3},
+            Preprocessing(interpolation="bicubic", crop_share=1.0, size=384),
         ),
         (
             "open_clip_config.json",

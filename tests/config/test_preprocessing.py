@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -126,6 +127,38 @@ def test_jobs_of_older_versions_keep_their_hash_and_their_values(tmp_path):
     assert job_hash(changed, {}) != job.job_hash
 
 
+def test_whose_preprocessing_is_assumed_for_a_file_that_states_none_is_told(tmp_path, caplog):
+    pytest.importorskip("timm", reason="the extra timm is not installed")
+    caplog.set_level("INFO")
+    vit = ("backbone=timm", "backbone.name=vit_base_patch16_224", "image_size=224")
+    known = composed(*vit, f"backbone.weights={tmp_path / 'mae_pretrain_vit_base.pth'}")
+    assert done(known)["mean"] == IMAGENET["mean"]
+    assert "assumed" not in caplog.text
+    mine = f"backbone.weights={tmp_path / 'mine.pth'}"
+    stated = composed(*vit, mine, "backbone.preprocessing={mean: [0.1, 0.2, 0.3], std: [1, 1, 1]}")
+    assert done(stated)["mean"] == [0.1, 0.2, 0.3]
+    assert "assumed" not in caplog.text
+    assert done(composed(*vit, mine))["mean"] == [0.5] * 3
+    assert "mine.pth is not known, so that of vit_base_patch16_224.augreg2_in21k_ft_in1k is assumed" in caplog.text
+    assert "the weights are assumed to have been trained with mean [0.5, 0.5, 0.5]" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (["backbone=timm", "backbone.name=resnet50", "backbone.weights=imagenet:tv_in1k"],
+         r"got imagenet:tv_in1k; set backbone\.name=resnet50\.tv_in1k backbone\.weights=imagenet"),
+        (["backbone=efficientnet_lite0", "backbone.weights=imagenet:IMAGENET1K_V1"], "tf_efficientnet_lite0.in1k"),
+        (["backbone=timm", "backbone.name=resnet50.a1_in1", "backbone.weights=imagenet"], "resnet50.a1_in1k"),
+        (["backbone=torchvision", "backbone.name=resnet19", "backbone.weights=imagenet"], "resnet18"),
+    ],
+)  # fmt: skip
+def test_weights_that_a_library_does_not_have_are_refused_when_the_job_is_composed(overrides, says):
+    pytest.importorskip("timm", reason="the extra timm is not installed")
+    with pytest.raises(ConfigError, match=says):
+        composed(*overrides)
+
+
 @pytest.mark.parametrize(
     ("overrides", "licence"),
     [
@@ -143,6 +176,34 @@ def test_the_licence_of_weights_is_recorded_and_counts_in_no_hash(overrides, lic
     assert job.config["backbone"]["licence"] == licence
     without = {**job.config, "backbone": {**job.config["backbone"], "licence": None}}
     assert job_hash(without, job.files) == job.job_hash
+
+
+def test_the_licence_of_weights_is_inherited_by_those_who_start_from_them(tmp_path, caplog):
+    card = {"classes": [], "pretrained": {"weights": "hub:lab/encoder", "licence": "cc-by-nc-nd-4.0"}}
+    torch.save({"state_dict": {}, "lesion_exp": card}, tmp_path / "best.ckpt")
+    torch.save({"state_dict": {}, "lesion_exp": {**card, "pretrained": None}}, tmp_path / "scratch.ckpt")
+    (tmp_path / "README.md").write_text("---\nlicense: mit\n---\n", encoding="utf-8")
+    started = composed(f"backbone.weights={tmp_path / 'best.ckpt'}")
+    assert started["backbone"]["licence"] == "cc-by-nc-nd-4.0", "its own card, not what lies beside it"
+    assert "best.ckpt has the licence cc-by-nc-nd-4.0" in caplog.text
+    assert composed(f"backbone.weights={tmp_path / 'scratch.ckpt'}")["backbone"]["licence"] is None
+
+
+def test_the_licence_beside_a_file_is_recorded_and_counts_in_no_hash(tmp_path, caplog):
+    torch.save(torchvision.models.resnet18().state_dict(), tmp_path / "plain.pth")
+    overrides = [f"backbone.weights={tmp_path / 'plain.pth'}"]
+    without = freeze(compose(overrides, root=tmp_path))
+    assert without.config["backbone"]["licence"] is None
+    (tmp_path / "README.md").write_bytes(b"---\nlicense: cc-by-nc-nd-4.0\n---\nCaf\xe9")
+    job = freeze(compose(overrides, root=tmp_path))
+    assert job.config["backbone"]["licence"] == "cc-by-nc-nd-4.0"
+    assert "plain.pth has the licence cc-by-nc-nd-4.0" in caplog.text
+    assert job.job_hash == without.job_hash
+    older = replace(job, job_hash=job_hash(job.config, job.files, licence_of_file=True))
+    assert older.job_hash != job.job_hash
+    for kept in (job, older):
+        kept.write(tmp_path / "job.yaml")
+        assert read_job(tmp_path / "job.yaml").job_hash == job.job_hash
 
 
 def test_imagenet_weights_are_refused_before_data_are_read_where_there_are_none(tmp_path):
