@@ -167,12 +167,13 @@ def test_a_network_that_was_tried_without_computing_is_not_tried_again(tiny_job,
     monkeypatch.setattr(module, "_PASSED", set())
     plain = tiny_job().config
     split = split_data(plain, load_data(plain))
+    frozen = ("backbone.tune=head", f"backbone.head={head}", "augmentation=none", "sampler=shuffle")
     with monkeypatch.context() as parent:
         parent.setattr(torch.cuda, "is_available", lambda: pytest.fail("a device was asked for before the fork"))
         parent.setattr(module, "make_datamodule", lambda *_: pytest.fail("it may read images"))
-        share_trial(tiny_job("backbone.tune=head", f"backbone.head={head}", "augmentation=none").config, split)
+        share_trial(tiny_job(*frozen).config, split)
     monkeypatch.setattr(Trial, "_run", lambda *_: pytest.fail("it was tried again"))
-    config = tiny_job("backbone.tune=head", f"backbone.head={head}", "augmentation=none", "seed=3").config
+    config = tiny_job(*frozen, "seed=3").config
     check_training(config, split)
 
 
