@@ -51,6 +51,8 @@ class DataFacts:
     """Pairs of images that are nearly or exactly equal."""
     sources: Mapping[str, int]
     """Images of each source, if there are several."""
+    is_split_chosen: bool = False
+    """Whether the user chose the split, so that the plan keeps it."""
 
     @property
     def imbalance(self) -> float:
@@ -87,7 +89,7 @@ class Situation:
     """Seconds for the whole training."""
 
 
-def data_facts(config: Mapping[str, Any], split: SplitData, option: str) -> DataFacts:
+def data_facts(config: Mapping[str, Any], split: SplitData, option: str, *, is_split_chosen: bool = False) -> DataFacts:
     """Returns the facts of the data set that `config` (of a whole job) names, split by an `option` of `split`."""
     table = split.table
     train = table[table["split"] == "train"]
@@ -109,6 +111,7 @@ def data_facts(config: Mapping[str, Any], split: SplitData, option: str) -> Data
         missing={name: float((images[name].isna() | (images[name] == UNKNOWN)).mean()) for name in METADATA},
         near_duplicates=len(near_duplicate_pairs(images, config["split"]["near_duplicate_threshold"])),
         sources=_sources(images),
+        is_split_chosen=is_split_chosen,
     )
 
 

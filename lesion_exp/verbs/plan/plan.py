@@ -45,6 +45,8 @@ KEPT: Final = ("dataset", "split", "task", "seed")
 """Nodes of the config that a user chooses, and that go into the preset as they are."""
 KEPT_KEYS: Final = ("trainer", "trainer.accelerator", "trainer.precision", "loader.num_workers")
 """Further keys of that kind."""
+RATIOS: Final = "split.ratios"
+"""A key of the default split that folds do not have."""
 ELSEWHERE: Final = ("paths", "tracking", "print_config")
 """Nodes that are read, but do not belong to a preset: they say where results go."""
 PACKAGED: Final = ("tf_efficientnet_lite0", "tf_efficientnet_lite2")
@@ -128,7 +130,8 @@ def make_plan(
     config = maker.compose(()).config
     split, reading = _read(config)
     with Stage("counting images, lesions and classes"):
-        facts = data_facts(config, split, given.options["split"])
+        chosen = any(_chooses_split(text) for text in overrides)
+        facts = data_facts(config, split, given.options["split"], is_split_chosen=chosen)
     situation = Situation(facts, machine, has_weights, reading, budget)
     speeds = _speeds(situation, maker, split)
     decision = decide(situation, speeds)
@@ -175,6 +178,12 @@ def _check_overrides(overrides: Sequence[str], output: Path) -> None:
 def _node(text: str) -> str:
     """The node of the config that the override `text` changes."""
     return key_of(text).partition(".")[0].partition("/")[0]
+
+
+def _chooses_split(text: str) -> bool:
+    """Whether the override `text` chooses a split, by its name or by the ratios of its parts."""
+    key = key_of(text)
+    return key == "split" or key == RATIOS or key.startswith(f"{RATIOS}.")
 
 
 def _user_choices(overrides: Sequence[str], given: Composed) -> list[Choice]:

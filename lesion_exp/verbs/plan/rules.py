@@ -138,7 +138,8 @@ def folds_for(facts: DataFacts) -> int:
     Every part of every fold needs a group of every class.
     """
     smallest = min(facts.groups.values())
-    if facts.images >= FEW_IMAGES or facts.split != "grouped" or smallest <= LEAST_FOLDS:
+    keeps_split = facts.is_split_chosen or facts.split != "grouped"
+    if facts.images >= FEW_IMAGES or keeps_split or smallest <= LEAST_FOLDS:
         return 1
     return min(MOST_FOLDS, smallest - 1)
 

@@ -136,6 +136,26 @@ def test_a_budget_that_is_too_small_is_answered_with_one_that_is_not(project, ca
     assert main(["plan", *SET, f"hours={2 * float(least):g}"]) == 0  # speeds vary
 
 
+@pytest.mark.parametrize(
+    "word", ["split=grouped", "split.ratios={train: 0.6, val: 0.2, test: 0.2}", "split.ratios.test=0.15"]
+)
+def test_a_split_that_is_given_is_kept_and_the_preset_trains_with_it(project, word):
+    assert made(project, hours=5).decision.folds > 1
+    plan = made(project, word, hours=5, force=True)  # which composes and checks the preset
+    key = word.partition("=")[0]
+    assert plan.decision.folds == 1
+    assert [each.key for each in plan.choices if each.key.startswith("split")] == [key]
+    config = compose(["experiment=plan"], config_dirs=[project / "plan"], root=project)
+    assert config.options["split"] == "grouped"
+    assert config.config["split"]["ratios"] == compose([word], root=project).config["split"]["ratios"]
+
+
+def test_another_key_of_the_split_leaves_the_folds(project):
+    plan = made(project, "split.seed=3", hours=5)
+    assert plan.decision.folds > 1
+    assert ("split.seed", 3) in [(each.key, each.value) for each in plan.choices]
+
+
 def test_one_class_is_refused_as_in_training(project, capsys):
     assert "at least two classes" in mistake(capsys, "dataset.filter=\"label == 'nv'\"")
 

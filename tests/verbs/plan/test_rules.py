@@ -153,6 +153,7 @@ def test_folds_need_groups_of_each_class_and_a_split_that_nobody_chose():
     assert planned(situation(replace(PH2, groups={"mel": 4, "nv": 90}))).folds == 3
     assert planned(situation(replace(PH2, groups={"mel": 3, "nv": 90}))).folds == 1
     assert planned(situation(replace(PH2, split="official"))).folds == 1
+    assert planned(situation(replace(PH2, is_split_chosen=True))).folds == 1  # also the one that is the default
 
 
 def test_a_budget_without_time_for_folds_says_so():
