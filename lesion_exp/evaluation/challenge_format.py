@@ -52,7 +52,7 @@ class ChallengeFormat:
         """Returns a submission: the ids and a column for each class of the challenge.
 
         The probability of a column is the sum over the classes that belong to it by the taxonomy, and 0 where none
-        does.
+        does. `target` is without the classes that are `undecided`.
 
         Args:
             ids: the names of images, or of lesions.
@@ -69,8 +69,18 @@ class ChallengeFormat:
                 values[:, self.columns.index(column)] += probs[:, number]
         return pd.DataFrame({self.key: list(ids), **dict(zip(self.columns, values.T, strict=True))})
 
+    def undecided(self, classes: Sequence[str]) -> list[str]:
+        """Returns those of `classes` whose lesions may be malignant or benign by the taxonomy (`unk`, `misc`).
+
+        For a format with `target` alone they count as not malignant; other formats have no such classes.
+        """
+        if TARGET not in self.columns:
+            return []
+        return [name for name in classes if taxonomy.code_of(name) and taxonomy.malignancy(name) is None]
+
     def places(self, classes: Sequence[str]) -> list[str | None]:
-        """Returns the column of each of `classes`; None for the benign ones of a format with `target` alone.
+        """Returns the column of each of `classes`; None for those of a format with `target` alone that are benign or
+        `undecided`.
 
         Raises:
             ConfigError: see `submission`.
@@ -78,7 +88,8 @@ class ChallengeFormat:
         by_class = {code: column for column, code in self.classes.items()}
         known = [*by_class, BENIGN] if TARGET in self.columns else [*by_class]
         found = {name: taxonomy.map_label(name, known, classes) for name in classes}
-        without = [name for name, target in found.items() if target is None]
+        undecided = self.undecided(classes)
+        without = [name for name, target in found.items() if target is None and name not in undecided]
         if without:
             raise ConfigError(
                 f"expected classes that belong to one column of format={self.name} each ({', '.join(self.columns)}), "

@@ -50,3 +50,19 @@ def test_classes_are_joined_by_the_taxonomy():
 def test_a_class_that_belongs_to_several_columns_is_refused():
     with pytest.raises(ConfigError, match=r"expected classes that belong to one column of format=isic2019(.|\n)*akiec"):
         FORMATS["isic2019"].places(HAM)
+
+
+def test_a_class_that_may_be_either_is_not_malignant_where_the_target_is_all_there_is():
+    """The classes of ISIC 2020 by `dataset.label=diagnosis`, and those of ISIC 2019."""
+    for classes in (("bkl", "mel", "nv", "unk"), ("ak", "bcc", "bkl", "df", "mel", "nv", "scc", "unk", "vasc")):
+        probs = np.random.default_rng(0).dirichlet(np.ones(len(classes)), 3)
+        malignant = [classes.index(name) for name in ("ak", "bcc", "mel", "scc") if name in classes]
+        for name in ("isic2020", "isic2024"):
+            written = FORMATS[name].submission(list("abc"), probs, classes)
+            np.testing.assert_allclose(written["target"], probs[:, malignant].sum(axis=1))
+            assert FORMATS[name].undecided(classes) == ["unk"]
+    for name in ("isic2018", "milk10k"):
+        with pytest.raises(ConfigError, match="unk"):
+            FORMATS[name].places(("mel", "nv", "unk"))
+    with pytest.raises(ConfigError, match="wart"):
+        FORMATS["isic2020"].places(("mel", "wart"))

@@ -80,6 +80,12 @@ def write_submission(
     empty = [column for column in layout.columns if column not in places]
     if empty:
         log.warning("no class of the network belongs to %s: 0 in all rows of the submission", ", ".join(empty))
+    undecided = layout.undecided(classes)
+    if undecided:
+        log.warning(
+            "warning: %s may be malignant or benign, and count as not malignant in the submission",
+            ", ".join(undecided),
+        )
     if not has.all():
         log.warning(
             "warning: %d of %d images have no prediction and no row in the submission, which a challenge may refuse",

@@ -49,3 +49,10 @@ def test_a_submission_has_the_images_with_a_prediction(tmp_path, caplog):
     assert "1 of 3 images have no prediction" in caplog.text
     path = write_submission(table[::2], ["a", "c"], ("benign", "malignant"), request_of(tmp_path, "isic2020"))
     assert list(pd.read_csv(path)) == ["image_name", *FORMATS["isic2020"].columns]
+
+
+def test_classes_that_may_be_malignant_or_benign_are_named(tmp_path, caplog):
+    table = pd.DataFrame({"image": ["a.jpg"], "prediction": ["unk"], "p_mel": [0.25], "p_nv": [0.25], "p_unk": [0.5]})
+    path = write_submission(table, ["a"], ("mel", "nv", "unk"), request_of(tmp_path, "isic2020"))
+    assert path.read_text().splitlines() == ["image_name,target", "a,0.25"]
+    assert "unk may be malignant or benign, and count as not malignant" in caplog.text
