@@ -20,6 +20,11 @@ DOWNSAMPLED: Final = "_downsampled"
 NAME_SUFFIXES: Final = frozenset({*IMAGE_SUFFIXES, ".dcm"})
 """Endings of files that are not part of an image's name."""
 
+_COLUMNS: Final = (
+    "image_id", "row_id", "image", "image_name", "isic_id", "img_id", "img", "id", "name", "filename", "file_name",
+    "file", "image_path", "path",
+)  # fmt: skip
+"""Usual names of columns with the ids of images, the most certain first."""
 _SEVERAL: Final = -2
 
 
@@ -45,6 +50,17 @@ def image_key(name: object) -> str:
 def plain_ids(names: pd.Series) -> pd.Series:
     """Returns the names of images without file endings and outer blanks; missing values stay missing."""
     return names.map(lambda name: without_suffix(clean_name(name)), na_action="ignore")
+
+
+def plain_column(name: object) -> str:
+    """Returns the name of a column in lower case without outer blanks, with `_` for inner ones."""
+    return str(name).strip().lower().replace(" ", "_")
+
+
+def usual_id_columns(columns: Iterable[object]) -> list[str]:
+    """Returns those of `columns` that usually hold ids of images (`image_id`, `Image Name`), the most certain first."""
+    found = [str(name) for name in columns if plain_column(name) in _COLUMNS]
+    return sorted(found, key=lambda name: _COLUMNS.index(plain_column(name)))
 
 
 class ImageIds:

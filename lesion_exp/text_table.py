@@ -134,6 +134,34 @@ def read_csv(locator: str, encoding: str = AUTO) -> pd.DataFrame:
         DataError: the table is empty, cannot be parsed, has too many columns, or has two columns of the same name.
         ConfigError: there is no such encoding.
     """
+    cells, marks = _parsed(locator, encoding)
+    names = _header(list(_clean(cells.iloc[0], marks)), locator)
+    body = cells.iloc[1:].reset_index(drop=True)
+    columns = {name: _clean(body[key], marks) for name, key in zip(names, body.columns, strict=True)}
+    return pd.DataFrame(columns, index=body.index)
+
+
+def read_cells(locator: str, encoding: str = AUTO) -> pd.DataFrame:
+    """Reads a delimited text without a header, as `read_csv` does otherwise.
+
+    Args:
+        locator: the file, or a member of a zip.
+        encoding: as for `read_text`.
+
+    Returns:
+        The cells of all lines; the columns are called `column 1` and so on.
+
+    Raises:
+        DataError: the table is empty, cannot be parsed, or has too many columns.
+        ConfigError: there is no such encoding.
+    """
+    cells, marks = _parsed(locator, encoding)
+    columns = {f"column {place}": _clean(cells[key], marks) for place, key in enumerate(cells, start=1)}
+    return pd.DataFrame(columns, index=cells.index)
+
+
+def _parsed(locator: str, encoding: str) -> tuple[pd.DataFrame, Set[str]]:
+    """The cells of all lines as they are in the text, and those letters in it that are removed from cells."""
     text = read_text(locator, encoding)
     declared = re.match(r"\s*sep=(.)[\r\n]+", text)
     text = text[declared.end() :] if declared else text
@@ -149,21 +177,18 @@ def read_csv(locator: str, encoding: str = AUTO) -> pd.DataFrame:
             f"expected a table of at most {MOST_COLUMNS:,} columns at {locator}, got "
             f"{first_line.count(delimiter) + 1:,}; keep the columns that are needed"
         )
-    cells = _cells(text, delimiter, locator)
-    marks = {letter for letter in (*_INVISIBLE, "'") if letter in text}  # saves time: most large tables have none
-    names = _header(list(_clean(cells.iloc[0], marks)), locator)
-    body = cells.iloc[1:].reset_index(drop=True)
-    columns = {name: _clean(body[key], marks) for name, key in zip(names, body.columns, strict=True)}
-    return pd.DataFrame(columns, index=body.index)
+    # the letters save time: most large tables have none
+    return _cells(text, delimiter, locator), {letter for letter in (*_INVISIBLE, "'") if letter in text}
 
 
-def read_table(path: Path, what: str, *, header_alone: bool = False) -> pd.DataFrame:
+def read_table(path: Path, what: str) -> pd.DataFrame:
     """Reads the delimited text, as `read_csv` does, or the parquet file at `path`.
+
+    Columns of categories, which parquet may have, become columns of their values.
 
     Args:
         path: the file; its ending `.parquet` says that it is one.
         what: what the table contains, for messages.
-        header_alone: whether the table may have no row, since its header may be one.
 
     Raises:
         DataError: there is no such file, it cannot be read, or it has no row.
@@ -174,12 +199,13 @@ def read_table(path: Path, what: str, *, header_alone: bool = False) -> pd.DataF
         found = read_csv(str(path))
     else:
         try:
-            found = pd.read_parquet(path).rename(columns=str)
+            found = pd.read_parquet(path)
+            found = found.astype(dict.fromkeys(found.select_dtypes("category"), object)).rename(columns=str)
         except (ValueError, OSError, NotImplementedError) as error:
             raise DataError(
                 f"expected a table with {what} at {path}, but it cannot be read: {error}; name a csv, or save it again"
             ) from error
-    if found.empty and not header_alone:
+    if found.empty:
         raise DataError(f"expected {what} at {path}, got a header without any row; name a file that has rows")
     return found
 

@@ -1,6 +1,6 @@
 import pytest
 
-from lesion_exp.image_ids import ImageIds, image_key
+from lesion_exp.image_ids import ImageIds, image_key, usual_id_columns
 
 
 @pytest.mark.parametrize(
@@ -59,3 +59,7 @@ def test_a_path_need_not_name_the_data_set_with_which_an_id_begins():
 
 def test_ids_of_several_rows_are_found_in_the_first_and_missing_names_nowhere():
     assert ImageIds(["a", "a", "b"]).rows(["a.jpg", None, float("nan"), "b"]).tolist() == [0, -1, -1, 2]
+
+
+def test_columns_of_ids_are_known_by_their_names():
+    assert usual_id_columns(["age", "File", "Image Name", " image_id", 3]) == [" image_id", "Image Name", "File"]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lesion_exp import text_table
 from lesion_exp.errors import ConfigError, DataError
-from lesion_exp.text_table import escaped, read_csv, read_text, typed, unescaped, write_csv
+from lesion_exp.text_table import escaped, read_cells, read_csv, read_table, read_text, typed, unescaped, write_csv
 
 LETTERS = "patient;note\n007;Müller\n008;Größe\n009;Öl\n"
 FORMULAS = (
@@ -121,6 +121,20 @@ def test_what_is_no_table_is_refused(tmp_path: Path, content: bytes, part: str |
         return
     with pytest.raises(DataError, match=rf"(?s){part}"):
         read_csv(path)
+
+
+def test_a_list_without_a_header_may_repeat_cells_in_its_first_line(tmp_path: Path) -> None:
+    cells = read_cells(_file(tmp_path, b"a.jpg, 0 ,0\nb.jpg,,1\n"))
+    assert cells.columns.tolist() == ["column 1", "column 2", "column 3"]
+    assert cells.fillna("-").to_numpy().tolist() == [["a.jpg", "0", "0"], ["b.jpg", "-", "1"]]
+
+
+def test_categories_in_parquet_are_their_values(tmp_path: Path) -> None:
+    given = pd.DataFrame({"part": ["train", None], "number": [0, 1]})
+    given.astype("category").to_parquet(tmp_path / "t.parquet")
+    read = read_table(tmp_path / "t.parquet", "parts")
+    assert read["part"].fillna("nothing").tolist() == ["train", "nothing"]
+    assert read["number"].tolist() == [0, 1]
 
 
 @pytest.mark.parametrize("header", ["BMI,age", "age,ftyp,x", "\u00e4BM,PK"])

@@ -85,6 +85,13 @@ def test_a_file_that_is_no_table_is_refused(lesions_table, tmp_path, content):
         File(str(path)).split(lesions_table)
 
 
+def test_parts_may_be_categories_of_a_parquet(lesions_table, parts, tmp_path):
+    parts.astype({"split": "category"}).to_parquet(tmp_path / "parts.parquet")
+    parts.to_csv(tmp_path / "parts.csv", index=False)
+    found, wanted = (File(str(tmp_path / f"parts.{kind}")).split(lesions_table) for kind in ("parquet", "csv"))
+    assert found["split"].tolist() == wanted["split"].tolist()
+
+
 def test_a_missing_file_is_refused(lesions_table, tmp_path):
     with pytest.raises(DataError, match=r"split\.path"):
         File(str(tmp_path / "none.csv")).split(lesions_table)

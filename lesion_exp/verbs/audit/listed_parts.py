@@ -13,10 +13,11 @@ import pandas as pd
 
 from lesion_exp.dataset.image_names import is_image
 from lesion_exp.dataset.table import OFFICIAL_PARTS
-from lesion_exp.errors import DataError, first_cases
-from lesion_exp.image_ids import ImageIds, clean_name
+from lesion_exp.errors import DataError, check_file, first_cases
+from lesion_exp.image_ids import ImageIds, clean_name, usual_id_columns
 from lesion_exp.split import PARTS
-from lesion_exp.text_table import read_table
+from lesion_exp.split.file import KEYS
+from lesion_exp.text_table import read_cells, read_table
 
 MOST_CASES: Final = 10
 IntArray = npt.NDArray[np.int64]
@@ -48,20 +49,40 @@ def ids_of(table: pd.DataFrame) -> ImageIds:
 def column_of(ids: ImageIds, frame: pd.DataFrame, where: str) -> tuple[str, IntArray]:
     """Returns the name of the column of `frame` that names images, and the rows of these images (see `ImageIds`).
 
+    Where the ids are numbers, others may look like them, such as ages or the numbers of rows. `image_id` and `row_id`
+    come first, then columns with another usual name (`file`), then the rest.
+
     Raises:
-        DataError: no column names an image of the table.
+        DataError: no column names an image of the table, or several do and differ.
     """
     found = {str(name): ids.rows(frame[name]) for name in frame}
     counts = {name: int((rows >= 0).sum()) for name, rows in found.items()}
-    best = max(counts, key=lambda name: counts[name], default="")
-    if not best or not counts[best]:
+    most = max(counts.values(), default=0)
+    if not most:
         cases = [f"{name}: {frame[name].iloc[0]}" for name in frame] if len(frame) else []
         raise DataError(
             f"expected a column with images of the data set in {where}, but none of its {len(frame)} rows names "
             f"one; the first row is\n{first_cases(cases)}\nset dataset= and dataset.root= to the data set of "
             f"these images, or name the images by their ids"
         )
+    near = [name for name, count in counts.items() if 2 * count >= most]
+    usual = usual_id_columns(near)
+    certain = [name for name in usual if name in KEYS]
+    candidates = certain[:1] or usual or near
+    best = max(candidates, key=lambda name: counts[name])
+    others = [name for name in candidates if _name_others(found[best], found[name])]
+    if others:
+        cases = [f"{name} names {counts[name]:,}, first {frame[name].iloc[0]}" for name in (best, *others)]
+        raise DataError(
+            f"expected one column with images of the data set in {where}, but several name images, and not the "
+            f"same:\n{first_cases(cases)}\ncall the column with the ids image_id in the first line"
+        )
     return best, found[best]
+
+
+def _name_others(rows: IntArray, others: IntArray) -> bool:
+    """Whether a line that names an image in both of two columns names another one in each."""
+    return bool(((rows >= 0) & (others >= 0) & (rows != others)).any())
 
 
 def parts_of_table(table: pd.DataFrame, path: Path) -> ListedParts:
@@ -73,7 +94,9 @@ def parts_of_table(table: pd.DataFrame, path: Path) -> ListedParts:
     frame = read_table(path, "the parts of the split")
     column, rows = column_of(ids_of(table), frame, str(path))
     words = {str(name): frame[name].map(_part_of, na_action="ignore") for name in frame if name != column}
-    columns = [name for name, parts in words.items() if parts.any() and (parts.notna() == frame[name].notna()).all()]
+    columns = [
+        name for name, parts in words.items() if parts.notna().any() and (parts.notna() == frame[name].notna()).all()
+    ]
     chosen = "split" if "split" in columns else columns[0] if len(columns) == 1 else None
     if chosen is None and not columns and "split" in words:
         strange = frame.loc[words["split"].isna() & frame["split"].notna(), "split"].astype(str)
@@ -146,13 +169,31 @@ def _joined(table: pd.DataFrame, listed: pd.DataFrame, sources: Sequence[str]) -
 
 
 def _listed_images(path: Path, ids: ImageIds) -> pd.DataFrame:
-    """Returns the table at `path`, with its header as the first row if that names an image: a list without a header."""
-    frame = read_table(path, "the images of a part", header_alone=True)
-    header = [str(name) for name in frame]
-    if (ids.rows(header) < 0).all():
-        return read_table(path, "the images of a part") if frame.empty else frame  # the former raises
-    first = pd.DataFrame([header], columns=frame.columns)
-    return pd.concat([first, frame], ignore_index=True)
+    """Returns the table at `path`, which has no header if its first line names an image."""
+    what = "the images of a part"
+    if path.suffix.lower() == ".parquet":
+        return read_table(path, what)
+    path = path.expanduser()
+    check_file(path, what)
+    cells = read_cells(str(path))
+    if (ids.rows(cells.iloc[0]) >= 0).any():
+        return cells
+    before_blank = _before_blank(cells, ids)
+    return read_table(path, what) if before_blank is None else before_blank
+
+
+def _before_blank(cells: pd.DataFrame, ids: ImageIds) -> pd.DataFrame | None:
+    """The names of a list in which a label follows each name and a blank, as in those of ImageNet (`1.jpg 4`).
+
+    None for another list: with several columns, or with whole lines that name images.
+    """
+    if cells.shape[1] > 1 or (ids.rows(cells.iloc[:, 0]) >= 0).any():
+        return None
+    names = cells.iloc[:, 0].str.split(n=1).str[0]
+    is_known = ids.rows(names) >= 0
+    if not is_known.any():
+        return None
+    return pd.DataFrame({"name": names if is_known[0] else names.iloc[1:]})  # without the header
 
 
 def _images_below(folder: Path) -> pd.DataFrame:

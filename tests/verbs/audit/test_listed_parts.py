@@ -64,6 +64,76 @@ def test_lists_have_a_header_or_none_and_may_be_several(table, written, tmp_path
     assert listed.left_out == 0
 
 
+@pytest.fixture
+def numbered():
+    """Images whose ids are numbers, as of a table that is kept with the numbers of its rows."""
+    ids = [str(number) for number in range(1, 9)]
+    return pd.DataFrame({"image_id": ids, "row_id": ids, "label": "nv", "source": "made"})
+
+
+@pytest.mark.parametrize(
+    "names", [("image_id", "age"), ("image_id", "file"), ("file", "Unnamed"), ("Image Name", "age")]
+)
+@pytest.mark.parametrize("is_first", [True, False])
+def test_other_numbers_are_not_taken_for_ids(numbered, tmp_path, names, is_first):
+    """Also the numbers of rows that pandas writes into a column without a name."""
+    ids = ["8", "3", "5", "1"]
+    frame = pd.DataFrame({names[0]: ids, "split": ["train", "train", "test", "test"]})
+    frame.insert(0 if is_first else 2, "" if names[1] == "Unnamed" else names[1], [1, 2, 3, 4])
+    frame.to_csv(tmp_path / "parts.csv", index=False)
+    listed = parts_of_table(numbered, tmp_path / "parts.csv")
+    assert parts_in(listed) == dict(zip(ids, ["train", "train", "test", "test"], strict=True))
+    assert listed.sources == (f"parts.csv (columns {names[0]} and split)",)
+
+
+def test_two_columns_that_may_both_be_the_ids_are_refused(numbered, written):
+    text = "case,age,split\n8,1,train\n3,2,train\n5,3,test\n"
+    with pytest.raises(DataError, match=r"case names 3, first 8\n  - age names 3, first 1\ncall .* image_id"):
+        parts_of_table(numbered, written("parts.csv", text))
+    listed = parts_of_table(numbered, written("parts.csv", text.replace("case", "image_id")))
+    assert parts_in(listed) == {"8": "train", "3": "train", "5": "test"}
+    same = "where,case,split\nx/8.jpg,8,train\nx/3.jpg,3,test\n"
+    assert parts_in(parts_of_table(numbered, written("parts.csv", same))) == {"8": "train", "3": "test"}
+
+
+def test_parts_may_be_categories_of_a_parquet(table, tmp_path):
+    frame = pd.DataFrame({"image": IDS, "part": pd.Categorical(["train", "val", "test", "test", None])})
+    frame.to_parquet(tmp_path / "parts.parquet")
+    assert parts_in(parts_of_table(table, tmp_path / "parts.parquet")) == {
+        "ISIC_1": "train", "ISIC_2": "val", "ISIC_3": "test", "ISIC_4": "test",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("images/ISIC_1.jpg 4\nimages/ISIC_2.jpg 0\n", "images/ISIC_3.jpg 4\n"),
+        ("path label\nISIC_1.jpg  4\nISIC_2.jpg  0\n", "ISIC_3.jpg 0 1 0 0\n"),
+        ("ISIC_1,0,0,1,0\nISIC_2,1,0,0,0\n", "ISIC_3,0,0,0,1\n"),
+        ("0,0,1,ISIC_1.jpg\n1,0,0,ISIC_2.jpg\n", "1;0;ISIC_3\n"),
+    ],
+)
+def test_labels_may_stand_beside_the_names_of_a_list_without_a_header(table, written, first, second):
+    listed = parts_of_lists(table, {"train": [written("a.txt", first)], "test": [written("b.txt", second)]})
+    assert parts_in(listed) == {"ISIC_1": "train", "ISIC_2": "train", "ISIC_3": "test"}
+    assert listed.not_found == ()
+
+
+def test_names_with_blanks_are_whole_lines(written):
+    ids = ["case 1", "case 2", "case"]
+    table = pd.DataFrame({"image_id": ids, "row_id": ids, "label": "nv", "source": "made"})
+    lists = {"train": [written("a.txt", "case 1.jpg\n")], "test": [written("b.txt", "name\ncase 2.jpg\ncase 9\n")]}
+    listed = parts_of_lists(table, lists)
+    assert parts_in(listed) == {"case 1": "train", "case 2": "test"}
+    assert listed.not_found == ("case 9",)
+
+
+@pytest.mark.parametrize("text", ["image\n", "photo label\nHAM_1.jpg 3\n", "a,b\nHAM_1,3\n"])
+def test_a_list_without_an_image_of_the_data_set_is_refused(table, written, text):
+    with pytest.raises(DataError, match=r"got a header without any row|none of its 1 rows names one"):
+        parts_of_lists(table, {"train": [written("a.txt", text)], "test": [written("b.txt", "ISIC_1\n")]})
+
+
 def test_a_list_may_name_an_image_of_another_folder_that_the_data_set_does_not_have(written):
     ids = ["nv/1", "mel/2", "mel/3"]
     table = pd.DataFrame({"image_id": ids, "row_id": ids, "label": "nv", "source": "made"})
