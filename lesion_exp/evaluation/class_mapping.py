@@ -9,7 +9,8 @@ prediction of it is an error.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import pandas as pd
@@ -30,6 +31,43 @@ def class_of(name: str, known: Collection[str]) -> str | None:
         return name
     lowered = {label.lower(): label for label in known}
     return lowered.get(name.lower()) or taxonomy.code_of(name.lower()) or taxonomy.code_of(name)
+
+
+def map_predicted_labels(predicted: Collection[str], known: Collection[str]) -> dict[str, str | None]:
+    """Returns the class of each of the `predicted` labels of a file, by label.
+
+    It is the true class that the label is or that contains it, since predictions may be finer than the truth: an `ak`
+    is an `akiec` for a data set that does not tell them apart. Else it is the label's code of the taxonomy.
+
+    Args:
+        predicted: the labels as in the file.
+        known: the true classes.
+
+    Returns:
+        The classes; None for labels that neither `known` nor the taxonomy has.
+    """
+    found = {label: class_of(label, known) for label in sorted(set(predicted))}
+    codes = {name for name in found.values() if name is not None}
+    return {
+        label: None if name is None else taxonomy.map_label(name, known, codes) or name for label, name in found.items()
+    }
+
+
+def predicted_mapping_in_words(labels: Iterable[str], found: Mapping[str, str | None], known: Collection[str]) -> str:
+    """Returns a sentence on the predicted `labels` that count as a true class which contains them; empty without any.
+
+    Args:
+        labels: the predicted label of each image.
+        found: as `map_predicted_labels` returns it.
+        known: the true classes.
+    """
+    counts = Counter(labels)
+    pairs = [
+        f"{label} ({counts[label]:,} prediction{'s' * (counts[label] != 1)}) is {name}"
+        for label, name in found.items()
+        if label in counts and name is not None and name != class_of(label, known)
+    ]
+    return f"predicted classes were mapped to the true classes by the taxonomy: {', '.join(pairs)}" if pairs else ""
 
 
 def map_classes(table: pd.DataFrame, classes: Sequence[str], source: str) -> pd.DataFrame:

@@ -3,7 +3,14 @@ import pandas as pd
 import pytest
 
 from lesion_exp.errors import DataError
-from lesion_exp.evaluation.class_mapping import GIVEN_LABEL, map_classes, mapping_in_words, mapping_of
+from lesion_exp.evaluation.class_mapping import (
+    GIVEN_LABEL,
+    map_classes,
+    map_predicted_labels,
+    mapping_in_words,
+    mapping_of,
+    predicted_mapping_in_words,
+)
 from lesion_exp.evaluation.evaluation_result import EvaluationOptions, evaluate_table
 from lesion_exp.evaluation.metrics import OF_PROBABILITIES, metrics
 from lesion_exp.evaluation.predictions import LABELS_ONLY, predictions_table
@@ -70,3 +77,18 @@ def test_predicted_classes_alone_have_no_metric_of_probabilities():
         "recall/malignant",
         "specificity/malignant",
     }
+
+
+def test_a_predicted_label_is_the_true_class_that_contains_it():
+    predicted = ["AK", "scc", "Common Nevus", "NV", "Melanoma", "df", "nothing"]
+    found = map_predicted_labels(predicted, HAM[:3] + HAM[4:])
+    assert found == {
+        "AK": "akiec", "scc": "akiec", "Common Nevus": "nv", "NV": "nv", "Melanoma": "mel", "df": "df", "nothing": None,
+    }  # fmt: skip
+    words = predicted_mapping_in_words([*predicted, "AK"], found, HAM)
+    pairs = ("AK (2 predictions) is akiec", "Common Nevus (1 prediction) is nv", "scc (1 prediction) is akiec")
+    assert words.endswith(f"by the taxonomy: {', '.join(pairs)}")
+    finer = ["common_nevus", "atypical_nevus", "mel"]
+    assert map_predicted_labels(["nv", "atypical nevus"], finer) == {"nv": "nv", "atypical nevus": "atypical_nevus"}
+    assert map_predicted_labels(["mel", "NV"], ["benign", "malignant"]) == {"mel": "malignant", "NV": "benign"}
+    assert predicted_mapping_in_words(["NV"], {"NV": "nv"}, HAM) == ""

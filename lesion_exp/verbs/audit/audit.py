@@ -139,7 +139,7 @@ def _notes(parts: ListedParts) -> list[str]:
 
 
 def _notes_of_scores(found: Scores, run: Run | None, digest: str) -> list[str]:
-    notes = []
+    notes = [*found.notes]
     if found.missing:
         have = "has" if found.missing == 1 else "have"
         notes.append(

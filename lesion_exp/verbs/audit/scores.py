@@ -10,9 +10,16 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import pandas as pd
 
+from lesion_exp import taxonomy
 from lesion_exp.dataset.path_patterns import as_override
 from lesion_exp.errors import DataError, did_you_mean, first_cases
-from lesion_exp.evaluation.class_mapping import class_of
+from lesion_exp.evaluation.class_mapping import (
+    class_of,
+    map_classes,
+    map_predicted_labels,
+    mapping_in_words,
+    predicted_mapping_in_words,
+)
 from lesion_exp.evaluation.intervals import Estimate, bootstrap, units_of
 from lesion_exp.evaluation.metrics import metric_names, weighted_metrics
 from lesion_exp.evaluation.predictions import PREFIX, FloatArray, has_labels_only, predictions_table
@@ -43,11 +50,17 @@ class Scores:
     metrics: dict[str, dict[str, Estimate]]
     """Metric -> `all`, `untouched`, `touched` and `difference` (all - untouched), as far as they are defined."""
     has_probabilities: bool
+    notes: tuple[str, ...] = ()
+    """How predicted labels and true classes were matched, one sentence each."""
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain values, for JSON."""
         found = {name: {where: value._asdict() for where, value in row.items()} for name, row in self.metrics.items()}
-        return asdict(self) | {"absent_classes": list(self.absent_classes), "metrics": found}
+        return asdict(self) | {
+            "absent_classes": list(self.absent_classes),
+            "metrics": found,
+            "notes": list(self.notes),
+        }
 
 
 def scores(
@@ -69,7 +82,7 @@ def scores(
     Raises:
         DataError: no test image has a prediction, an image has two, a probability is no number, or a class is unknown.
     """
-    rows, probs, classes, has_probabilities, others = _joined(split, predicted, source)
+    rows, probs, classes, has_probabilities, others, mapped = _joined(split, predicted, source)
     table = predictions_table(rows, probs, classes)
     is_touched = touched.loc[rows.index].to_numpy()
     wanted = [name for name in METRICS if has_probabilities or name != AUROC_MACRO]
@@ -89,6 +102,7 @@ def scores(
         absent_classes=tuple(sorted(set(labels) - set(labels[~is_touched]))),
         metrics={name: {where: found[where][name] for where in found if name in found[where]} for name in wanted},
         has_probabilities=has_probabilities,
+        notes=(*([mapped] if mapped else []), *mapping_in_words(table)),
     )
 
 
@@ -127,6 +141,8 @@ class _Predicted(NamedTuple):
     """False if `probs` are 1 for the predicted class and 0 for the others."""
     others: int
     """Predictions of images that are not among the test images."""
+    mapped: str
+    """Which predicted labels count as a true class, in words; empty if none does."""
 
 
 def _joined(table: pd.DataFrame, predicted: pd.DataFrame, source: str) -> _Predicted:
@@ -161,13 +177,19 @@ def _joined(table: pd.DataFrame, predicted: pd.DataFrame, source: str) -> _Predi
     chosen = test[at.notna()]
     taken = predicted.iloc[at.dropna().to_numpy(np.int64)]
     labels = sorted(set(chosen["label"].astype(str)))
-    classes, probs = _of_columns(taken, columns, labels, source) if columns else _of_labels(taken, labels, source)
+    mapped = ""
+    if columns:
+        classes, probs = _of_columns(taken, columns, labels, source)
+    else:
+        classes, probs, mapped = _of_labels(taken, labels, source)
+        chosen = map_classes(chosen, classes, source)
     return _Predicted(
         chosen.drop(columns=["split", "group"], errors="ignore"),
         probs,
         classes,
         bool(columns) and not has_labels_only(predicted),
         int((~is_test).sum()),
+        mapped,
     )
 
 
@@ -205,15 +227,21 @@ def _of_columns(
     return classes, probs
 
 
-def _of_labels(predicted: pd.DataFrame, labels: Sequence[str], source: str) -> tuple[tuple[str, ...], FloatArray]:
-    """The classes, and 1 for the predicted class of each image and 0 for the others (N, C)."""
+def _of_labels(predicted: pd.DataFrame, labels: Sequence[str], source: str) -> tuple[tuple[str, ...], FloatArray, str]:
+    """The classes, 1 for the predicted class of each image and 0 for the others (N, C), and in words which predicted
+    labels count as a true class.
+
+    The classes are the predicted ones, and those of the true `labels` that none of these contains.
+    """
     named = predicted[PREDICTION].astype(str)
-    found = {name: class_of(name, labels) for name in sorted(set(named))}
+    found = map_predicted_labels(named.unique().tolist(), labels)
     strange = [name for name, target in found.items() if target is None]
     if strange:
         raise DataError(
             f"expected classes of the data set ({', '.join(labels)}) or the taxonomy in the column {PREDICTION} of "
             f"{source}, got {', '.join(strange[:5])}{did_you_mean(strange[0], labels)}; write the names of the classes"
         )
-    classes = tuple(sorted({*labels, *(str(target) for target in found.values())}))
-    return classes, np.eye(len(classes))[pd.Index(classes).get_indexer(pd.Index(named.map(found)))]
+    targets = {str(target) for target in found.values()}
+    classes = tuple(sorted({*targets, *(taxonomy.map_label(label, targets, labels) or label for label in labels)}))
+    probs = np.eye(len(classes))[pd.Index(classes).get_indexer(pd.Index(named.map(found)))]
+    return classes, probs, predicted_mapping_in_words(named, found, labels)

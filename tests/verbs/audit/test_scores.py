@@ -112,6 +112,24 @@ def test_classes_are_read_in_any_spelling_and_empty_predictions_are_missing(test
         assert scores(test_part, touched, each, "a file", 50, 0).missing == 4
 
 
+def test_predicted_labels_that_are_finer_or_coarser_than_the_true_ones_are_mapped_and_named(test_part):
+    nothing = pd.Series(False, index=test_part.index)
+    table = predicted(test_part, np.arange(60) % 3 > 0)
+    labels = table[["image_id"]].assign(prediction=np.where(table["p_mel"] > 0.5, "mel", "nv"))
+    plain = scores(test_part, nothing, labels, "a file", 20, 0)
+    finer = labels.assign(prediction=labels["prediction"].replace({"nv": "common nevus", "mel": "melanoma in situ"}))
+    found = scores(test_part, nothing, finer, "a file", 20, 0)
+    assert found.metrics == plain.metrics
+    assert plain.notes == ()
+    said = "common nevus (30 predictions) is nv, melanoma in situ (30 predictions) is mel"
+    assert said in found.notes[0]
+    assert found.to_dict()["notes"] == list(found.notes)
+    truth = test_part.assign(label=test_part["label"].replace({"nv": "atypical_nevus"}))
+    found = scores(truth, nothing, labels, "a file", 20, 0)
+    assert found.metrics == plain.metrics
+    assert "atypical_nevus (30 images) is nv" in found.notes[0]
+
+
 def test_predictions_of_other_images_are_counted_and_do_not_count(test_part):
     touched = pd.Series(np.arange(60) % 30 < 10, index=test_part.index)
     table = predicted(test_part, np.arange(60) % 3 > 0)
