@@ -69,6 +69,7 @@ INTERNAL_NAMES: Final = frozenset(
             "energy",
             "given_label",
             "labels_only",
+            "rescaled",
         ),  # of predictions tables, which also have a column `p_<class>` for each class
     }
 )

@@ -17,6 +17,7 @@ from lesion_exp.evaluation.lesion_counts import is_enough
 from lesion_exp.evaluation.predictions import (
     LABELS_ONLY,
     PREFIX,
+    RESCALED,
     FloatArray,
     IntArray,
     classes_of,
@@ -274,7 +275,7 @@ def with_probabilities(table: pd.DataFrame, probs: FloatArray) -> pd.DataFrame:
     classes = classes_of(table)
     columns = {f"{PREFIX}{name}": probs[:, position].astype(np.float32) for position, name in enumerate(classes)}
     predicted = np.asarray(classes, dtype=object)[probs.argmax(axis=1)]
-    return table.drop(columns=LABELS_ONLY, errors="ignore").assign(prediction=predicted, **columns)
+    return table.drop(columns=[LABELS_ONLY, RESCALED], errors="ignore").assign(prediction=predicted, **columns)
 
 
 _DIGITS: Final = 3

@@ -26,6 +26,7 @@ from lesion_exp.evaluation.posthoc import PosthocModels, operating_point_metrics
 from lesion_exp.evaluation.predictions import (
     classes_of,
     has_labels_only,
+    is_rescaled,
     is_unknown,
     known_rows,
     probabilities,
@@ -47,6 +48,11 @@ _OF_CALIBRATED: Final = (*CALIBRATION, *shown_in("epoch"))
 MAPPING_FILE: Final = "class_mapping.json"
 _LABELS_ONLY: Final = (
     "the predictions are classes without probabilities: there are no areas, calibration, thresholds and prediction sets"
+)
+_RESCALED: Final = (
+    "rows of confidences were divided by their sums (rescale=true), which changes the order of the images: areas and "
+    "results at thresholds are not those of the confidences, and of the scores of the challenges only the balanced "
+    "accuracy is given, which the division does not change"
 )
 
 
@@ -102,6 +108,7 @@ class EvaluationResult:
         if counts and not sentences:
             sentences.append(unknown_in_words(counts))
         sentences += [_LABELS_ONLY] if has_labels_only(self.table) else []
+        sentences += [_RESCALED] if is_rescaled(self.table) else []
         return ". ".join(f"{text[:1].upper()}{text[1:]}" for text in sentences)
 
     @property

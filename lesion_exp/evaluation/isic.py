@@ -19,6 +19,7 @@ from lesion_exp.evaluation.predictions import (
     IntArray,
     classes_of,
     has_labels_only,
+    is_rescaled,
     probabilities,
     true_classes,
 )
@@ -55,6 +56,8 @@ def weighted_isic_metrics(
     - `<score>/macro`: the mean over classes of each of these except the last (see `mean_name`);
     - `auc/malignant` and `pauc_2024/malignant`, the score of ISIC 2024, also for a table with several diagnoses.
 
+    A table with rescaled confidences has the balanced accuracies alone, since a challenge ranks the confidences.
+
     Source: github.com/ImageMarkup/isic-challenge-scoring (`metrics.py`, `classification.py`), and the code that
     kaggle.com/competitions/isic-2024-challenge publishes as its metric.
 
@@ -65,6 +68,9 @@ def weighted_isic_metrics(
         ranked: `ranking_of_classes` of the table, if the caller also uses it elsewhere; None computes it.
     """
     classes, true, probs = classes_of(table), true_classes(table), probabilities(table)
+    of_highest = _recall_without_ties(true, probs, group, num_groups, is_isic_2019(classes))
+    if is_rescaled(table):
+        return of_highest
     ranked = ranked or ranking_of_classes(probs, true, group, num_groups)
     of_classes = []
     for position, (name, of_ranks) in enumerate(zip(classes, ranked, strict=True)):
@@ -72,10 +78,7 @@ def weighted_isic_metrics(
         of_classes.append(at_half.renamed({family: f"{family}/{name}" for family in _AT_HALF}))
         of_classes.append(of_ranks.renamed({family: f"{own}/{name}" for own, family in _RANKED.items()}))
     rarest = min(len(np.unique(group[true == position])) for position in np.unique(true))
-    parts = [
-        _recall_without_ties(true, probs, group, num_groups, is_isic_2019(classes)),
-        _with_macro(of_classes, classes, rarest),
-    ]
+    parts = [of_highest, _with_macro(of_classes, classes, rarest)]
     malignant = _malignant(table, classes, group, num_groups)
     found = merged(("", part) for part in (*parts, *([malignant] if malignant else [])))
     if not has_labels_only(table):

@@ -11,6 +11,7 @@
 | `is_unknown` | bool: the network does not know the true class; only in tables with such images |
 | `given_label` | the label in the data set, where labels were mapped to the network's classes (see `class_mapping`) |
 | `labels_only` | true: the predicted classes were imported without probabilities; only in such tables |
+| `rescaled` | true: rows of imported confidences were divided by their sums (`rescale=true`); only in such tables |
 
 Images of unknown classes do not count for closed-set metrics: functions that need the true classes take tables without
 them, as `known_rows` returns. See `unknown` for the metrics of unknown classes.
@@ -41,6 +42,7 @@ SUBGROUP_COLUMNS: Final = ("age", "sex", "site", "source")
 PREFIX: Final = "p_"
 ENERGY: Final = "energy"
 LABELS_ONLY: Final = "labels_only"
+RESCALED: Final = "rescaled"
 NOT_KEPT: Final = frozenset({"sha256", "phash", "thumbnail", "copy_id", "image_path", "mask_path", "clinical_path"})
 """Columns of a data set's table that are removed, because everybody with access to the store can read predictions."""
 _PATH: Final = re.compile(r"([/\\]|^[A-Za-z]:).*\.\w{2,5}$|^([/\\]|[A-Za-z]:[/\\]|~/|file:)")
@@ -254,6 +256,14 @@ def has_labels_only(table: pd.DataFrame) -> bool:
     Areas under curves, calibration and thresholds are meaningless for such tables and are left out.
     """
     return LABELS_ONLY in table and bool(table[LABELS_ONLY].all())
+
+
+def is_rescaled(table: pd.DataFrame) -> bool:
+    """Returns whether rows of `table` were divided by their sums, because their confidences did not sum to 1.
+
+    That keeps the order of the classes of an image, but not the order of the images by a class.
+    """
+    return RESCALED in table and bool(table[RESCALED].all())
 
 
 def true_classes(table: pd.DataFrame) -> IntArray:

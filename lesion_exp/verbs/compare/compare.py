@@ -24,7 +24,7 @@ from lesion_exp.evaluation.comparison import (
 from lesion_exp.evaluation.intervals import Unit
 from lesion_exp.evaluation.lesion_counts import warnings_of_lesions
 from lesion_exp.evaluation.pairing import aligned
-from lesion_exp.evaluation.predictions import classes_of, has_labels_only, unknown_counts, unknown_in_words
+from lesion_exp.evaluation.predictions import classes_of, has_labels_only, is_rescaled, unknown_counts, unknown_in_words
 from lesion_exp.progress import Stage
 from lesion_exp.split import PARTS
 from lesion_exp.tracking import artifacts
@@ -138,10 +138,12 @@ def _report(
     added = {name: AddedMetric(score, higher) for name, (score, higher) in scores.items()}
     found = compared(list(tables.values()), groups, pairs, draws=draws, seed=seed, added=added, unit=unit)
     labels_only = [label for label, table in tables.items() if has_labels_only(table)]
+    rescaled = [label for label, table in tables.items() if is_rescaled(table)]
     notes += [
         *left_out,
         *warnings_of_lesions(next(iter(tables.values())), unit),
         *([_without_probabilities(labels_only)] if labels_only else []),
+        *([_with_rescaled(rescaled)] if rescaled else []),
         *_notes_on_unknown(jobs[0].runs[0], chosen),
         *_notes_on_runs(jobs),
         *_notes_on_draws(found, draws),
@@ -177,6 +179,13 @@ def _choose_part(runs: Sequence[Run], asked: str | None) -> tuple[str, list[str]
 def _without_probabilities(labels: Sequence[str]) -> str:
     return (
         f"{', '.join(labels)} predicted classes without probabilities: areas, calibration and losses are not compared"
+    )
+
+
+def _with_rescaled(labels: Sequence[str]) -> str:
+    return (
+        f"{', '.join(labels)} had confidences that were divided by their sums (rescale=true), which changes the order "
+        f"of the images: its areas and losses are not those of the confidences"
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -12,20 +11,17 @@ import pandas as pd
 
 from lesion_exp.dataset.table import OFFICIAL_PARTS
 from lesion_exp.errors import ConfigError, DataError, did_you_mean, first_cases
-from lesion_exp.evaluation.challenge_format import BENIGN, MALIGNANT, TARGET, ChallengeFormat, format_of
-from lesion_exp.evaluation.class_mapping import class_of
+from lesion_exp.evaluation.challenge_format import BENIGN, MALIGNANT, ChallengeFormat, format_of
 from lesion_exp.evaluation.predictions import SUM_TOLERANCE, FloatArray
-from lesion_exp.image_ids import clean_name, image_key
+from lesion_exp.image_ids import clean_name, image_key, plain_column, usual_id_columns
 from lesion_exp.text_table import as_numbers, read_table
-from lesion_exp.verbs.evaluate.import_request import ID_COLUMNS, MAPPABLE, ImportRequest
+from lesion_exp.verbs.evaluate.class_columns import class_columns, label_column
+from lesion_exp.verbs.evaluate.import_request import ID_COLUMNS, ImportRequest
 
-_IDS: Final = (
-    "image_id", "row_id", "image", "image_name", "isic_id", "img_id", "img", "id", "name", "filename", "file_name",
-    "file", "image_path", "path", "lesion_id",
-)  # fmt: skip
-"""Names of columns with ids, the most certain first; case and blanks are ignored."""
-_PREDICTED: Final = ("prediction", "predicted", "pred", "predicted_label", "predicted_class", "pred_label", "y_pred")
-_PREFIX: Final = re.compile(r"^(?:p|prob|probs|probability|proba|pred|score|logit|logits)[_ .]", re.IGNORECASE)
+_ONLY_0_AND_1: Final = (
+    "all probabilities of {} are 0 or 1: if they are predicted classes, areas and calibration say nothing about them; "
+    "if they are the true classes, every score is perfect"
+)
 
 
 @dataclass(frozen=True)
@@ -47,6 +43,10 @@ class GivenPredictions:
     """Class, or what a column is -> its name in the file."""
     challenge: str | None
     """The format, if it is that of a challenge."""
+    is_rescaled: bool = False
+    """Whether rows of confidences were divided by sums that are not 1."""
+    notes: tuple[str, ...] = ()
+    """What a reader has to know about the values, one sentence each, without a full stop."""
 
 
 def read_predictions_file(request: ImportRequest, known: Collection[str]) -> GivenPredictions:
@@ -73,13 +73,13 @@ def read_predictions_file(request: ImportRequest, known: Collection[str]) -> Giv
     ids = [None if pd.isna(value) else clean_name(value) for value in frame[key]]
     _check_ids(ids, key, path.name)
     names = tuple(str(name) for name in ids)
-    columns = _class_columns(frame, request, challenge, known, key)
+    columns = {} if request.reads_labels else class_columns(frame, request, challenge, known, key)
     part = request.columns.get("split", "split" if "split" in frame else None)
     parts = () if part is None else tuple(part_of(value, path.name) for value in frame[part])
     used = {"lesion_id" if of_lesions else "image_id": key, **({} if part is None else {"split": part})}
     told = None if challenge is None else challenge.name
-    if request.values == "labels" or not (columns or request.values == "logits"):
-        column = _label_column(frame, request, path.name)
+    if request.reads_labels or not (columns or request.values == "logits"):
+        column = label_column(frame, request)
         labels = tuple("" if pd.isna(value) else str(value).strip() for value in frame[column])
         empty = [name for name, label in zip(names, labels, strict=True) if not label]
         if empty:
@@ -100,7 +100,9 @@ def read_predictions_file(request: ImportRequest, known: Collection[str]) -> Giv
     if classes == (MALIGNANT,):
         classes, given = (BENIGN, MALIGNANT), _of_two_classes(given, request, names, path.name)
     probs = _as_probabilities(given, named, request, names, path.name)
-    return GivenPredictions(names, of_lesions, classes, probs, (), parts, {**used, **columns}, told)
+    is_rescaled = request.rescale and bool((np.abs(given.sum(axis=1) - 1) > SUM_TOLERANCE).any())
+    notes = (_ONLY_0_AND_1.format(path.name),) if np.isin(probs, (0, 1)).all() else ()
+    return GivenPredictions(names, of_lesions, classes, probs, (), parts, {**used, **columns}, told, is_rescaled, notes)
 
 
 def _ids_of(
@@ -112,14 +114,14 @@ def _ids_of(
             return request.columns[name], name == "lesion_id"
     if challenge is not None:
         return challenge.key, challenge.of_lesions
-    lowered = {str(column).strip().lower().replace(" ", "_"): column for column in frame.columns}
-    found = next((name for name in _IDS if name in lowered), None)
+    of_lesions = [str(column) for column in frame.columns if plain_column(column) == "lesion_id"]
+    found = next(iter([*usual_id_columns(frame.columns), *of_lesions]), None)
     if found is None:
         raise DataError(
             f"expected a column with the ids of the images in {file}, got {', '.join(map(str, frame.columns))}; name "
             f"it with columns='{{image_id: COLUMN}}'"
         )
-    return str(lowered[found]), found == "lesion_id"
+    return found, found in of_lesions
 
 
 def _check_ids(ids: Sequence[str | None], key: str, file: str) -> None:
@@ -136,70 +138,6 @@ def _check_ids(ids: Sequence[str | None], key: str, file: str) -> None:
             f"expected each id once in the column {key} of {file}, but {len(doubled):,} rows repeat one (endings, "
             f"upper and lower case do not distinguish ids):\n{first_cases(doubled)}\nkeep one prediction for each id"
         )
-
-
-def _class_columns(
-    frame: pd.DataFrame, request: ImportRequest, challenge: ChallengeFormat | None, known: Collection[str], key: str
-) -> dict[str, str]:
-    """Class -> column with its values: those of `columns=`, of the challenge, or the recognised ones."""
-    given = {name: column for name, column in request.columns.items() if name not in MAPPABLE}
-    if given:
-        return _chosen_columns(given, known)
-    if challenge is not None:
-        return {name: column for column, name in challenge.classes.items() if column in frame}
-    taken = {key, *request.columns.values()}
-    others = [str(column) for column in frame.columns if column not in taken]
-    own = [column for column in others if column.startswith("p_") and _is_numeric(frame[column])]  # as written here
-    found: dict[str, str] = {}
-    for column in own or others:
-        name = class_of(column, known) or class_of(_PREFIX.sub("", column), known) or (
-            column.removeprefix("p_") if own else None)  # fmt: skip
-        if name is None or not _is_numeric(frame[column]):
-            continue
-        if name in found:
-            raise DataError(
-                f"expected one column for each class in {request.predictions.name}, but {found[name]} and {column} "
-                f"are both {name}; choose with columns='{{{name}: {column}, ...}}'"
-            )
-        found[name] = column
-    if not found and TARGET in others:
-        return {MALIGNANT: TARGET}
-    return found
-
-
-def _chosen_columns(given: Mapping[str, str], known: Collection[str]) -> dict[str, str]:
-    """Class -> column, as `columns=` names them.
-
-    Raises:
-        ConfigError: two names mean the same class, or a column is that of two classes.
-    """
-    found: dict[str, str] = {}
-    for name, column in given.items():
-        code = class_of(name, known) or name
-        if code in found or column in found.values():
-            what = f"{code} twice" if code in found else f"the column {column} twice"
-            raise ConfigError(f"expected each class and each column once in columns=, got {what}; leave one out")
-        found[code] = column
-    return found
-
-
-def _is_numeric(values: pd.Series) -> bool:
-    """Whether most cells are numbers, so that a column `malignant` of remarks is no class."""
-    return bool(as_numbers(values).notna().mean() > 0.5)
-
-
-def _label_column(frame: pd.DataFrame, request: ImportRequest, file: str) -> str:
-    if "prediction" in request.columns:
-        return request.columns["prediction"]
-    lowered = {str(column).strip().lower().replace(" ", "_"): str(column) for column in frame.columns}
-    found = next((lowered[name] for name in _PREDICTED if name in lowered), None)
-    if found is None:
-        raise DataError(
-            f"expected a column for each class, or one with the predicted class, in {file}, got "
-            f"{', '.join(map(str, frame.columns))}; name them with columns='{{CLASS: COLUMN, ...}}' or "
-            f"columns='{{prediction: COLUMN}}'"
-        )
-    return found
 
 
 def part_of(value: object, file: str) -> str:
@@ -270,15 +208,21 @@ def _as_probabilities(
             f"{names[row]}: sum {sums[row]:.4g}, smallest {values[row].min():.4g}"
             for row in np.flatnonzero(wrong).tolist()
         ]
-        remedy = (
-            "values=logits if the columns hold logits"
-            if negative.any()
-            else "rescale=true divides each row by its sum; values=logits is for logits; or name the columns of all "
-            "classes with columns='{CLASS: COLUMN, ...}'"
-        )
+        remedy = _remedy(negative=bool(negative.any()), rescales=request.rescale)
         raise DataError(
             f"expected probabilities that are not negative and sum to 1 in the columns {', '.join(columns)} of {file}, "
             f"but those of {len(cases):,} of {len(names):,} rows are not:\n{first_cases(cases)}\n{remedy}"
         )
     kept = np.clip(values, 0, None)
     return np.asarray(kept / kept.sum(axis=1, keepdims=True), dtype=np.float64)
+
+
+def _remedy(*, negative: bool, rescales: bool) -> str:
+    if negative:
+        return "values=logits if the columns hold logits"
+    if rescales:
+        return "rescale=true needs a sum above 0; remove these rows, and leave their images out with on_unmatched=skip"
+    return (
+        "rescale=true divides each row by its sum; values=logits is for logits; or name the columns of all classes "
+        "with columns='{CLASS: COLUMN, ...}'"
+    )

@@ -15,14 +15,27 @@ import pandas as pd
 from lesion_exp import taxonomy
 from lesion_exp.config.project import Project
 from lesion_exp.errors import ConfigError, DataError, did_you_mean, first_cases
-from lesion_exp.evaluation.class_mapping import GIVEN_LABEL, class_of, map_classes
+from lesion_exp.evaluation.class_mapping import (
+    GIVEN_LABEL,
+    map_classes,
+    map_predicted_labels,
+    predicted_mapping_in_words,
+)
 from lesion_exp.evaluation.evaluation_result import EvaluationResult, evaluate_table
 from lesion_exp.evaluation.posthoc import PosthocModels, fit_on_validation
-from lesion_exp.evaluation.predictions import LABELS_ONLY, IntArray, has_labels_only, is_unknown, predictions_table
+from lesion_exp.evaluation.predictions import (
+    LABELS_ONLY,
+    RESCALED,
+    IntArray,
+    has_labels_only,
+    is_unknown,
+    predictions_table,
+)
 from lesion_exp.evaluation.registry import only_metrics
 from lesion_exp.image_ids import ImageIds, image_key
 from lesion_exp.progress import Stage
 from lesion_exp.split import PARTS
+from lesion_exp.text_table import as_numbers
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.run import TrackedRun
 from lesion_exp.tracking.run_description import score_tags
@@ -84,9 +97,10 @@ def import_predictions(
         known = sorted({*truth.table["label"].astype(str), *truth.classes})
         given = read_predictions_file(request, known)
         matched = _match(given, truth, request)
-        classes, probs = _probabilities(given, truth, known, request)
+        classes, probs, mapped = _probabilities(given, truth, known, request)
         rows = _known_to(classes, map_classes(matched.rows, classes, truth.source))
         rows = rows.assign(**{LABELS_ONLY: True}) if given.labels else rows
+        rows = rows.assign(**{RESCALED: True}) if given.is_rescaled else rows
         table = predictions_table(rows.drop(columns="split"), probs[matched.places], classes)
     tables = {part: _part_of(table, rows, part) for part in ("val", "test") if (rows["split"] == part).any()}
     if "test" not in tables:
@@ -102,12 +116,13 @@ def import_predictions(
             for part, part_table in tables.items()
         }
     name = request.name or request.predictions.stem
-    facts = _facts(request, given, truth, classes, matched, rows)
+    notes = (*given.notes, *([mapped] if mapped else []))
+    facts = {**_facts(request, given, truth, classes, matched, rows), "notes": list(notes)}
     tags = {
         "kind": IMPORTED,
         "dataset": truth.source,
         **_tags_of(like),
-        "mlflow.note.content": _description(request, truth, matched, results["test"]),
+        "mlflow.note.content": _description(request, truth, matched, notes, results["test"]),
     }
     params = {"evaluation": {**node, "tta": "none"}, "import": {"values": facts["values"], "truth": truth.source}}
     experiment = str(config["tracking"]["experiment"])
@@ -117,11 +132,13 @@ def import_predictions(
         values = _log(run, results, posthoc, facts)
         run.log_metrics(values, step=0)
         run.set_tags(score_tags(values, leaky=False))
+    for note in notes:
+        log.warning("warning: %s", note)
     for reason, number in matched.left_out.items():
         log.warning("left out: %s %s", f"{number:,}", reason)
     options = {**node, "tta": "none"}
     title = f"{PARTS['test']} part, {len(results['test'].table):,} images"
-    return RunEvaluation(run.run_id, name, "test", title, (), options, False, results["test"], posthoc)
+    return RunEvaluation(run.run_id, name, "test", title, (), options, False, results["test"], posthoc, notes=notes)
 
 
 def _tags_of(like: Run | None) -> dict[str, str]:
@@ -272,23 +289,27 @@ def _places(table: pd.DataFrame, key: str, ids: Sequence[str]) -> IntArray:
 
 def _probabilities(
     given: GivenPredictions, truth: TrueClasses, known: Sequence[str], request: ImportRequest
-) -> tuple[tuple[str, ...], np.ndarray]:
-    """The classes, and float (N, C), the probability of each: 1 or 0 for predicted labels."""
+) -> tuple[tuple[str, ...], np.ndarray, str]:
+    """The classes, and float (N, C), the probability of each: 1 or 0 for predicted labels.
+
+    The text says which predicted labels count as a true class; it is empty if none does.
+    """
     if not given.labels:
         lacking = [name for name in truth.classes if name not in given.classes]
         if lacking and set(given.classes) < set(truth.classes):
             log.warning("the file has no column of %s; their probability is 0", ", ".join(lacking))
             places = [given.classes.index(name) if name in given.classes else -1 for name in truth.classes]
             padded = np.concatenate([given.probs, np.zeros((len(given.probs), 1))], axis=1)
-            return truth.classes, padded[:, places]
-        return given.classes, given.probs
-    found = {label: class_of(label, known) for label in sorted(set(given.labels))}
+            return truth.classes, padded[:, places], ""
+        return given.classes, given.probs, ""
+    found = map_predicted_labels(given.labels, known)
     strange = [label for label, name in found.items() if name is None]
     if strange:
+        remedy = _remedy_for(strange, given.columns["prediction"])
         raise DataError(
             f"expected predicted classes that the data set or the taxonomy has ({', '.join(known)}) in "
             f"{request.predictions.name}, got {', '.join(map(repr, strange[:5]))}{did_you_mean(strange[0], known)}; "
-            f"write the names of the classes"
+            f"{remedy}"
         )
     predicted = {str(name) for name in found.values()}
     mapped = {taxonomy.map_label(label, predicted, known) or label for label in known}
@@ -299,7 +320,21 @@ def _probabilities(
             f"are {classes[0]}; use a data set with several classes"
         )
     of_rows = [classes.index(str(found[label])) for label in given.labels]
-    return classes, np.eye(len(classes))[of_rows]
+    words = predicted_mapping_in_words(given.labels, found, known)
+    return classes, np.eye(len(classes))[of_rows], words
+
+
+def _remedy_for(strange: Sequence[str], column: str) -> str:
+    """What to do with predicted classes that nothing knows: numbers in the `column` may be scores."""
+    numbers = as_numbers(pd.Series(strange))
+    if numbers.between(0, 1).all():
+        return (
+            f"columns='{{malignant: {column}}}' reads {column} as the probability that an image is malignant; for "
+            f"numbers of classes, write their names"
+        )
+    if (numbers % 1 != 0).any() and numbers.notna().all():
+        return f"values=logits columns='{{malignant: {column}}}' reads {column} as the logit of malignant"
+    return "write the names of the classes"
 
 
 def _fitted(
@@ -345,11 +380,14 @@ def _facts(
     }
 
 
-def _description(request: ImportRequest, truth: TrueClasses, matched: _Matched, result: EvaluationResult) -> str:
+def _description(
+    request: ImportRequest, truth: TrueClasses, matched: _Matched, notes: Sequence[str], result: EvaluationResult
+) -> str:
     lines = [
         f"Predictions imported from {request.predictions.name}, evaluated on {len(result.table):,} images of "
         f"{truth.source}. What they were trained on is not known.",
         *(f"Left out: {number:,} {reason}." for reason, number in matched.left_out.items()),
+        *(f"{note[:1].upper()}{note[1:]}." for note in notes),
         *([f"{result.note[:1].upper()}{result.note[1:]}."] if result.note else []),
     ]
     return "\n\n".join(lines)

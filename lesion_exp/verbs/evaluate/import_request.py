@@ -70,11 +70,29 @@ class ImportRequest:
                 f"expected rescale=true for probabilities alone, got it beside values={self.values}; leave one out"
             )
         of_classes = [name for name in self.columns if name not in MAPPABLE]
+        named = "columns='{prediction: COLUMN}'"
         if of_classes and self.values == PREDICTED_VALUES[2]:
             raise ConfigError(
                 f"expected columns= without classes beside values=labels, got {of_classes[0]}; name the column of the "
-                f"predicted class with columns='{{prediction: COLUMN}}', or leave values= out"
+                f"predicted class with {named}, or leave values= out"
             )
+        if "prediction" not in self.columns:
+            return
+        other = [
+            *([f"{of_classes[0]} in columns="] if of_classes else []),
+            *([f"values={self.values}"] if self.values == PREDICTED_VALUES[1] else []),
+            *(["rescale=true"] if self.rescale else []),
+        ]
+        if other:
+            raise ConfigError(
+                f"expected {named} for a file of which only the predicted class is read, got it beside {other[0]}; "
+                f"leave one of them out"
+            )
+
+    @property
+    def reads_labels(self) -> bool:
+        """Whether the predicted class alone is read: it is asked for, or its column is named."""
+        return self.values == PREDICTED_VALUES[2] or "prediction" in self.columns
 
     def check_files(self) -> None:
         """Checks that the files are there, before anything large is imported.

@@ -39,7 +39,7 @@ class RunEvaluation:
     importance: Sequence[Mapping[str, Any]] = ()
     """For a stacked ensemble, what its features are worth, see `evaluation.stacking.Importance`."""
     notes: Sequence[str] = ()
-    """For a stacked ensemble, what of its features the data do not have."""
+    """What of its features the data of a stacked ensemble do not have; for an import, how the file was read."""
 
 
 def name_and_title(request: EvaluationRequest, num_images: int, tta: str | None = None) -> tuple[str, str]:

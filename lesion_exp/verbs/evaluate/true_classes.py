@@ -15,7 +15,7 @@ from lesion_exp.dataset.loading import Flow
 from lesion_exp.dataset.table import map_labels, one_hot_label, standardize
 from lesion_exp.errors import ConfigError, DataError, first_cases
 from lesion_exp.evaluation.challenge_format import BENIGN, MALIGNANT, TARGET, format_of
-from lesion_exp.evaluation.predictions import ENERGY, PREFIX, classes_of
+from lesion_exp.evaluation.predictions import ENERGY, LABELS_ONLY, PREFIX, RESCALED, classes_of
 from lesion_exp.image_ids import plain_ids
 from lesion_exp.taxonomy import DIAGNOSES
 from lesion_exp.text_table import as_numbers, typed
@@ -77,7 +77,7 @@ def of_run(run: Run) -> TrueClasses:
     classes = classes_of(next(iter(tables.values())))
     predicted = [f"{PREFIX}{name}" for name in classes]
     rows = pd.concat([table.assign(split=part) for part, table in tables.items()], ignore_index=True)
-    rows = rows.drop(columns=[*predicted, "prediction", ENERGY], errors="ignore")
+    rows = rows.drop(columns=[*predicted, "prediction", ENERGY, LABELS_ONLY, RESCALED], errors="ignore")
     return TrueClasses(rows, f"run {run.run_id[:8]} ({run.name})", classes, own_parts=True)
 
 
@@ -93,8 +93,10 @@ def of_file(path: Path) -> TrueClasses:
     if challenge is not None:
         columns = {column: name for column, name in challenge.classes.items() if column in frame}
         if TARGET in columns:
-            raw = typed(frame[TARGET]).map({0: BENIGN, 1: MALIGNANT}).fillna("")
-            codes = {name: name for name in (BENIGN, MALIGNANT)}
+            texts = frame[TARGET].map(str, na_action="ignore")  # parquet has numbers
+            names = {0: BENIGN, 1: MALIGNANT}
+            raw = typed(texts).map(names.get, na_action="ignore").astype(object).fillna("")
+            codes = {name: name for name in names.values()}
         else:
             raw, codes = one_hot_label(frame, columns, path.name), columns
         named = named.assign(image_id=frame[challenge.key])

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -9,6 +10,7 @@ from lesion_exp.cli import main
 from lesion_exp.evaluation.predictions import probabilities
 from lesion_exp.tracking.find import find_run
 from lesion_exp.tracking.stored_run import download_artifact, read_predictions
+from lesion_exp.verbs.evaluate.true_classes import of_file
 from tests.refusal import assert_refused
 
 ISIC = ("MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC")
@@ -282,3 +284,71 @@ def test_a_validation_part_of_other_classes_alone_is_refused(files, own_process,
     files[1].assign(split=np.where(in_val, "val", "test")).to_csv("theirs.csv", index=False)
     words = ["import", "predictions=theirs.csv", "truth=truth.csv", FAST]
     assert_refused(capsys, words, "expected validation images of the classes that are predicted")
+
+
+def test_predicted_classes_that_are_finer_than_the_true_ones_are_mapped_and_named(files, store, own_process, capsys):
+    """Where the data set has akiec alone, a network with ak and scc is right if it predicts one of these."""
+    true = files[0][list(ISIC)].idxmax(axis=1)
+    finer = {"AKIEC": ["AK", "SCC"], "NV": ["common nevus", "atypical nevus"]}
+    predicted = [finer[name][place % 2] if name in finer else name for place, name in enumerate(true)]
+    pd.DataFrame({"image_id": files[0]["image"], "prediction": predicted}).to_csv("labels.csv", index=False)
+    assert main(["import", "truth=truth.csv", FAST, "--json", "predictions=labels.csv"]) == 0
+    shown = capsys.readouterr()
+    found = json.loads(shown.out)
+    assert found["metrics"]["accuracy"]["value"] == 1
+    assert found["classes"] == sorted(name.lower() for name in ISIC)
+    said = "AK (5 predictions) is akiec, SCC (5 predictions) is akiec, atypical nevus (5 predictions) is nv"
+    assert said in " ".join(shown.err.split())
+    run = find_run(store, found["run_id"])
+    assert said in run.tags["mlflow.note.content"]
+    assert said in found["notes"][0]
+
+
+def test_a_score_without_a_class_is_answered_with_its_class(files, store, own_process, capsys):
+    names = files[1]["image"]
+    pd.DataFrame({"isic_id": names, "target": np.arange(NUMBER) % 2}).to_csv("truth.csv", index=False)
+    pd.DataFrame({"isic_id": names, "pred": np.linspace(0.1, 0.9, NUMBER).round(3)}).to_csv("kaggle.csv", index=False)
+    command = ["import", "predictions=kaggle.csv", "truth=truth.csv", FAST]
+    remedy = "columns='{malignant: pred}'"
+    assert_refused(capsys, command, remedy)
+    assert main([*command, remedy.replace("'", "")]) == 0
+    capsys.readouterr()
+    pd.DataFrame({"isic_id": names, "pred": np.linspace(-3, 3, NUMBER).round(3)}).to_csv("kaggle.csv", index=False)
+    assert_refused(capsys, command, f"values=logits {remedy}")
+
+
+def test_true_classes_in_parquet_are_read(files, store, own_process, capsys):
+    names, malignant = files[1]["image"], np.arange(NUMBER) % 2
+    pd.DataFrame({"isic_id": names, "target": 0.2 + 0.6 * malignant}).to_csv("scores.csv", index=False)
+    for values in (malignant, malignant.astype(bool), pd.Series(malignant).astype("category")):
+        pd.DataFrame({"isic_id": names, "target": values}).to_parquet("truth.parquet")
+        assert len(of_file(Path("truth.parquet")).table) == NUMBER
+    found = lesion_exp.import_predictions("scores.csv", FAST, truth="truth.parquet")
+    assert found.metrics["accuracy"].value == 1
+
+
+def test_rescaled_confidences_keep_the_predicted_classes_alone_and_it_is_said(files, store, own_process, capsys):
+    files[1].assign(**{name: files[1][name] * np.linspace(0.5, 1.5, NUMBER) for name in ISIC}).to_csv(
+        "raw.csv", index=False
+    )
+    run = find_run(store, imported(capsys, "predictions=raw.csv", "rescale=true")["run_id"])
+    assert main(["evaluate", f"run={run.run_id}", FAST]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "divided by their sums (rescale=true), which changes the order of the images" in shown
+    assert "divided by their sums" in run.tags["mlflow.note.content"]
+    graded = imported(capsys, "predictions=submission.csv")
+    assert main(["evaluate", f"run={run.run_id}", FAST, "--json"]) == 0
+    rescaled = json.loads(capsys.readouterr().out)["metrics"]
+    assert {name for name in rescaled if name.startswith("isic/")} == {"isic/balanced_accuracy"}
+    assert rescaled["isic/balanced_accuracy"] == graded["metrics"]["isic/balanced_accuracy"]
+    assert main(["compare", run.run_id, graded["run_id"], FAST, "--json"]) == 0
+    assert any("had confidences that were divided" in note for note in json.loads(capsys.readouterr().out)["notes"])
+    other = lesion_exp.import_predictions("submission.csv", FAST, like=run.run_id)
+    assert "isic/auc/mel" in other.metrics  # not rescaled, although the run of like= is
+
+
+def test_probabilities_for_the_images_of_a_run_of_labels_have_areas(files, store, own_process, capsys):
+    labels = pd.DataFrame({"image_id": files[1]["image"], "prediction": files[1][list(ISIC)].idxmax(axis=1)})
+    labels.to_csv("labels.csv", index=False)
+    like = imported(capsys, "predictions=labels.csv")["run_id"]
+    assert "auroc_macro" in lesion_exp.import_predictions("submission.csv", FAST, like=like).metrics
