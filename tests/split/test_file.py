@@ -90,6 +90,10 @@ def test_parts_may_be_categories_of_a_parquet(lesions_table, parts, tmp_path):
     parts.to_csv(tmp_path / "parts.csv", index=False)
     found, wanted = (File(str(tmp_path / f"parts.{kind}")).split(lesions_table) for kind in ("parquet", "csv"))
     assert found["split"].tolist() == wanted["split"].tolist()
+    some = parts.assign(split=parts["split"].where(parts.index > 0)).astype({"split": "category"})
+    some.to_parquet(tmp_path / "some.parquet")
+    with pytest.raises(DataError, match="got nothing; rename these parts"):
+        File(str(tmp_path / "some.parquet")).split(lesions_table)
 
 
 def test_a_missing_file_is_refused(lesions_table, tmp_path):
