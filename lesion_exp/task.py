@@ -67,6 +67,8 @@ class NetworkTask(ImageClassifier, pl.LightningModule):
         is not a submodule, so that checkpoints do not contain it."""
         self.job_processes: int | None = None
         """The number of processes that the job asks for, if this process trains the batches of several of them."""
+        self.asked_processes: int | None = None
+        """The number of processes that the job asks for, if the run has another."""
         self.training_metrics = training_metrics()
 
     def on_train_start(self) -> None:

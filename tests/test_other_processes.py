@@ -11,12 +11,14 @@ SCRIPT = Path(__file__).parents[1] / "scripts" / "other_processes.py"
 
 
 @pytest.mark.long
-def test_weights_on_other_processes_differ_by_rounding():
-    command = [sys.executable, str(SCRIPT), "--network", "plain"]
+@pytest.mark.parametrize("where", [(), ("--within",)], ids=["between epochs", "within an epoch"])
+def test_weights_on_other_processes_differ_by_rounding(where):
+    command = [sys.executable, str(SCRIPT), "--network", "plain", *where]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     rows = {tuple(row["processes"]): row for row in map(json.loads, done.stdout.splitlines())}
     assert set(rows) == {(2, 2), (2, 1), (2, 4), (2, 1, 4)}
-    assert all(row["same_images"] for row in rows.values())
-    assert rows[2, 1]["after_3_epochs"]["absolute"] == 0, "the sum of two numbers has no order"
-    assert max(row["after_3_epochs"]["relative"] for row in rows.values()) < 1e-5
+    assert all(row["within"] == bool(where) for row in rows.values())
+    assert all(row["same_images"] and row["same_validations"] for row in rows.values())
+    assert rows[2, 1]["last_epoch"]["absolute"] == 0, "the sum of two numbers has no order"
+    assert max(row["last_epoch"]["relative"] for row in rows.values()) < 1e-5

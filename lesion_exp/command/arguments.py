@@ -105,18 +105,20 @@ class Arguments:
         self.overrides.append(f"{key}={value}")
 
     def take_below(self, node: str) -> dict[str, str]:
-        """Returns the keys below `node`, such as `launcher.KEY`, with the texts of their values.
+        """Returns the keys below `node`, such as `launcher.KEY`, with the texts of their values; a plus is left out.
 
         They are removed from the overrides.
 
         Raises:
             ConfigError: a key is given twice, or without a value.
         """
-        keys = [text.partition("=")[0] for text in self.overrides if text.startswith(f"{node}.")]
-        return {key: cast(str, self._take(key)) for key in dict.fromkeys(keys)}
+        names = [text.partition("=")[0].removeprefix("+") for text in self.overrides]
+        keys = dict.fromkeys(name for name in names if name.startswith(f"{node}."))
+        return {key: cast(str, self._take(key, f"+{key}")) for key in keys}
 
-    def _take(self, key: str) -> str | None:
-        found = [text for text in self.overrides if text.partition("=")[0] == key]
+    def _take(self, *spellings: str) -> str | None:
+        key = spellings[0]
+        found = [text for text in self.overrides if text.partition("=")[0] in spellings]
         if len(found) > 1:
             raise ConfigError(f"expected {key}= once, got {' '.join(found)}")
         if not found:

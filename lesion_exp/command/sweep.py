@@ -236,22 +236,22 @@ def launcher_node(node: Mapping[str, Any], given: Mapping[str, str]) -> dict[str
     Raises:
         ConfigError: the launcher has no such key, or its value has another type.
     """
+    from lesion_exp.config.annotated import annotations_of, check_annotated, is_mapping
     from lesion_exp.config.overrides import is_text
 
     changed = dict(node)
-    keys = sorted(set(node) - {TARGET})
-    for name, value in given.items():
-        key = name.removeprefix(f"{LAUNCHER}.")
-        if key not in keys:
+    annotations = {**dict.fromkeys(set(node) - {TARGET}), **annotations_of(node, LAUNCHER)}
+    for name, text in given.items():
+        key, _, inner = name.removeprefix(f"{LAUNCHER}.").partition(".")
+        if key not in annotations or (inner and not is_mapping(annotations[key])):
+            keys = sorted(annotations)
             raise ConfigError(
                 f"expected one of launcher.{', launcher.'.join(keys)}, got {name} (the launcher itself "
                 f"cannot be changed){did_you_mean(key, keys)}"
             )
-        read = value if is_text(name) and value != "null" else value_of(value)
-        kinds = _kinds(node[key])
-        if not isinstance(read, kinds) or isinstance(read, bool) != isinstance(node[key], bool):
-            raise ConfigError(f"expected {name} to be a value like {node[key]!r}, which it replaces, got {value}")
-        changed[key] = read
+        value = text if is_text(name) and text != "null" else value_of(text)
+        changed[key] = {**(changed.get(key) or {}), inner: value} if inner else value
+    check_annotated(changed, LAUNCHER)
     return changed
 
 
@@ -259,13 +259,6 @@ def _command(sweep: Sweep, action: str) -> str:
     """Returns the command with which the user resumes or retries a sweep in its store."""
     place = place_words(sweep.facts.overrides, sweep.facts.store)
     return next_command("sweep", action, sweep.facts.sweep_id, *place)
-
-
-def _kinds(value: object) -> tuple[type, ...]:
-    """The types that may replace `value`: its own; for None, a number or a name."""
-    if value is None:
-        return (int, float, str)
-    return (int, float) if isinstance(value, float) else (type(value),)
 
 
 def _drive(sweep: Sweep, launcher: Launcher, store: Store, again: Collection[str] = ()) -> int:

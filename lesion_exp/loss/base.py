@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal, get_args
@@ -149,6 +150,23 @@ def check_loss(loss: Loss, name: str) -> None:
         raise ConfigError(
             f"{expected} the result of {name} has no gradient; compute it from the logits with torch's operations alone"
         )
+
+
+def is_mean_of_images(loss: Loss, max_epochs: int) -> bool:
+    """Returns whether the loss of a batch is the mean of the losses of its halves, whatever their labels.
+
+    It is not with weights of classes, by whose sum over the batch the loss is divided, nor for a statistic of the
+    batch, and is tried with the loss as it is in the last of `max_epochs` epochs.
+    """
+    last = copy.deepcopy(loss)
+    if max_epochs > 0:
+        last.set_epoch(max_epochs - 1, max_epochs)
+    labels = torch.cat([torch.zeros(loss.num_classes, dtype=torch.int64), torch.arange(loss.num_classes)])
+    logits = torch.randn(len(labels), loss.num_classes, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        whole = last(logits, labels)
+        halves = [last(*half) for half in zip(logits.chunk(2), labels.chunk(2), strict=True)]
+    return torch.allclose(whole, torch.stack(halves).mean(), rtol=1e-4)
 
 
 Scheme = Literal["none", "balanced", "inverse", "effective_number"]

@@ -36,6 +36,7 @@ class MAE(Method):
 
     num_views = 1
     least_images: ClassVar[int] = 1
+    draws_numbers: ClassVar[bool] = True
 
     def __init__(
         self,

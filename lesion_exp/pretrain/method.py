@@ -52,6 +52,8 @@ class Method(nn.Module, ABC):
     """Smallest number of images in a step from which the loss can be computed."""
     follows_length: ClassVar[bool] = False
     """Whether the first steps depend on the length of the training, apart from the learning rate."""
+    draws_numbers: ClassVar[bool] = False
+    """Whether the loss draws random numbers for the images of a process, such as masks."""
 
     def __init__(self) -> None:
         super().__init__()

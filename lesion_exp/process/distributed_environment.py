@@ -66,13 +66,29 @@ class RankGroup:
         job = f"{wanted} process{'es' if wanted > 1 else ''} (trainer.devices={num_devices}"
         job += f" trainer.num_nodes={num_nodes})" if num_nodes > 1 else ")"
         fits = self.world_size == wanted and self.rank < wanted and self.local_rank == self.rank % num_devices
+        fits = fits and self.local_size in (None, num_devices)
         if not fits:
             raise ConfigError(
                 f"expected to be one of the {job} that the job asks for, but the environment says {self.text}; start "
-                f"{wanted}, or set trainer=ddp or ddp_cpu with trainer.devices={max(self.world_size // num_nodes, 1)}; "
-                f"if neither torchrun nor srun started this process, type: unset {' '.join(self.names())}"
+                f"{wanted}{self._where(num_devices, num_nodes)}, or set trainer=ddp or ddp_cpu with "
+                f"{self._as_keys(num_nodes)}; if neither torchrun nor srun started this process, type: unset "
+                f"{' '.join(self.names())}"
             )
         self._check_address()
+
+    def _where(self, num_devices: int, num_nodes: int) -> str:
+        """Where to start the processes of a job, if the group is on other machines than it asks for."""
+        if num_nodes > 1:
+            return f", {num_devices} on each of {num_nodes} machines"
+        return " on one machine" if self.local_size is not None and self.world_size > self.local_size else ""
+
+    def _as_keys(self, num_nodes: int) -> str:
+        """The keys of a job that asks for this group; of one on `num_nodes` machines if the starter says too little."""
+        size = self.local_size
+        if size is None or self.world_size % size or self.local_rank != self.rank % size:
+            return f"trainer.devices={max(self.world_size // num_nodes, 1)}"
+        count = self.world_size // size
+        return f"trainer.devices={size}" + (f" trainer.num_nodes={count}" if (count, num_nodes) != (1, 1) else "")
 
     def check_even(self) -> tuple[int, int]:
         """Checks that each machine has as many processes of the group, and returns this number and that of machines.

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from lesion_exp.config.annotated import check_annotated
 from lesion_exp.config.compose import Bases, Composed, compose, config_folders
 from lesion_exp.config.freeze import Job, freeze
 from lesion_exp.config.instantiate import check_installed, instantiate, resolve_target
@@ -257,6 +258,7 @@ def make_search(node: dict[str, object]) -> Search:
     Raises:
         ConfigError: the target is no search, or refuses its parameters.
     """
+    check_annotated(node, "search")
     search = instantiate(node, "search")
     if not isinstance(search, Search):
         raise ConfigError(

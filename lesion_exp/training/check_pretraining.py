@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from lesion_exp.data.views import PretrainingDataModule
+from lesion_exp.data.views import LABELLED, PretrainingDataModule
 from lesion_exp.dataset.table import UNLABELLED
 from lesion_exp.errors import ConfigError, DataError
 from lesion_exp.evaluation.registry import PROBE_METRIC
@@ -14,7 +14,7 @@ from lesion_exp.pretrain import chosen_parts
 from lesion_exp.scheduler.schedule import ENDLESS
 from lesion_exp.training.build import check_optimisation, make_datamodule
 from lesion_exp.training.build_pretraining import build_pretraining
-from lesion_exp.training.check_training import Trial, check_validations, length_on, small_batch
+from lesion_exp.training.check_training import Trial, check_dealt, check_validations, length_on, small_batch
 from lesion_exp.training.data import SplitData
 from lesion_exp.training.trainer import check_trainer, num_processes
 
@@ -85,6 +85,7 @@ def check_pretraining(config: Mapping[str, Any], split: SplitData) -> list[str]:
     trainer, ranks = check_trainer(node), num_processes(node)
     length = length_on(config, trainer, data, ranks)
     if data.has_probe:
+        check_dealt(config, data, (LABELLED, "val"))
         check_validations({**config, "trainer": node}, trainer, length, data, ranks)
     else:
         _check_unwatched(config)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -27,7 +27,7 @@ from lesion_exp.training.added_metrics import try_added_metrics
 from lesion_exp.training.build import check_optimisation, make_datamodule, metadata_encoder
 from lesion_exp.training.data import SplitData, is_pretraining
 from lesion_exp.training.part_evaluation import check_evaluation
-from lesion_exp.training.trainer import check_trainer, num_processes
+from lesion_exp.training.trainer import check_trainer, num_devices_and_nodes, num_processes
 from lesion_exp.training.tune import FIRST_BATCH
 from lesion_exp.training.watched_metrics import check_watched
 
@@ -63,6 +63,7 @@ def check_training(config: Mapping[str, Any], split: SplitData) -> list[str]:
     in_val = set(split.table.loc[split.table["split"] == "val", "label"])
     check_watched(config, [name for name in split.classes if name in in_val])
     data = make_datamodule(config, split)
+    check_dealt(config, data, ("val", "test") if config["test"] else ("val",))
     warnings = []
     loss = make_loss(config["loss"], data.class_counts())
     check_loss(loss, f"loss={config['loss'][TARGET]}")
@@ -180,6 +181,24 @@ def _check_parts(config: Mapping[str, Any], split: SplitData) -> None:
             raise DataError(
                 f"expected images in the {part} part, got none (train {counts.get('train', 0)}); use more images or "
                 f"another split, such as split=grouped split.ratios.{part}=0.15{other}"
+            )
+
+
+def check_dealt(config: Mapping[str, Any], data: LesionDataModule, parts: Sequence[str]) -> None:
+    """Checks that each process of the job `config` gets an image of each of `parts`, which is evaluated on all of them.
+
+    Raises:
+        ConfigError: there are fewer images than processes.
+    """
+    devices, nodes = num_devices_and_nodes(config["trainer"])
+    for part in parts:
+        count = len(data.parts[part])
+        if count < devices * nodes:
+            other = ", or set test=false" if part == "test" else ""
+            fewer = f"set trainer.devices={count // nodes} or less" if count >= nodes else "start fewer processes"
+            raise ConfigError(
+                f"expected at least {devices * nodes} images in the {part} part, one for each process, got {count}; "
+                f"{fewer}, or use more images{other}"
             )
 
 

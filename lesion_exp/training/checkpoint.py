@@ -19,6 +19,7 @@ import torch.distributed as dist
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
 
+from lesion_exp.errors import ConfigError
 from lesion_exp.model.checkpoint_file import is_whole, read_checkpoint
 from lesion_exp.tracking.stored_run import Run
 from lesion_exp.training.run_context import NO_CONTEXT, RunContext
@@ -72,9 +73,9 @@ class ResumePoints(Checkpoint):
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         """Saves the state within an epoch if that is due."""
-        if not self._is_due(trainer):
-            return
         loop = trainer.fit_loop
+        if loop.epoch_loop._should_accumulate() or not self._is_due(trainer):  # no checkpoint contains gradients
+            return
         assert loop._data_fetcher is not None, "an epoch is running"
         if not loop.epoch_loop.batch_progress.is_last_batch and not loop.epoch_loop._should_check_val_fx(
             loop._data_fetcher
@@ -105,8 +106,9 @@ class ResumePoints(Checkpoint):
         state = checkpoint["loops"]["fit_loop"]
         epochs, batches = state["epoch_progress"]["total"], state["epoch_loop.batch_progress"]
         factor = _counted(pl_module) / Fraction(checkpoint.get(COUNTED, "1"))
-        for scope in ("total", "current"):
-            batches[scope] = {name: _whole(count * factor) for name, count in batches[scope].items()}
+        if factor != 1:
+            for scope in ("total", "current"):
+                batches[scope] = _counted_anew(batches[scope], factor, pl_module)
         if epochs["completed"] == epochs["ready"] and batches["is_last_batch"]:
             batches["current"] = dict.fromkeys(batches["current"], 0)
             batches["is_last_batch"] = False
@@ -135,9 +137,27 @@ def _counted(pl_module: pl.LightningModule) -> Fraction:
     return counted
 
 
-def _whole(count: Fraction) -> int:
-    assert count.denominator == 1, "checkpoints are saved after whole steps"
-    return int(count)
+def _counted_anew(counts: Mapping[str, int], factor: Fraction, pl_module: pl.LightningModule) -> dict[str, int]:
+    """Lightning's `counts` of batches, with `factor` batches of this process in the place of each.
+
+    In a checkpoint within an epoch, Lightning has not yet counted the last batch as completed, and knows by this
+    difference of 1 that it was trained.
+
+    Raises:
+        ConfigError: the checkpoint was saved in the middle of a step.
+    """
+    scaled = {name: count * factor for name, count in counts.items()}
+    if counts["completed"] == counts["processed"] - 1:
+        scaled["completed"] = scaled["processed"] - 1
+    if any(count.denominator != 1 for count in scaled.values()):
+        num_here = pl_module.trainer.world_size
+        asked = getattr(pl_module, "asked_processes", None) or num_here
+        before = asked * factor / _counted(pl_module)
+        raise ConfigError(
+            f"expected a checkpoint at the end of a step, got one within a step, as an earlier version saved it, with "
+            f"which {num_here} processes cannot go on; start {before}, as before, with trainer.devices= or torchrun"
+        )
+    return {name: int(count) for name, count in scaled.items()}
 
 
 class BestCheckpoints(ModelCheckpoint):

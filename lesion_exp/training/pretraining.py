@@ -16,6 +16,7 @@ from lesion_exp.config.freeze import Job
 from lesion_exp.evaluation.registry import PROBED, only_metrics, short_of
 from lesion_exp.model.checkpoint_file import CARD_KEY, portable, read_checkpoint, state_hash, write_weights
 from lesion_exp.next_command import next_command
+from lesion_exp.process.other_programs import OtherPrograms
 from lesion_exp.process.peers import Peers
 from lesion_exp.progress import Stage
 from lesion_exp.tracking import artifacts
@@ -31,7 +32,7 @@ from lesion_exp.training.data import SplitData, load_data, split_data
 from lesion_exp.training.results import end_in_words
 from lesion_exp.training.run_context import JobResult, RunContext
 from lesion_exp.training.seen_before import with_inherited
-from lesion_exp.training.started_run import say_findings, started_run, store_of_first_rank
+from lesion_exp.training.started_run import beside_others, say_findings, started_run, store_of_first_rank
 from lesion_exp.training.together import once_a_node, prepare_layout, watched
 from lesion_exp.training.tracked import job_choices
 from lesion_exp.training.trainer import best_checkpoint, build_trainer, keep_profile
@@ -55,24 +56,31 @@ class _Fitted:
 
 
 def run_pretraining(
-    job: Job, context: RunContext, asked: Mapping[str, Any], config: Mapping[str, Any], peers: Peers | None = None
+    job: Job,
+    context: RunContext,
+    configs: tuple[Mapping[str, Any], Mapping[str, Any]],
+    others: OtherPrograms,
+    peers: Peers | None = None,
 ) -> JobResult:
     """Runs the pretraining `job` in this process, which may be one rank of several.
 
     Args:
         job: the job of the run.
         context: what the caller adds to the run.
-        asked: the config of the processes that the job asks for, see `as_begun`.
-        config: that of the processes of the run, see `on_processes`.
+        configs: that of the processes that the job asks for, see `as_begun`, and that of the processes of the run, see
+            `on_processes`.
+        others: the other programs of this machine since the job began.
         peers: the processes that a starter began.
     """
+    asked, config = configs
     store = store_of_first_rank(config)
     with Stage("reading the data", background=True):
         split, inherited = once_a_node(peers, lambda: split_data(config, load_data(config))), None
     with Stage("checking what the run begins with", background=True):
         if store is not None or peers is None:  # other machines may not see the runs
             split, inherited = with_inherited(config, split)
-        findings = say_findings(split, inherited, check_pretraining(config, split))
+        warnings = [*check_pretraining(config, split), *beside_others(config["trainer"], others)]
+        findings = say_findings(split, inherited, warnings)
     with Stage("preparing the network"):
         built = build_pretraining(config, split)
     prepare_layout(asked, config, built.task, built.datamodule)

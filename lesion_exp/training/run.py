@@ -21,6 +21,7 @@ from lesion_exp.backbone.options import SHARED_KEYS
 from lesion_exp.config.compatibility import check_complete
 from lesion_exp.config.freeze import Job
 from lesion_exp.config.instantiate import check_installed, check_targets
+from lesion_exp.config.named_run import TEACHER
 from lesion_exp.config.schema import TRAINER_ARGUMENTS, check_known_keys
 from lesion_exp.errors import UserError
 from lesion_exp.evaluation.evaluation_result import EvaluationResult
@@ -78,9 +79,9 @@ from lesion_exp.training.run_context import NO_CONTEXT, JobResult, RunContext
 from lesion_exp.training.seen_before import with_inherited
 from lesion_exp.training.sharded import check_sharding, load_weights
 from lesion_exp.training.shared_split import split_of
-from lesion_exp.training.started_run import say_findings, started_run, store_of_first_rank
+from lesion_exp.training.started_run import beside_others, say_findings, started_run, store_of_first_rank
 from lesion_exp.training.teacher import Teacher, attach_teacher, open_teacher
-from lesion_exp.training.together import JOB, prepare_layout, shared_context, shared_job, watched
+from lesion_exp.training.together import JOB, on_each_machine, prepare_layout, shared_context, shared_job, watched
 from lesion_exp.training.tracked import job_choices
 from lesion_exp.training.trainer import (
     OWN_KEYS,
@@ -90,7 +91,6 @@ from lesion_exp.training.trainer import (
     check_trainer,
     keep_profile,
     num_devices_and_nodes,
-    num_processes,
 )
 from lesion_exp.training.tune import tune
 from lesion_exp.training.watched_metrics import check_watched, watched_by
@@ -222,7 +222,7 @@ def run_job(job: Job, context: RunContext, peers: Peers | None = None) -> JobRes
     asked = as_begun(job.config, context)
     config = on_processes(asked, context.processes)
     if is_pretraining(config):
-        return run_pretraining(job, context, asked, config, peers)
+        return run_pretraining(job, context, (asked, config), others, peers)
     store = store_of_first_rank(config)
     with Stage("reading the data", background=True):
         split, inherited = split_of(config, peers), None
@@ -230,8 +230,9 @@ def run_job(job: Job, context: RunContext, peers: Peers | None = None) -> JobRes
         if store is not None or peers is None:  # other machines may not see the runs
             split, inherited = with_inherited(config, split)
             split = with_lineage(config, split)
-        teacher = open_teacher(config, split.classes)
-        warnings = [*check_training(config, split), *_beside_others(config["trainer"], others)]
+        with on_each_machine(peers, TEACHER):
+            teacher = open_teacher(config, split.classes)
+        warnings = [*check_training(config, split), *beside_others(config["trainer"], others)]
         findings = say_findings(split, inherited, warnings)
     with Stage("preparing the network"):
         built = build(config, split)
@@ -244,14 +245,6 @@ def run_job(job: Job, context: RunContext, peers: Peers | None = None) -> JobRes
         if run is None:
             return JobResult("")
         return _finish(job, split, run, trained, built.classifier.backbone)
-
-
-def _beside_others(node: Mapping[str, Any], others: OtherPrograms) -> list[str]:
-    """The warning of other busy programs where one process trains on the CPU; `node` is the node `trainer`."""
-    if has_gpu(node["accelerator"]) or num_processes(node) > 1:
-        return []
-    text = others.warning(torch.get_num_threads())
-    return [] if text is None else [text]
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import torch
+
 from lesion_exp.config.freeze import Job
 from lesion_exp.config.project import Project
 from lesion_exp.data.datamodule import LesionDataModule
+from lesion_exp.model.precision import has_gpu
+from lesion_exp.process.other_programs import OtherPrograms
 from lesion_exp.process.signals import preserve_stop_signals
 from lesion_exp.progress import Stage
 from lesion_exp.task import NetworkTask
@@ -26,7 +30,7 @@ from lesion_exp.training.results import log_inputs
 from lesion_exp.training.run_context import RUN_FILE, RunContext
 from lesion_exp.training.seen_before import Inherited, log_inherited
 from lesion_exp.training.tracked import log_hint, start_run
-from lesion_exp.training.trainer import describe_resolved
+from lesion_exp.training.trainer import describe_resolved, num_processes
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +72,14 @@ def say_findings(split: SplitData, inherited: Inherited | None, warnings: Sequen
     for line in audit.splitlines():
         log.info("%s", line)
     return Findings(split, inherited, "\n".join([audit, *told]))
+
+
+def beside_others(node: Mapping[str, Any], others: OtherPrograms) -> list[str]:
+    """Returns the warning of other busy programs where one process trains on the CPU; `node` is the node `trainer`."""
+    if has_gpu(node["accelerator"]) or num_processes(node) > 1:
+        return []
+    text = others.warning(torch.get_num_threads())
+    return [] if text is None else [text]
 
 
 @contextmanager

@@ -12,15 +12,19 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
 from lesion_exp.config.freeze import Job, read_job
 from lesion_exp.config.project import Project
 from lesion_exp.data.datamodule import LesionDataModule
-from lesion_exp.errors import ConfigError
+from lesion_exp.errors import ConfigError, UserError
+from lesion_exp.loss.base import is_mean_of_images
+from lesion_exp.pretrain.method import Method
 from lesion_exp.process.peer_heartbeats import PeerLost
 from lesion_exp.process.peers import RUN, Peers
+from lesion_exp.scheduler.schedule import ENDLESS
 from lesion_exp.task import NetworkTask
 from lesion_exp.tracking.embedded import DEAD_AFTER_SECONDS
 from lesion_exp.tracking.find import find_run
@@ -28,7 +32,7 @@ from lesion_exp.tracking.heartbeat import HEARTBEAT_SECONDS, mark_dead_runs
 from lesion_exp.tracking.run import TrackedRun
 from lesion_exp.tracking.stored_run import Run
 from lesion_exp.training.checkpoint import resume_context
-from lesion_exp.training.data import SplitData, is_pretraining
+from lesion_exp.training.data import SplitData
 from lesion_exp.training.layout import in_words, keeps_batches
 from lesion_exp.training.run_context import RunContext
 from lesion_exp.training.trainer import num_processes
@@ -160,6 +164,28 @@ def watched(peers: Peers | None, run: TrackedRun | None) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def on_each_machine(peers: Peers | None, key: str) -> Iterator[None]:
+    """Says what to do if a machine beside the first does not find what every process reads in the store of runs.
+
+    Args:
+        peers: the processes of the run.
+        key: the key of the config that names what is read.
+
+    Raises:
+        ConfigError: the block raises a UserError on another machine than the first.
+    """
+    try:
+        yield
+    except UserError as error:
+        if peers is None or peers.node == 0:
+            raise
+        raise ConfigError(
+            f"{error}; {key} is read on each machine, so that each has to reach the store of runs: start mlflow server "
+            f"on one of them and set tracking.uri=http://HOST:5000, or train on one machine"
+        ) from error
+
+
 def prepare_layout(
     asked: Mapping[str, Any], config: Mapping[str, Any], task: NetworkTask, datamodule: LesionDataModule
 ) -> None:
@@ -178,6 +204,7 @@ def prepare_layout(
     if wanted == num_here:
         return
     log.warning("%s", in_words(asked, config))
+    task.asked_processes = wanted
     if keeps_batches(asked, num_here):
         task.job_processes = wanted
         return
@@ -188,12 +215,17 @@ def prepare_layout(
             f"than a step and cannot be dealt to {num_here} in the same way; start {wanted}"
         )
     parts = list(task.modules())  # those of a method of pretraining, too
+    loss = getattr(task, "loss", None)
+    epochs = int(asked["trainer"]["max_epochs"] or ENDLESS)
     found = {
         "batch normalisation": any(isinstance(part, _BatchNorm) for part in parts)
         and not asked["trainer"].get("sync_batchnorm"),
         "dropout": any(isinstance(part, _DropoutNd) and part.p for part in parts),
+        "stochastic depth": any(map(_drops_paths, parts)),
+        "random numbers of the method": any(isinstance(part, Method) and part.draws_numbers for part in parts),
         "mixing": getattr(task, "mix", None) is not None,
-        "weights of classes": not is_pretraining(asked) and asked["loss"].get("class_weights") not in (None, "none"),
+        "the loss": loss is not None and not is_mean_of_images(loss, epochs),
+        "weights of images": loss is not None and datamodule.weights() is not None,
     }
     names = [name for name, is_used in found.items() if is_used]
     if names:
@@ -204,3 +236,10 @@ def prepare_layout(
             config["loader"]["batch_size"],
             asked["loader"]["batch_size"],
         )
+
+
+def _drops_paths(part: nn.Module) -> bool:
+    """Whether `part` leaves out the branch of a block for a random share of the images, as torchvision and timm do."""
+    return type(part).__name__ in {"StochasticDepth", "DropPath"} and bool(
+        getattr(part, "p", 0.0) or getattr(part, "drop_prob", 0.0)
+    )

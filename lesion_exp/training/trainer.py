@@ -33,7 +33,7 @@ from lesion_exp.process.messages import quiet_libraries
 from lesion_exp.tracking.run import TrackedRun
 from lesion_exp.training.callbacks import LearningRate, MovingAverage
 from lesion_exp.training.checkpoint import AtomicCheckpointIO, BestCheckpoints, ResumePoints
-from lesion_exp.training.sharded import ShardedStrategy, is_sharded
+from lesion_exp.training.sharded import SHARDED, ShardedStrategy, is_sharded
 from lesion_exp.training.watched_metrics import Watched
 
 log = logging.getLogger(__name__)
@@ -80,7 +80,7 @@ def build_trainer(
     if "profiler" in arguments:
         arguments["profiler"] = profiler_in(live_dir, arguments["profiler"])
     if is_sharded(config):
-        arguments |= _sharded(num_processes(config))
+        arguments |= _sharded(num_processes(config), arguments["precision"])
     callbacks = [*_callbacks(config, live_dir, watched, logging=bool(logger)), *callbacks]
     try:
         trainer = pl.Trainer(
@@ -98,7 +98,8 @@ def build_trainer(
             num_sanity_val_steps=0,  # it would log metrics of an untrained network
         )
     except (MisconfigurationException, ValueError, TypeError, ImportError, RuntimeError) as error:
-        hint = "; trainer=cpu trains without a GPU" if accelerator in {"gpu", "cuda"} else ""
+        lacks_gpu = accelerator in {"gpu", "cuda"} and torch.cuda.device_count() == 0
+        hint = "; trainer=cpu trains without a GPU" if lacks_gpu else ""
         raise ConfigError(
             f"expected a trainer that can be built on this machine, but Lightning raises: {error}{hint}"
         ) from error
@@ -118,10 +119,20 @@ class SignalConnector(_SignalConnector):
         self.received_sigterm = True
 
 
-def _sharded(num_processes: int) -> dict[str, Any]:
-    """The arguments of Lightning's Trainer that shard; one process has nothing to divide."""
+def _sharded(num_processes: int, precision: str) -> dict[str, Any]:
+    """The arguments of Lightning's Trainer that shard; one process has nothing to divide.
+
+    Raises:
+        ConfigError: Lightning does not shard in `precision`.
+    """
     if num_processes == 1:
         return {"strategy": "auto"}
+    if precision == "16-mixed":
+        raise ConfigError(
+            f"expected a precision in which weights can be divided, for trainer.strategy={SHARDED}, got 16-mixed, "
+            f"which trainer.precision=auto is on GPUs that do not compute bf16 natively; set "
+            f"trainer.precision=32-true, or use trainer.strategy=ddp"
+        )
     # in inference mode tensors would be gathered that no later step can use
     return {"strategy": ShardedStrategy(num_processes), "inference_mode": False}
 

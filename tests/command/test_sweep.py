@@ -1,3 +1,4 @@
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -9,26 +10,34 @@ from lesion_exp.command.arguments import Arguments
 from lesion_exp.command.sweep import launcher_node
 from lesion_exp.errors import ConfigError
 
-SLURM = {
-    "_target_": "some.Launcher",
-    "minutes": 240,
-    "memory_gb": None,
-    "poll_seconds": 15.0,
-    "setup": [],
-    "fail_fast": False,
-}
+SLURM = yaml.safe_load((Path(__file__).parents[2] / "conf" / "launcher" / "slurm.yaml").read_text("utf-8"))
+RAY = yaml.safe_load((Path(__file__).parents[2] / "conf" / "launcher" / "ray.yaml").read_text("utf-8"))
 
 
 def test_a_sweep_goes_on_with_new_settings_of_its_launcher():
     words = ["launcher.minutes=500", "launcher.memory_gb=12.5", "launcher.setup=[module load cuda]"]
-    given = Arguments([*words, "launcher.poll_seconds=3", "launcher.fail_fast=true"]).take_below("launcher")
+    given = Arguments([*words, "launcher.poll_seconds=1.5", "launcher.fail_fast=true"]).take_below("launcher")
     changed = launcher_node(SLURM, given)
     assert changed == {
-        "_target_": "some.Launcher", "minutes": 500, "memory_gb": 12.5, "poll_seconds": 3,
+        **SLURM, "minutes": 500, "memory_gb": 12.5, "poll_seconds": 1.5,
         "setup": ["module load cuda"], "fail_fast": True,
     }  # fmt: skip
     assert launcher_node(SLURM, {"launcher.poll_seconds": "1.5e1"})["poll_seconds"] == 15.0
     assert launcher_node(SLURM, {}) == SLURM
+
+
+def test_a_setting_may_have_each_value_that_a_new_sweep_may_give_it():
+    words = ["launcher.gpus_per_job=0.5", "launcher.cpus_per_job=2", "launcher.memory_gb=null"]
+    given = Arguments([*words, "+launcher.resources.a100=1"]).take_below("launcher")
+    changed = launcher_node({**RAY, "gpus_per_job": 1, "memory_gb": 8}, given)
+    assert changed == {**RAY, "gpus_per_job": 0.5, "cpus_per_job": 2, "memory_gb": None, "resources": {"a100": 1}}
+    begun = {**SLURM, "partition": "gpu", "sbatch": {"account": "lab", "qos": "low"}}
+    for plus in ("", "+"):
+        given = Arguments(["launcher.partition=null", f"{plus}launcher.sbatch.account=lab2"]).take_below("launcher")
+        changed = launcher_node(begun, given)
+        assert changed == {**begun, "partition": None, "sbatch": {"account": "lab2", "qos": "low"}}
+    with pytest.raises(ConfigError, match=r"expected launcher\.sbatch\.qos= once"):
+        Arguments(["launcher.sbatch.qos=a", "+launcher.sbatch.qos=b"]).take_below("launcher")
 
 
 @pytest.mark.parametrize("name", ["007", "no", "1e5", "1.10"])
@@ -43,11 +52,15 @@ def test_the_name_of_a_partition_stays_as_it_was_written(name):
         ("launcher.workers=2", "launcher.minutes"),
         ("launcher.minuts=2", "did you mean 'minutes'"),
         ("launcher._target_=os.system", "cannot be changed"),
-        ("launcher.minutes=two", "a value like 240"),
-        ("launcher.minutes=2.5", "a value like 240"),
-        ("launcher.minutes=true", "a value like 240"),
-        ("launcher.minutes=", "a value like 240"),
-        ("launcher.fail_fast=1", "a value like False"),
+        ("launcher.minutes=two", "launcher.minutes to be a whole number"),
+        ("launcher.minutes=2.5", "launcher.minutes to be a whole number"),
+        ("launcher.minutes=true", "launcher.minutes to be a whole number"),
+        ("launcher.minutes=", "launcher.minutes to be a whole number"),
+        ("launcher.memory_gb=16G", "to be a number or null, got '16G'; for example launcher.memory_gb=1.5"),
+        ("launcher.setup=module", "to be a list"),
+        ("launcher.sbatch=account", "to be keys with values"),
+        ("launcher.minutes.account=lab", "got launcher.minutes.account"),
+        ("launcher.fail_fast=1", "to be true or false, got 1; for example launcher.fail_fast=true"),
     ],
 )
 def test_a_setting_that_the_launcher_does_not_have_is_refused(override, words):
@@ -136,4 +149,26 @@ def test_a_cell_is_shown_only_of_a_sweep_that_is_listed(monkeypatch, tmp_path, o
     monkeypatch.chdir(tmp_path)
     assert main(["train", "dataset=synthetic", *words]) == 2
     assert said in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["launcher.fail_fast=no"], "launcher.fail_fast to be true or false, got 'no'; for example"),
+        (["launcher.workers=two"], "launcher.workers to be a whole number, got 'two'; for example launcher.workers=1"),
+        (["launcher.workers=null"], "launcher.workers to be a whole number, got None"),
+        (["launcher.workers=1.5"], "launcher.workers to be a whole number, got 1.5"),
+        (["launcher.gpus_per_job=0.5"], "launcher.gpus_per_job to be a whole number, got 0.5"),
+        (["search=random", "search.num_cells=ten"], "search.num_cells to be a whole number, got 'ten'"),
+        (["search=random", "search.num_cells=2.5"], "search.num_cells to be a whole number, got 2.5"),
+        (["search.metric=7"], "search.metric to be text or a list, got 7; correct the value"),
+    ],
+)
+def test_values_that_a_launcher_or_a_search_cannot_take_are_refused_before_a_sweep_begins(
+    monkeypatch, tmp_path, own_process, capsys, words, said
+):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "-m", "dataset=synthetic", "seed=1,2", *words]) == 2
+    assert f"expected {said}" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from lesion_exp.config.registered import TRUST_VARIABLE
 from lesion_exp.errors import ConfigError, DataError
 from lesion_exp.loss.balanced_softmax import BalancedSoftmax
-from lesion_exp.loss.base import LossFunction, check_loss
+from lesion_exp.loss.base import LossFunction, check_loss, is_mean_of_images
 from lesion_exp.loss.binary_cross_entropy import BinaryCrossEntropy
 from lesion_exp.loss.cross_entropy import CrossEntropy
 from lesion_exp.loss.focal import Focal
@@ -309,3 +309,27 @@ def test_a_callable_that_cannot_train_is_refused(function: Callable[..., Tensor]
 def test_what_cannot_be_called_is_no_loss() -> None:
     with pytest.raises(ConfigError, match="called with logits and labels"):
         LossFunction(7, [1, 2])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("loss", "is_mean"),
+    [
+        (CrossEntropy(COUNTS, label_smoothing=0.1), True),
+        (CrossEntropy(COUNTS, "balanced"), False),
+        (CrossEntropy([5, 5, 5], "balanced"), True),  # the weights are all 1
+        (Focal(COUNTS), True),
+        (Focal(COUNTS, class_weights="effective_number"), False),
+        (BalancedSoftmax(COUNTS), True),
+        (LogitAdjusted(COUNTS), True),
+        (BinaryCrossEntropy([80, 40], pos_weight=2.0), True),
+        (LDAM(COUNTS), False),
+        (LDAM(COUNTS, defer_epoch=1.0), True),
+        (SoftF1(COUNTS), False),
+        (LossFunction(F.cross_entropy, COUNTS), True),
+        (LossFunction(lambda logits, labels: F.cross_entropy(logits, labels, reduction="sum"), COUNTS), False),
+    ],
+)
+def test_a_loss_is_a_mean_of_images_unless_it_is_divided_by_something_of_the_batch(loss, is_mean) -> None:
+    assert is_mean_of_images(loss, 10) == is_mean
+    assert not getattr(loss, "reweighting", False), "the loss itself is as it was"
+    assert is_mean_of_images(loss, -1) or not is_mean

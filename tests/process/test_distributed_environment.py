@@ -1,5 +1,6 @@
 import importlib
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -91,6 +92,26 @@ def test_a_group_that_contradicts_the_job_is_refused(environment, variables, num
     environment(variables)
     with pytest.raises(ConfigError, match=says):
         join_group(num_devices, 1)
+
+
+@pytest.mark.parametrize(("machines", "per_machine"), [(2, 2), (2, 1), (1, 3), (3, 2)])
+@pytest.mark.parametrize("job", [(1, 1), (2, 1), (4, 1), (2, 2), (1, 4), (5, 1)])
+@pytest.mark.parametrize("starter", ["torchrun", "srun"])
+def test_the_keys_in_the_refusal_of_a_group_fit_each_of_its_processes(machines, per_machine, job, starter):
+    size = machines * per_machine
+    for rank in range(size):
+        local = rank % per_machine
+        of_torchrun = {"WORLD_SIZE": size, "RANK": rank, "LOCAL_RANK": local, "LOCAL_WORLD_SIZE": per_machine}
+        of_srun = {"SLURM_STEP_NUM_TASKS": size, "SLURM_PROCID": rank, "SLURM_LOCALID": local, "SLURM_NNODES": machines}
+        found = {**TORCHRUN, **of_torchrun} if starter == "torchrun" else {**SRUN, **of_srun}
+        group = inherited_group({name: str(value) for name, value in found.items()})
+        if job == (per_machine, machines):
+            group.check_fits(*job)
+            continue
+        with pytest.raises(ConfigError) as refused:
+            group.check_fits(*job)
+        said = re.search(r"ddp_cpu with trainer\.devices=(\d+)(?: trainer\.num_nodes=(\d+))?;", str(refused.value))
+        group.check_fits(int(said[1]), int(said[2] or job[1]))
 
 
 @pytest.mark.parametrize(

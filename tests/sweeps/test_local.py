@@ -22,3 +22,22 @@ def test_cells_that_run_at_once_share_the_cores(monkeypatch, workers, share):
         environment = command["environment"]
         assert (environment.get("OMP_NUM_THREADS"), environment.get("LESION_EXP_CORES")) == (share, share)
         assert command["threads"] == int(share or 0)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_fork_server_that_was_killed_is_answered_with_the_command_that_goes_on(workers):
+    launcher = LocalLauncher(workers, 0, fail_fast=False)
+    launcher.warm_up()
+    launcher.open(SimpleNamespace(facts=SimpleNamespace(sweep_id="20261201-120000-1234")))
+    cells = [SimpleNamespace(folder=str(number), number=number) for number in range(workers + 1)]
+    launcher._cells = {cell.folder: cell for cell in cells[:workers]}
+    launcher._leases = {cell.folder: launcher._free.pop() for cell in cells[:workers]}
+    launcher._process.kill()
+    launcher._process.wait()
+    ended = launcher.wait(20.0)
+    assert [one.cell for one in ended] == cells[:workers]
+    assert {one.reason for one in ended} == {"the process that started all cells has ended"}
+    assert launcher.capacity == workers
+    with pytest.raises(RuntimeError, match="lesion-exp sweep resume 20261201-120000-1234 continues the sweep"):
+        launcher.start(cells[workers:])
+    launcher.close()

@@ -24,13 +24,16 @@ def checked(tmp_path_factory):
     plain = compose(TINY, root=root).config
     whole = split_data(plain, load_data(plain))
 
-    def check(*overrides, parts=None, first=None):
+    def check(*overrides, parts=None, first=None, few=None):
         table = whole.table
         if parts is not None:
             table = table[table["split"].isin(parts)]
         if first is not None:
             chosen = table[table["split"] == "train"].groupby("label").head(1).index[:first]
             table = table[(table["split"] != "train") | table.index.isin(chosen)]
+        if few is not None:
+            kept = table[table["split"] == few[0]].index[: few[1]]
+            table = table[(table["split"] != few[0]) | table.index.isin(kept)]
         split = replace(whole, table=table.reset_index(drop=True))
         config = compose([*TINY, *overrides], root=root).config
         found = check_training(config, split)
@@ -118,6 +121,17 @@ def test_a_part_that_is_needed_must_have_images(checked):
     with pytest.raises(DataError, match="or set test=false"):
         checked(parts=("train", "val"))
     assert checked("test=false", parts=("train", "val")) == []
+
+
+@pytest.mark.parametrize("part", ["val", "test"])
+def test_each_process_needs_an_image_of_each_part_that_is_evaluated(checked, part):
+    processes = ("trainer=ddp_cpu", "trainer.devices=4")
+    checked(*processes, few=(part, 4))
+    with pytest.raises(ConfigError, match=rf"at least 4 images in the {part} part, .* got 3; set trainer\.devices=3 "):
+        checked(*processes, few=(part, 3))
+    checked(*processes, "trainer.devices=3", few=(part, 3))
+    if part == "test":
+        checked(*processes, "test=false", few=(part, 3))
 
 
 @pytest.mark.parametrize(

@@ -17,10 +17,12 @@ from lesion_exp.dataset.table import UNLABELLED
 from lesion_exp.errors import ConfigError, DataError, LeakageError
 from lesion_exp.model.checkpoint_file import read_checkpoint
 from lesion_exp.pretraining_task import PretrainingTask
+from lesion_exp.process.other_programs import OtherPrograms
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.find import find_run
 from lesion_exp.tracking.stored_run import Run, read_history
 from lesion_exp.trained_runs.trained_run import trained_run
+from lesion_exp.training import pretraining
 from lesion_exp.training.build import build
 from lesion_exp.training.build_pretraining import build_pretraining
 from lesion_exp.training.check_pretraining import check_pretraining, check_pretraining_keys
@@ -426,3 +428,17 @@ def test_a_network_that_the_method_cannot_train_is_refused_before_a_run(root):
     job = freeze(compose([*DATA, "pretrain=mae", *METHODS["mae"]], root=root))
     with pytest.raises(ConfigError, match="expected a vision transformer of timm"):
         check_pretraining(job.config, split_of(job))
+
+
+def test_programs_that_use_its_cores_are_warned_of(root, monkeypatch):
+    told: list[str] = []
+
+    def stop(split, inherited, warnings):
+        told.extend(warnings)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(OtherPrograms, "warning", lambda self, threads: f"others beside {threads} threads")
+    monkeypatch.setattr(pretraining, "say_findings", stop)
+    with pytest.raises(KeyboardInterrupt):
+        train(job_of(root))
+    assert f"others beside {torch.get_num_threads()} threads" in told

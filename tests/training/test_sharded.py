@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from lesion_exp.errors import ConfigError
 from lesion_exp.model.checkpoint_file import read_checkpoint
 from lesion_exp.tracking.find import find_run
 from lesion_exp.tracking.stored_run import download_artifact, read_predictions
+from lesion_exp.training import trainer
 from lesion_exp.training.run import check_job, train
 from lesion_exp.training.sharded import ShardedStrategy, check_shardable, check_sharding
 from lesion_exp.training.trainer import check_trainer
@@ -69,6 +71,18 @@ def test_one_process_has_nothing_to_divide(tiny_job):
     node = tiny_job(*TWO).config["trainer"]
     assert isinstance(check_trainer(node).strategy, ShardedStrategy)
     assert not isinstance(check_trainer({**node, "devices": 1}).strategy, ShardedStrategy)
+
+
+def test_fp16_is_refused_where_it_cannot_be_sharded(tiny_job, monkeypatch):
+    node = tiny_job(*TWO).config["trainer"]
+    monkeypatch.setattr(
+        trainer, "resolve_precision", lambda precision, _: "16-mixed" if precision == "auto" else precision
+    )
+    with pytest.raises(ConfigError, match=r"got 16-mixed, .* set trainer\.precision=32-true") as refused:
+        trainer.build_trainer({**node, "precision": "auto"}, False, Path(), [])
+    assert "trainer=cpu" not in str(refused.value)
+    trainer.build_trainer({**node, "precision": "32-true"}, False, Path(), [])
+    trainer.build_trainer({**node, "precision": "auto", "devices": 1, "strategy": "auto"}, False, Path(), [])
 
 
 def weights_of(run):

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
+from lesion_exp.config.annotated import check_annotated
 from lesion_exp.config.instantiate import check_installed, instantiate
 from lesion_exp.errors import ConfigError
 from lesion_exp.process.distributed_environment import refuse_group
@@ -177,6 +178,7 @@ def make_launcher(node: dict[str, Any]) -> Launcher:
     """
     refuse_group("a sweep")
     check_installed({"launcher": node})
+    check_annotated(node, "launcher")
     launcher = instantiate(node, "launcher")
     if not isinstance(launcher, Launcher):
         raise ConfigError(

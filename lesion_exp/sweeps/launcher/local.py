@@ -45,6 +45,7 @@ class LocalLauncher(Launcher):
         self.workers, self.gpus_per_job, self.fail_fast = workers, gpus_per_job, fail_fast
         self._process: subprocess.Popen[str] | None = None
         self._is_open = False
+        self._sweep_id = "latest"
         self._answers: queue.Queue[dict[str, Any] | None] = queue.Queue()
         self._free: list[tuple[str, ...]] = []
         """Groups of GPUs that no cell uses; empty tuples without GPUs."""
@@ -69,6 +70,7 @@ class LocalLauncher(Launcher):
 
     def open(self, sweep: Sweep) -> None:
         """See the base class."""
+        self._sweep_id = sweep.facts.sweep_id
         gpus = visible_gpus() if self.gpus_per_job else []
         if gpus and len(gpus) < self.gpus_per_job:
             raise ConfigError(
@@ -116,6 +118,8 @@ class LocalLauncher(Launcher):
         if answer is None:
             gone = [Ended(cell, "the process that started all cells has ended") for cell in self._cells.values()]
             self._cells.clear()
+            self._free += self._leases.values()  # so that the next cell is told to nobody, which says what to do
+            self._leases.clear()
             return gone
         self._free.append(self._leases.pop(answer["ended"]))
         code = answer["code"]
@@ -148,10 +152,8 @@ class LocalLauncher(Launcher):
         try:
             print(json.dumps(command), file=self._process.stdin, flush=True)
         except BrokenPipeError as error:
-            raise RuntimeError(
-                f"the process that starts the cells has ended; {next_command('sweep', 'resume', 'latest')} continues "
-                f"the sweep"
-            ) from error
+            again = next_command("sweep", "resume", self._sweep_id)
+            raise RuntimeError(f"the process that starts the cells has ended; {again} continues the sweep") from error
 
     def _listen(self) -> None:
         assert self._process is not None, "it was started"
