@@ -6,6 +6,7 @@ import logging
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final, Self
 
 from lesion_exp.config.freeze import Job
@@ -46,9 +47,17 @@ class SearchSession:
         search = make_search(dict(sweep.facts.search))
         if not isinstance(search, AdaptiveSearch):
             return None
-        folders, root = sweep.conf_folders(), sweep.project.root
-        maker = CellMaker(sweep.facts.fixed, folders[1:], root, dict(sweep.facts.runs), folders[0])
-        dimensions = [Dimension(**{**body, "values": tuple(body["values"])}) for body in sweep.facts.space]
+        facts, conf = sweep.facts, sweep.conf_folders()
+        maker = CellMaker(
+            facts.fixed,
+            conf[1:],
+            sweep.project.root,
+            dict(facts.runs),
+            dict(facts.data_folders),
+            conf=conf[0],
+            folder=None if facts.folder is None else Path(facts.folder),
+        )
+        dimensions = [Dimension(**{**body, "values": tuple(body["values"])}) for body in facts.space]
         cells = sweep.cells()
         search.begin(dimensions, sweep.folder, {number for cell in cells if (number := cell.trial()) is not None})
         adaptive = cls(sweep, search, maker, num_cells=len(cells))

@@ -21,7 +21,7 @@ from lesion_exp.config.freeze import Job
 from lesion_exp.config.project import Project
 from lesion_exp.errors import ConfigError, first_cases
 from lesion_exp.next_command import key_of
-from lesion_exp.privacy import without_secrets
+from lesion_exp.privacy import with_home, without_secrets
 from lesion_exp.sweeps.cell import Cell, write_json
 from lesion_exp.tracking.run_names import SHORTEST_PREFIX
 
@@ -51,6 +51,10 @@ class SweepFacts:
     force: bool = False
     runs: Mapping[str, str] = field(default_factory=dict)
     """The ids of runs by the names that overrides or config files give them; cells that are added later use them."""
+    folder: str | None = None
+    """The current folder of the command, at which relative paths start also in cells that are added later."""
+    data_folders: Mapping[str, str] = field(default_factory=dict)
+    """The folders of data sets that the machine's settings named, by the names of the sets; later cells use them."""
     parent_run_id: str | None = None
     format: int = FORMAT
 
@@ -175,8 +179,11 @@ def read_sweep(folder: Path) -> Sweep:
         )
     lists = {key: tuple(body[key]) for key in ("overrides", "fixed", "keys", "space")}
     paths = {name: str(Path(path).expanduser()) for name, path in body["store"]["paths"].items()}
+    places: dict[str, Any] = {key: with_home(lists[key]) for key in ("fixed", "space")}  # Hydra does not read ~
+    places |= {key: with_home(body[key]) for key in ("folder", "data_folders") if key in body}
+    store = {**body["store"], "paths": paths}
     nodes = {key: _with_current_target(body[key]) for key in ("launcher", "search")}
-    return Sweep(folder, SweepFacts(**{**body, **lists, **nodes, "store": {**body["store"], "paths": paths}}))
+    return Sweep(folder, SweepFacts(**{**body, **lists, **nodes, **places, "store": store}))
 
 
 def _with_current_target(node: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from lesion_exp.config.compose import Bases, Composed, compose, config_folders
+from lesion_exp.config.data_folder import DataFolders
 from lesion_exp.config.freeze import Job, freeze
 from lesion_exp.config.instantiate import check_installed, instantiate, resolve_target
 from lesion_exp.config.named_run import Runs
+from lesion_exp.config.places import check_places
 from lesion_exp.config.registered import TARGET
 from lesion_exp.errors import ConfigError, UserError
 from lesion_exp.next_command import key_of
@@ -84,7 +86,8 @@ def plan_sweep(
     fixed, dimensions = split_overrides(overrides, options, {})
     _refuse_shared(dimensions)
     runs: Runs = {}
-    base = CellMaker(fixed, config_dirs, root, runs).compose(_first_values(dimensions))
+    data_folders: DataFolders = {}
+    base = CellMaker(fixed, config_dirs, root, runs, data_folders).compose(_first_values(dimensions))
     fixed, dimensions = split_overrides(overrides, options, base.search["space"])
     is_single = not dimensions and not runs_here(base.launcher)
     if is_single:
@@ -98,7 +101,7 @@ def plan_sweep(
     check_installed({"search": base.search})
     search = make_search(base.search)
     _check_searched(search, base.config)
-    maker = CellMaker(fixed, config_dirs, root, runs)
+    maker = CellMaker(fixed, config_dirs, root, runs, data_folders)
     suggestions = search.all_cells(dimensions)
     if is_single and suggestions is None:
         return None
@@ -124,6 +127,8 @@ def plan_sweep(
         space=tuple(asdict(dimension) for dimension in dimensions) if suggestions is None else (),
         force=force,
         runs=runs,
+        folder=str(Path.cwd()),
+        data_folders=data_folders,
     )
     return SweepPlan(facts, () if suggestions is None else tuple(_different(frozen)), tuple(frozen), config)
 
@@ -132,14 +137,23 @@ class CellMaker:
     """Composes and freezes the cells of a sweep, which share most of their overrides.
 
     A name of a run means the same run in all cells: that of `runs`, or the run that it meant in the first of them,
-    which is then added. So no cell of a search starts from an earlier one.
+    which is then added. So no cell of a search starts from an earlier one. The folders of data sets are the same in all
+    cells, too.
     """
 
     def __init__(
-        self, fixed: Sequence[str], config_dirs: Sequence[Path], root: Path, runs: Runs, conf: Path | None = None
+        self,
+        fixed: Sequence[str],
+        config_dirs: Sequence[Path],
+        root: Path,
+        runs: Runs,
+        data_folders: DataFolders,
+        *,
+        conf: Path | None = None,
+        folder: Path | None = None,
     ) -> None:
         self.fixed, self.config_dirs, self.root, self.conf = tuple(fixed), tuple(config_dirs), root, conf
-        self.runs = runs
+        self.runs, self.data_folders, self.folder = runs, data_folders, folder
         self._bases: Bases = {}
 
     def compose(self, suggestion: Suggestion) -> Composed:
@@ -157,6 +171,8 @@ class CellMaker:
                 runs=self.runs,
                 in_sweep=True,
                 conf=self.conf,
+                folder=self.folder,
+                data_folders=self.data_folders,
             )
         except ConfigError as error:
             raise ConfigError(f"{error}{_of_cell(suggestion)}") from error
@@ -178,8 +194,11 @@ def check_cell(job: Job, suggestion: Suggestion, launcher: Mapping[str, Any]) ->
     """
     from lesion_exp.training.run import check_job
 
+    here = runs_here(launcher)
     try:
-        check_job(job, here=runs_here(launcher))
+        if here:
+            check_places(job.config)
+        check_job(job, here=here)
     except UserError as error:
         raise ConfigError(f"{error}{_of_cell(suggestion)}") from error
 

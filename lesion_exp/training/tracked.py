@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from lesion_exp.config.command_words import place_words
 from lesion_exp.config.freeze import Job, read_job
+from lesion_exp.config.overrides import stored_overrides
 from lesion_exp.data.data_fingerprint import TOTAL_TAG
 from lesion_exp.dataset.display_name import display_name
 from lesion_exp.errors import DataError, UserError
@@ -96,7 +97,8 @@ def _write_job(run: TrackedRun, job: Job, choices: Mapping[str, str], further: M
         with run.new_file(artifacts.JOB) as path:
             job.write(path)
     if not run.has_file(artifacts.OVERRIDES):
-        run.log_text("".join(f"{shell_line(override)}\n" for override in job.overrides), artifacts.OVERRIDES)
+        lines = map(shell_line, stored_overrides(job.overrides))
+        run.log_text("".join(f"{line}\n" for line in lines), artifacts.OVERRIDES)
     if job.replaced:
         log.info("config files of the user replace these shipped ones: %s", ", ".join(job.replaced))
         run.set_tags({REPLACED_TAG: ", ".join(job.replaced)})
