@@ -11,7 +11,7 @@ from typing import Final, Self
 
 from lesion_exp.config.freeze import Job
 from lesion_exp.errors import ConfigError
-from lesion_exp.sweeps.cell import PRUNED, UNFINISHED, Cell, CellState, will_repeat
+from lesion_exp.sweeps.cell import PRUNED, UNFINISHED, Cell, CellState, will_repeat, work_key
 from lesion_exp.sweeps.ledger import Sweep
 from lesion_exp.sweeps.plan import CellMaker, check_cell, make_search
 from lesion_exp.sweeps.search.search import AdaptiveSearch, Dimension, Suggestion
@@ -37,9 +37,9 @@ class SearchSession:
     num_cells: int = 0
     """Number of cells in the ledger."""
     finished: dict[str, list[int]] = field(default_factory=dict)
-    """Numbers of the finished cells in order, by the hash of their job."""
+    """Numbers of the finished cells in order, by their `work_key`."""
     failed: dict[str, int] = field(default_factory=dict)
-    """Number of the first cell that would fail again, by the hash of its job."""
+    """Number of the first cell that would fail again, by its `work_key`."""
 
     @classmethod
     def of(cls, sweep: Sweep) -> Self | None:
@@ -108,7 +108,7 @@ class SearchSession:
         if suggestion in self.unusable:
             return None
         job = self.maker.freeze(suggestion)
-        failed = self.failed.get(job.job_hash)
+        failed = self.failed.get(work_key(job))
         if failed is None:
             check_cell(job, suggestion, self.sweep.facts.launcher)
             return job
@@ -132,23 +132,22 @@ class SearchSession:
         self.search.tell(trial, values, pruned=state.note == PRUNED)
 
     def _remember(self, cell: Cell, state: CellState) -> None:
-        """Makes a cell that has ended known by the hash of its job."""
-        _, job_hash = cell.facts()
+        """Makes a cell that has ended known by its `work_key`."""
+        key = cell.work_key()
         if state.status == "finished":
-            numbers = self.finished.setdefault(job_hash, [])
+            numbers = self.finished.setdefault(key, [])
             place = bisect_left(numbers, cell.number)
             if numbers[place : place + 1] != [cell.number]:
                 numbers.insert(place, cell.number)
         elif will_repeat(state):
-            self.failed[job_hash] = min(cell.number, self.failed.get(job_hash, cell.number))
+            self.failed[key] = min(cell.number, self.failed.get(key, cell.number))
 
     def reuse_duplicate(self, cell: Cell, fits: Callable[[Cell], bool]) -> bool:
         """Finishes `cell` with the results of an earlier cell of the same job, if there is one; returns whether so.
 
         `fits` says whether the run of the earlier cell was trained on the current data.
         """
-        _, job_hash = cell.facts()
-        for number in self.finished.get(job_hash, ()):
+        for number in self.finished.get(cell.work_key(), ()):
             if number > cell.number:
                 return False
             earlier = self.sweep.cell(number)

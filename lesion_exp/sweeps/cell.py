@@ -124,6 +124,10 @@ class Cell:
         known = self._body().get("data")
         return data_digest(self.job().config) if known is None else str(known)
 
+    def work_key(self) -> str:
+        """Returns the `work_key` of the job, which cells share of which one run would do for all."""
+        return f"{self.facts()[1]} {self.data_key()}"
+
     def _body(self) -> dict[str, Any]:
         body: dict[str, Any] = json.loads((self.folder / "cell.json").read_text(encoding="utf-8"))
         return body
@@ -219,6 +223,15 @@ def data_digest(config: Mapping[str, Any]) -> str:
     """Returns a digest (16 digits) of everything in the `config` of a job that determines which data it reads."""
     nodes = [config[node] for node in ("dataset", "task", "image_size")] + [config["split"].get("path")]
     return hashlib.sha256(json.dumps(nodes).encode()).hexdigest()[:16]
+
+
+def work_key(job: Job) -> str:
+    """Returns the hash of a job with the digest of its data: a job in another folder of data is other work.
+
+    The hash leaves out where the data lie, since a job may be moved to another machine. Within a sweep each folder is a
+    choice.
+    """
+    return f"{job.job_hash} {data_digest(job.config)}"
 
 
 def will_repeat(state: CellState) -> bool:

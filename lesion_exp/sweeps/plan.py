@@ -21,6 +21,7 @@ from lesion_exp.errors import ConfigError, UserError
 from lesion_exp.next_command import key_of
 from lesion_exp.privacy import without_secrets
 from lesion_exp.progress import Stage
+from lesion_exp.sweeps.cell import work_key
 from lesion_exp.sweeps.launcher.launcher import make_launcher
 from lesion_exp.sweeps.ledger import SweepFacts, new_sweep_id
 from lesion_exp.sweeps.search.search import Dimension, GroupOptions, Search, Suggestion, split_overrides
@@ -313,10 +314,11 @@ def _different(cells: Sequence[tuple[Job, Suggestion]]) -> list[tuple[Job, Sugge
     """`cells` without repeated jobs; each that is left out is warned of."""
     first: dict[str, tuple[Job, Suggestion]] = {}
     for job, suggestion in cells:
-        if job.job_hash in first:
-            log.warning("left out %s: it is the same job as %s", _text(suggestion), _text(first[job.job_hash][1]))
+        key = work_key(job)
+        if key in first:
+            log.warning("left out %s: it is the same job as %s", _text(suggestion), _text(first[key][1]))
         else:
-            first[job.job_hash] = (job, suggestion)
+            first[key] = (job, suggestion)
     return list(first.values())
 
 

@@ -107,6 +107,12 @@ def test_the_same_job_is_one_cell(planned, caplog):
     assert "the same job" in caplog.text
 
 
+def test_each_folder_of_data_has_its_cells(project, caplog):
+    plan = plan_sweep(["dataset=folder", "dataset.root=raw,cleaned", "seed=1,2"], root=project)
+    assert len(plan.cells) == 4
+    assert "the same job" not in caplog.text
+
+
 def test_a_sweep_over_seeds_ends_with_their_mean_in_mlflow(planned, driven):
     """No seed is a better choice than another."""
     sweep = planned("seed=1,2,3")

@@ -367,7 +367,7 @@ def test_several_metrics_end_in_a_pareto_front(planned, driven):
 
 def written_down(folder, project, *overrides):
     """A search in a ledger, of which no cell was checked."""
-    plan = plan_sweep(["search=optuna", "backbone=small_cnn", RATES, *overrides], root=project)
+    plan = plan_sweep(["search=optuna", "backbone=small_cnn", *overrides], root=project)
     return create_sweep(folder, plan.facts, plan.cells, [conf_dir()])
 
 
@@ -377,7 +377,9 @@ def test_a_search_whose_files_lie_in_the_home_folder_is_resumed(project, tmp_pat
     for path in weights:
         path.write_bytes(path.name.encode())
     choices = ",".join(map(str, weights))
-    sweep = written_down(tmp_path / "sweeps", project, f"backbone.weights={choices}", f"dataset.root={tmp_path}/drawn")
+    sweep = written_down(
+        tmp_path / "sweeps", project, RATES, f"backbone.weights={choices}", f"dataset.root={tmp_path}/drawn"
+    )
     assert str(tmp_path) not in (sweep.folder / "sweep.json").read_text()
     for session in (SearchSession.of(sweep), SearchSession.of(read_sweep(sweep.folder))):
         config = session.next_cell().job().config
@@ -393,7 +395,7 @@ def test_a_search_that_is_resumed_elsewhere_reads_the_same_files(project, tmp_pa
     (here / "a.pth").write_bytes(b"a")
     monkeypatch.chdir(here)
     monkeypatch.setenv("LESION_EXP_DATA", str(machine))
-    sweep = written_down(tmp_path / "sweeps", project, "dataset=ham10000", "backbone.weights=a.pth,none",
+    sweep = written_down(tmp_path / "sweeps", project, RATES, "dataset=ham10000", "backbone.weights=a.pth,none",
                          "split=file", "split.path=parts.csv")  # fmt: skip
     monkeypatch.chdir(elsewhere)
     monkeypatch.delenv("LESION_EXP_DATA")
@@ -406,7 +408,18 @@ def test_a_search_that_is_resumed_elsewhere_reads_the_same_files(project, tmp_pa
 
 def test_a_search_whose_data_are_gone_makes_no_cell_that_would_fail(project, tmp_path, monkeypatch):
     monkeypatch.setattr(adaptive, "MOST_REFUSED", 1)
-    sweep = written_down(tmp_path / "sweeps", project, "dataset=ham10000", f"dataset.root={tmp_path}/gone")
+    sweep = written_down(tmp_path / "sweeps", project, RATES, "dataset=ham10000", f"dataset.root={tmp_path}/gone")
     with pytest.raises(ConfigError, match="gone"):
         SearchSession.of(sweep).next_cell()
     assert sweep.cells() == []
+
+
+def test_a_folder_of_data_is_a_choice(project, tmp_path, driven):
+    folders = {str(tmp_path / "raw"): 0.3, str(tmp_path / "cleaned"): 0.7}
+    sweep = written_down(tmp_path / "sweeps", project, "search.num_cells=6", f"dataset.root={','.join(folders)}")
+    launcher = ScriptedLauncher({f"dataset.root={folder}": value for folder, value in folders.items()}.get)
+    driven(sweep, launcher)
+    assert len(launcher.order) == 2, "each is trained once"
+    for cell in sweep.cells():
+        root = cell.job().config["dataset"]["root"]
+        assert cell.state().metrics["best/val/balanced_accuracy"] == folders[root]
