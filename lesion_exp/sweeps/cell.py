@@ -121,12 +121,16 @@ class Cell:
 
         A cell of an earlier version does not record it, so that its job is read.
         """
-        known = self._body().get("data")
-        return data_digest(self.job().config) if known is None else str(known)
+        return self._data_of(self._body())
 
     def work_key(self) -> str:
         """Returns the `work_key` of the job, which cells share of which one run would do for all."""
-        return f"{self.facts()[1]} {self.data_key()}"
+        body = self._body()
+        return f"{body['job_hash']} {self._data_of(body)}"
+
+    def _data_of(self, body: Mapping[str, Any]) -> str:
+        known = body.get("data")
+        return data_digest(self.job().config) if known is None else str(known)
 
     def _body(self) -> dict[str, Any]:
         body: dict[str, Any] = json.loads((self.folder / "cell.json").read_text(encoding="utf-8"))

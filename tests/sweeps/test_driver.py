@@ -152,6 +152,25 @@ def test_a_failed_cell_does_not_stop_its_siblings(planned, driven):
     assert parent(sweep).status == "FINISHED"
 
 
+def test_after_a_retry_the_run_of_the_sweep_has_the_result_of_all_cells(planned, driven):
+    sweep = planned("loss=focal,soft_f1", "seed=1,2")
+    first = {"loss=focal seed=1": 0.5, "loss=soft_f1 seed=1": 0.3}
+    driven(sweep, ScriptedLauncher(lambda text: first.get(text, RuntimeError("no luck"))))
+    run = parent(sweep)
+    assert (run.tags["best_choice"], run.tags["best_run_id"]) == ("loss=focal", "run of loss=focal seed=1")
+    assert (run.metrics["sweep/finished"], run.metrics["sweep/failed"]) == (2, 2)
+    assert run.metrics["best/val/balanced_accuracy"] == 0.5
+    driven(sweep, ScriptedLauncher({"loss=focal seed=2": 0.1, "loss=soft_f1 seed=2": 0.9}.get), ("failed",))
+    run = parent(sweep)
+    assert (run.metrics["sweep/finished"], run.metrics["sweep/failed"]) == (4, 0)
+    for name in ("best/val/balanced_accuracy", "sweep/best/val/balanced_accuracy"):
+        assert run.metrics[name] == pytest.approx(0.6)
+    assert (run.tags["val"], run.tags["best_choice"], run.tags["best_cells"]) == ("0.600", "loss=soft_f1", "2,3")
+    assert not {"best_cell", "best_run_id"} & run.tags.keys(), "the cell that was the best before"
+    history = run.store.client.get_metric_history(run.run_id, "sweep/finished")
+    assert sorted((point.step, point.value) for point in history) == [(1, 1), (2, 1), (3, 2), (4, 2), (5, 3), (6, 4)]
+
+
 def test_fail_fast_ends_the_sweep(planned, driven):
     sweep = planned("seed=1,2,3")
     launcher = ScriptedLauncher({**SCORES, "seed=2": RuntimeError("no luck")}.get, fail_fast=True)
@@ -303,6 +322,8 @@ def test_cancelled_cells_wait_for_a_retry(planned, driven):
     assert parent(sweep).status == "KILLED"
     driven(sweep, again, ("cancelled",))
     assert again.order == ["seed=2", "seed=3"]
+    run = parent(sweep)
+    assert (run.metrics["sweep/finished"], run.metrics["best/val/balanced_accuracy"]) == (3, pytest.approx(0.6))
 
 
 def test_several_cells_run_at_once(planned, driven):
@@ -433,6 +454,17 @@ def test_a_sweep_of_cells_on_different_data_says_so_in_its_run(planned, driven, 
     assert run.tags["mixed"] == "true"
 
 
+@pytest.mark.parametrize("leaky", [True, False])
+def test_the_run_of_a_sweep_is_marked_as_leaky_if_its_cells_are(planned, driven, leaky):
+    sweep = planned("seed=51,52")
+    for number, cell in enumerate(sweep.cells()):
+        run_id = finished_run(sweep, number, {"leaky": str(leaky and number == 1).lower()})
+        cell.write(status="finished", run_id=run_id, metrics={"best/val/balanced_accuracy": 0.9})
+    driven(sweep, ScriptedLauncher({}.get))
+    tags = parent(sweep).tags
+    assert (tags["val"], tags["leaky"], tags.get("leaks")) == ("0.900", str(leaky).lower(), "yes" if leaky else None)
+
+
 def test_cells_that_are_to_differ_in_their_data_are_no_mixture(planned, driven):
     sweep = planned("dataset.num_lesions=90,95")
     finished_run(sweep, 0, fingerprint_of().tags())
@@ -504,6 +536,7 @@ def test_ways_of_splitting_are_not_ranked_by_the_images_that_they_drew(planned, 
     body = as_json(summary)
     assert body["verdict"].startswith("These choices are evaluated on different validation images, so none of them")
     assert body["best_cell"] is None
+    assert "val" not in parent(summary.sweep).tags, "nor is the score of the easiest images that of the sweep"
     console = Console(width=100)
     with console.capture() as capture:
         console.print(as_table(summary))
