@@ -68,6 +68,11 @@ class Cell:
         return int(self.folder.name)
 
     @property
+    def job_file(self) -> Path:
+        """The file with the frozen job."""
+        return self.folder / "job.yaml"
+
+    @property
     def log(self) -> Path:
         """The output of its processes, of all attempts."""
         return self.folder / "log.txt"
@@ -93,7 +98,7 @@ class Cell:
         `trial` is the number of the cell in an adaptive search.
         """
         self.folder.mkdir(parents=True)
-        job.write(self.folder / "job.yaml")
+        job.write(self.job_file)
         facts = {
             "overrides": list(overrides),
             "job_hash": job.job_hash,
@@ -104,7 +109,7 @@ class Cell:
 
     def job(self) -> Job:
         """Returns the frozen job."""
-        return read_job(self.folder / "job.yaml")
+        return read_job(self.job_file)
 
     def facts(self) -> tuple[tuple[str, ...], str]:
         """Returns the cell's own overrides and its job's hash."""

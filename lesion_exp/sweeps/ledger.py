@@ -12,7 +12,7 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -27,6 +27,8 @@ from lesion_exp.tracking.run_names import SHORTEST_PREFIX
 
 FOLD: Final = "split.fold"
 FORMAT: Final = 1
+_TARGETS: Final = re.compile(r"_target_: *(.+)")
+"""Where a job file names a class or a function."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,19 @@ class Sweep:
         facts = replace(self.facts, parent_run_id=run_id)
         write_json(self.folder / "sweep.json", asdict(facts))
         return replace(self, facts=facts)
+
+
+def jobs_by_targets(cells: Iterable[Cell]) -> Iterator[Job]:
+    """Yields the job of one of `cells` for each combination of classes and functions that their jobs name.
+
+    The text of the other files is searched, which takes much less time than reading them.
+    """
+    found = set()
+    for cell in cells:
+        targets = frozenset(_TARGETS.findall(cell.job_file.read_text(encoding="utf-8")))
+        if targets not in found:
+            found.add(targets)
+            yield cell.job()
 
 
 def new_sweep_id() -> str:

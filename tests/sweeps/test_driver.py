@@ -3,6 +3,7 @@ import os
 import shlex
 import statistics
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pandas as pd
@@ -11,11 +12,13 @@ from rich.console import Console
 
 from lesion_exp.cli import main
 from lesion_exp.command.sweep import _command
+from lesion_exp.config.freeze import job_hash
+from lesion_exp.config.shipped_conf import conf_dir
 from lesion_exp.data.data_fingerprint import DataFingerprint
 from lesion_exp.errors import ConfigError
 from lesion_exp.sweeps import driver as driver_module
 from lesion_exp.sweeps.driver import cancel_waiting, conclude, lacks_conclusion
-from lesion_exp.sweeps.ledger import find_sweep, read_sweep
+from lesion_exp.sweeps.ledger import create_sweep, find_sweep, read_sweep
 from lesion_exp.sweeps.parent_run import ParentRun
 from lesion_exp.sweeps.plan import plan_sweep
 from lesion_exp.sweeps.run_cell import cell_context
@@ -273,6 +276,32 @@ def test_who_stops_a_sweep_is_told_a_command_with_what_was_typed(planned, monkey
     assert command == ["lesion-exp", "sweep", "resume", sweep.facts.sweep_id, *typed]
     with own_process.restored():
         assert main(["sweep", "status", *command[3:]]) == 0, "it finds the sweep"
+
+
+@pytest.mark.parametrize("search", [(), ("search=optuna", "search.num_cells=3")])
+def test_a_sweep_with_code_that_is_not_trusted_is_refused_before_a_cell_fails(
+    project, tmp_path, monkeypatch, capsys, search
+):
+    def with_own_loss(job):
+        config = {**job.config, "loss": {"_target_": "my_losses.Loss"}}
+        return replace(job, config=config, job_hash=job_hash(config, job.files))
+
+    plan = plan_sweep([*TINY, "seed=1,2", *search], root=project)
+    cells = [(with_own_loss(job), suggestion) for job, suggestion in plan.tried]
+    sweep = create_sweep(tmp_path / "sweeps", plan.facts, cells, [conf_dir()])
+    if search:
+        for cell in sweep.cells():
+            cell.write(status="finished")
+    words = ["sweep", "resume", sweep.facts.sweep_id, f"paths.root={project}", f"paths.sweeps={tmp_path}/sweeps"]
+    driven = []
+    monkeypatch.setattr("lesion_exp.command.sweep._drive", lambda *given: driven.append(given) or 0)
+    with own_process.restored():
+        assert main(words) == 2
+    assert "add --trust my_losses" in " ".join(capsys.readouterr().err.split())
+    assert driven == []
+    with own_process.restored():
+        assert main([*words, "--trust=my_losses"]) == 0
+    assert len(driven) == 1
 
 
 @pytest.mark.parametrize("verb", ["status", "resume"])
