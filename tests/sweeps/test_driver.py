@@ -17,6 +17,7 @@ from lesion_exp.config.shipped_conf import conf_dir
 from lesion_exp.data.data_fingerprint import DataFingerprint
 from lesion_exp.errors import ConfigError
 from lesion_exp.sweeps import driver as driver_module
+from lesion_exp.sweeps.choices import group_cells
 from lesion_exp.sweeps.driver import cancel_waiting, conclude, lacks_conclusion
 from lesion_exp.sweeps.ledger import create_sweep, find_sweep, read_sweep
 from lesion_exp.sweeps.parent_run import ParentRun
@@ -570,6 +571,54 @@ def test_ways_of_splitting_are_not_ranked_by_the_images_that_they_drew(planned, 
     with console.capture() as capture:
         console.print(as_table(summary))
     assert "*" not in capture.get()
+
+
+def cells_of(values, seeds=("1", "2", "3"), key="seed"):
+    """Finished cells of each of the `values` with the seeds; those of the first value have the highest scores."""
+    found = []
+    for place, own in enumerate(values):
+        for seed in seeds:
+            metrics = {"val/balanced_accuracy": 0.9 - 0.3 * place + int(seed) / 1000}
+            found.append(SimpleNamespace(number=len(found), values={**own, key: seed}, metrics=metrics))
+    return group_cells(found, ["val/balanced_accuracy"], ["maximize"])
+
+
+@pytest.mark.parametrize(
+    ("key", "values", "sentence"),
+    [
+        ("split.train_share", "1.0 0.3", None),
+        ("split.allow_leakage", "false true", None),
+        ("dataset.mask", "crop none", None),
+        ("dataset.pseudo_labels", "a.csv null", None),
+        ("split.near_duplicates", "hashes features", "on different validation images"),
+        ("split.ratios.train", "0.8 0.6", "on different validation images"),
+        ("dataset.limit", "200 2000", "on different validation images"),
+        ("dataset.view", "clinical dermoscopic", "on different validation images"),
+        ("dataset.root", "raw cleaned", "on different validation images"),
+        ("task.target", "malignant diagnosis", "by different tasks"),
+    ],
+)
+def test_choices_are_ranked_if_they_are_evaluated_on_the_same_images_and_classes(key, values, sentence):
+    found = cells_of([{key: value} for value in values.split()])
+    against = [found.against_best(choice) for choice in found.ranked]
+    if sentence is None:
+        assert [choice.values for choice in found.front] == [{key: values.split()[0]}]
+        assert against == ["best mean", "worse (p < 0.001)"]
+    else:
+        assert found.conclusion().startswith(f"These choices are evaluated {sentence}, so none of them is called")
+        assert (found.front, against) == ((), ["", ""])
+
+
+@pytest.mark.parametrize("key", ["split.share_seed", "dataset.drawing_seed"])
+def test_the_seed_of_a_draw_is_no_choice(key):
+    found = cells_of([{}], key=key)
+    assert (len(found.ranked), found.front, found.repeated_by) == (1, (), (key,))
+
+
+def test_draws_of_training_images_are_repeated_runs_on_the_same_split():
+    losses = [{"loss": "focal"}, {"loss": "soft_f1"}]
+    by_share, by_seed = (cells_of(losses, key=key) for key in ("split.share_seed", "seed"))
+    assert [choice.results for choice in by_share.ranked] == [choice.results for choice in by_seed.ranked]
 
 
 def test_a_cell_says_its_choice_for_grouping_in_mlflow(planned):
