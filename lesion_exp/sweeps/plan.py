@@ -17,7 +17,9 @@ from lesion_exp.config.instantiate import check_installed, instantiate, resolve_
 from lesion_exp.config.named_run import Runs
 from lesion_exp.config.places import check_places
 from lesion_exp.config.registered import TARGET
+from lesion_exp.config.watched import usual_monitor
 from lesion_exp.errors import ConfigError, UserError
+from lesion_exp.evaluation.registry import LOSS
 from lesion_exp.next_command import key_of
 from lesion_exp.privacy import without_secrets
 from lesion_exp.progress import Stage
@@ -32,6 +34,9 @@ log = logging.getLogger(__name__)
 SEED: Final = "seed"
 SHARED: Final = frozenset({"launcher", "search", "hydra", "experiment", "debug"})
 """Groups and nodes that must be the same for all cells of a sweep."""
+_OBJECTIVE: Final = frozenset({"loss", "pretrain"})
+"""Nodes that determine the training objective."""
+_LOSS: Final = f"val/{LOSS}"
 _DATA: Final = ("dataset", "task", "paths")
 _SPLIT: Final = (*_DATA, "split")
 
@@ -102,6 +107,7 @@ def plan_sweep(
     check_installed({"search": base.search})
     search = make_search(base.search)
     _check_searched(search, base.config)
+    _check_same_objective(search, dimensions, base.config)
     maker = CellMaker(fixed, config_dirs, root, runs, data_folders)
     suggestions = search.all_cells(dimensions)
     if is_single and suggestions is None:
@@ -269,6 +275,22 @@ def _check_searched(search: Search, config: Mapping[str, Any]) -> None:
             "search.metric", metric, only_validation=True, added=config["metrics"], pretrains="pretrain" in config
         )
         check_direction("search.direction", direction, metric, lower="minimize", higher="maximize", config=config)
+
+
+def _check_same_objective(search: Search, dimensions: Sequence[Dimension], config: Mapping[str, Any]) -> None:
+    """Checks that a search by the loss of validation compares runs that were trained with the same loss.
+
+    Raises:
+        ConfigError: the cells differ in their loss, whose values then have different meanings.
+    """
+    keys = [dimension.key.lstrip("+") for dimension in dimensions]
+    changed = [key for key in keys if key.partition(".")[0] in _OBJECTIVE]
+    if _LOSS in search.metrics and changed:
+        raise ConfigError(
+            f"expected search.metric to be a metric whose values mean the same in all cells, got {_LOSS}, the training "
+            f"objective, which {changed[0]} changes; for example search.metric={usual_monitor(config)} "
+            f"search.direction=maximize"
+        )
 
 
 def make_search(node: dict[str, object]) -> Search:
