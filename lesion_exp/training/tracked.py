@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from lesion_exp.config.command_words import place_words
 from lesion_exp.config.freeze import Job, read_job
+from lesion_exp.config.own_code import code_tags
 from lesion_exp.config.overrides import stored_overrides
 from lesion_exp.data.data_fingerprint import TOTAL_TAG
 from lesion_exp.dataset.display_name import display_name
@@ -70,6 +71,7 @@ def start_run(store: Store, job: Job, split: SplitData, *, kind: str, context: R
             **choice_tags(choices),
             **source_state().tags(),
             **versions(),
+            **code_tags(config),
             "split_hash": split.split_hash,
             **split.loaded.data.tags(),
             "kind": kind,

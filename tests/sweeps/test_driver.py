@@ -279,14 +279,16 @@ def test_who_stops_a_sweep_is_told_a_command_with_what_was_typed(planned, monkey
         assert main(["sweep", "status", *command[3:]]) == 0, "it finds the sweep"
 
 
+def with_own_loss(job):
+    """The job with a loss of the package `my_losses`."""
+    config = {**job.config, "loss": {"_target_": "my_losses.Loss"}}
+    return replace(job, config=config, job_hash=job_hash(config, job.files))
+
+
 @pytest.mark.parametrize("search", [(), ("search=optuna", "search.num_cells=3")])
 def test_a_sweep_with_code_that_is_not_trusted_is_refused_before_a_cell_fails(
     project, tmp_path, monkeypatch, capsys, search
 ):
-    def with_own_loss(job):
-        config = {**job.config, "loss": {"_target_": "my_losses.Loss"}}
-        return replace(job, config=config, job_hash=job_hash(config, job.files))
-
     plan = plan_sweep([*TINY, "seed=1,2", *search], root=project)
     cells = [(with_own_loss(job), suggestion) for job, suggestion in plan.tried]
     sweep = create_sweep(tmp_path / "sweeps", plan.facts, cells, [conf_dir()])
@@ -455,6 +457,51 @@ def test_a_run_on_the_same_data_is_taken_and_other_versions_are_said(planned, dr
     assert state.run_id == run_id
     assert "done before" in state.note
     assert "torch: 2.0.0 then" in state.note
+
+
+@pytest.mark.parametrize(
+    ("then", "is_taken", "rate"), [("state 2", True, 0.0017), ("state 1", False, 0.0018), (None, False, 0.0019)]
+)
+def test_a_run_is_taken_for_a_cell_if_it_was_trained_with_the_present_code_of_the_user(
+    planned, driven, today, monkeypatch, caplog, then, is_taken, rate
+):
+    monkeypatch.setattr(CurrentData, "code", lambda self, cell: {"own_code.my_losses": "state 2"})
+    today(fingerprint_of())
+    sweep = planned("seed=61,62", f"optimizer.lr={rate}", force=False)
+    run_id = finished_run(sweep, None, {} if then is None else {"own_code.my_losses": then})
+    launcher = ScriptedLauncher({"seed=61": 0.5, "seed=62": 0.7}.get)
+    with caplog.at_level("INFO"):
+        driven(sweep, launcher)
+    assert launcher.order == (["seed=62"] if is_taken else ["seed=61", "seed=62"])
+    assert (f"run {run_id}, but not with the present code of my_losses" in caplog.text) == (not is_taken)
+
+
+def test_the_code_of_a_cell_is_that_of_the_packages_that_its_job_names(project, tmp_path, monkeypatch):
+    module = tmp_path / "my_losses.py"
+    module.write_text("one = 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("LESION_EXP_TRUST", "my_losses")
+    plan = plan_sweep([*TINY, "seed=1,2"], root=project)
+    (own, first), (other, second) = plan.cells
+    sweep = create_sweep(tmp_path, plan.facts, [(with_own_loss(own), first), (other, second)], [])
+    codes = []
+    for text in ("one = 1\n", "one = 2\n"):
+        module.write_text(text)
+        codes.append([CurrentData(here=False).code(cell) for cell in sweep.cells()])
+    assert [set(code) for code in codes[0]] == [{"own_code.my_losses"}, set()]
+    assert codes[0][0] != codes[1][0]
+
+
+def test_cells_that_were_trained_with_different_code_of_the_user_are_told(planned, driven):
+    sweep = planned("loss=focal,soft_f1", "seed=71,72")
+    for number, code in enumerate(("state 1", "state 2", None, None)):
+        finished_run(sweep, number, {} if code is None else {"own_code.my_losses": code})
+    driven(sweep, ScriptedLauncher(lambda text: 0.5))
+    tags = parent(sweep).tags
+    assert "cell 0 was trained with another: state of your code my_losses: state 1 then, state 2 later" in (
+        tags["mlflow.note.content"]
+    )
+    assert tags["mixed"] == "true"
 
 
 def test_a_sweep_says_which_cells_were_begun_before_the_data_were_edited(planned, driven, today, caplog):
@@ -686,5 +733,5 @@ def test_an_earlier_cell_fits_if_the_run_whose_results_it_has_was_trained_on_the
     runs = {"a" * 32: SimpleNamespace(tags={"data": digest})}
     monkeypatch.setattr(driver_module, "find_run", lambda store, run_id: runs[run_id])
     differences = {"same": [], "other": ["labels"]}
-    current = SimpleNamespace(differences=lambda cell, tags: differences[tags["data"]])
+    current = SimpleNamespace(differences=lambda cell, tags: differences[tags["data"]], other_code=lambda *_: [])
     assert driver_module._Driver._fits(SimpleNamespace(store=None, current_data=current), taken_over) == fits
