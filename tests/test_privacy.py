@@ -112,7 +112,12 @@ def test_the_home_folder_is_a_tilde_where_something_is_kept(planted):
 
 @pytest.mark.parametrize(
     "text",
-    ["dataset.root={home}/data", "tracking.uri=sqlite:///{home}/x.db", "a={{x: {home}, y: '{home}/b'}}", "c={home}/a,{home}"],
+    [
+        "dataset.root={home}/data",
+        "tracking.uri=sqlite:///{home}/x.db",
+        "a={{x: {home}, y: '{home}/b'}}",
+        "c={home}/a,{home}",
+    ],
 )
 def test_the_home_folder_is_put_back_where_a_tilde_stands_for_it(planted, text):
     written = text.format(home=planted)

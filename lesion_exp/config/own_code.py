@@ -32,9 +32,7 @@ def code_tags(config: Mapping[str, Any]) -> dict[str, str]:
 
 def _used(config: Mapping[str, Any]) -> list[str]:
     targets = [str(node[TARGET]) for _, node, _ in nodes_with_targets(config)]
-    return sorted(
-        package for package in set(trusted_packages()) if any(is_within(name, [package]) for name in targets)
-    )
+    return sorted(package for package in set(trusted_packages()) if any(is_within(name, [package]) for name in targets))
 
 
 def _files(package: str) -> list[tuple[str, Path]]:

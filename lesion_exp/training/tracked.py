@@ -13,8 +13,8 @@ from typing import Any, Final
 
 from lesion_exp.config.command_words import place_words
 from lesion_exp.config.freeze import Job, read_job
-from lesion_exp.config.own_code import code_tags
 from lesion_exp.config.overrides import stored_overrides
+from lesion_exp.config.own_code import code_tags
 from lesion_exp.data.data_fingerprint import TOTAL_TAG
 from lesion_exp.dataset.display_name import display_name
 from lesion_exp.errors import DataError, UserError

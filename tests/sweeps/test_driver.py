@@ -498,8 +498,9 @@ def test_cells_that_were_trained_with_different_code_of_the_user_are_told(planne
         finished_run(sweep, number, {} if code is None else {"own_code.my_losses": code})
     driven(sweep, ScriptedLauncher(lambda text: 0.5))
     tags = parent(sweep).tags
-    assert "cell 0 was trained with another: state of your code my_losses: state 1 then, state 2 later" in (
-        tags["mlflow.note.content"]
+    assert (
+        "cell 0 was trained with another: state of your code my_losses: state 1 then, state 2 later"
+        in (tags["mlflow.note.content"])
     )
     assert tags["mixed"] == "true"
 

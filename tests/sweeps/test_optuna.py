@@ -381,8 +381,8 @@ def test_a_search_whose_files_lie_in_the_home_folder_is_resumed(project, tmp_pat
         tmp_path / "sweeps", project, RATES, f"backbone.weights={choices}", f"dataset.root={tmp_path}/drawn"
     )
     assert str(tmp_path) not in (sweep.folder / "sweep.json").read_text()
-    for session in (SearchSession.of(sweep), SearchSession.of(read_sweep(sweep.folder))):
-        config = session.next_cell().job().config
+    for opened in (sweep, read_sweep(sweep.folder)):
+        config = SearchSession.of(opened).next_cell().job().config
         assert config["dataset"]["root"] == str(tmp_path / "drawn")
         assert Path(config["backbone"]["weights"]) in weights
     assert len(sweep.cells()) == 2

@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 
 from lesion_exp.tracking import environment as environment_module
-from lesion_exp.tracking.environment import SourceState, environment, nvidia_smi, source_state, system_metrics, version_differences
+from lesion_exp.tracking.environment import (
+    SourceState,
+    environment,
+    nvidia_smi,
+    source_state,
+    system_metrics,
+    version_differences,
+)
 
 
 def git(folder: Path, *arguments: str) -> None:
@@ -64,9 +71,7 @@ def test_other_uncommitted_changes_of_the_package_are_another_version(checkout: 
     assert version_differences(clean, beside) == version_differences(again, dict(again)) == []
     what = "set of uncommitted changes of lesion_exp"
     assert version_differences(clean, changed) == [f"{what}: none then, {changed['git_changes']} now"]
-    assert version_differences(changed, again) == [
-        f"{what}: {changed['git_changes']} then, {again['git_changes']} now"
-    ]
+    assert version_differences(changed, again) == [f"{what}: {changed['git_changes']} then, {again['git_changes']} now"]
     before = {"git_commit": changed["git_commit"], "git_dirty": "true"}
     assert version_differences(before, again) == [], "an earlier version did not record them"
 
