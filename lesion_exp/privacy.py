@@ -42,6 +42,8 @@ _QUERY: Final = re.compile(
     r"(?i)([?&](?!viewStateShareKey=)(?:user|username|uid|\w*password|passwd|pwd|\w*token|\w*secret|\w*key)=)[^&\s'\"]+"
 )
 _ANY_HOME: Final = re.compile(r"(?<![\w.-])(?:[A-Za-z]:)?[/\\]{1,2}(?:home|Users)[/\\]{1,2}[^/\\\s'\",:;)\]}<>]+")
+_SHORT_HOME: Final = re.compile(r"(?<![\w.~-])~(?=/|$|['\",;:)\]}])")
+"""A `~` that stands for the home folder, and not for an operator, as in `~(age > 60)`."""
 _EMBEDDED_IMAGE: Final = re.compile(r"(data:[\w/+.-]+;base64,[A-Za-z0-9+/=]*)")
 _NOBODY: Final = frozenset(
     {"root", "user", "users", "admin", "ubuntu", "unknown", "runner", "nobody", "home", "localhost", "local", "host"}
@@ -78,6 +80,12 @@ def without_secrets(value: Value) -> Value:
 def redacted(value: Value) -> Value:
     """Returns `value` as it may be stored: `without_secrets`, and with `~` for the home folder."""
     return _in_texts(without_secrets(value), _with_short_home)  # type: ignore[no-any-return]
+
+
+def with_home(value: Value) -> Value:
+    """Returns `value`, which `redacted` returned, with the home folder of this user in the place of `~`."""
+    home = _home() or "~"
+    return _in_texts(value, lambda text: _SHORT_HOME.sub(lambda _: home, text))  # type: ignore[no-any-return]
 
 
 def anonymized(value: Value, people: Collection[str] = ()) -> Value:
@@ -122,10 +130,16 @@ def _in_texts(value: Any, change: Callable[[str], str]) -> Any:
 
 
 def _with_short_home(text: str) -> str:
-    home = os.environ.get("HOME", "").rstrip("/") or str(Path.home())
-    if home in ("", "/"):
+    home = _home()
+    if home is None:
         return text
     return re.sub(rf"(?<![\w.~-]){re.escape(home)}(?![\w.-])", "~", text)
+
+
+def _home() -> str | None:
+    """Returns the home folder without a slash at its end; None if it is the root of the file system."""
+    home = os.environ.get("HOME", "").rstrip("/") or str(Path.home())
+    return None if home in ("", "/") else home
 
 
 def _own_names() -> set[str]:

@@ -153,8 +153,9 @@ class ShownPredictions:
     @cached_property
     def table(self) -> pd.DataFrame:
         """A row for each image: `image`, `prediction`, a column `p_<class>` for each class, `error`."""
-        path = Path(self.summary.output)
-        return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+        from lesion_exp.verbs.predict.results import read_output
+
+        return read_output(Path(self.summary.output))
 
     def __repr__(self) -> str:
         """The number of predicted images and the path of the table."""

@@ -16,7 +16,7 @@ import yaml
 
 from lesion_exp.config.compose import compose
 from lesion_exp.config.freeze import freeze, read_job, relocated
-from lesion_exp.privacy import KNOWN_VARIABLE, anonymized, redacted, with_credentials, without_secrets
+from lesion_exp.privacy import KNOWN_VARIABLE, anonymized, redacted, with_credentials, with_home, without_secrets
 from lesion_exp.sweeps.cell import write_json
 from lesion_exp.sweeps.plan import plan_sweep
 from lesion_exp.tracking.find import find_run
@@ -108,6 +108,25 @@ def test_a_path_in_a_variable_that_is_named_like_a_secret_is_none(monkeypatch, t
 def test_the_home_folder_is_a_tilde_where_something_is_kept(planted):
     assert redacted(f"{planted}/data and {planted}, not {planted}_2/x") == f"~/data and ~, not {planted}_2/x"
     assert redacted(f"sqlite:///{planted}/x.db") == "sqlite:///~/x.db"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "dataset.root={home}/data",
+        "tracking.uri=sqlite:///{home}/x.db",
+        "a={{x: {home}, y: '{home}/b'}}",
+        "c={home}/a,{home}",
+    ],
+)
+def test_the_home_folder_is_put_back_where_a_tilde_stands_for_it(planted, text):
+    written = text.format(home=planted)
+    assert with_home({"a": [redacted(written)]}) == {"a": [written]}
+
+
+@pytest.mark.parametrize("text", ["dataset.filter='~(age > 60)'", "~augmentation.transforms.rotate", "a ~ b", "x~/y"])
+def test_a_tilde_that_is_no_home_folder_stays(planted, text):
+    assert with_home(text) == text
 
 
 def test_what_is_published_names_nobody_and_leaves_ordinary_words(monkeypatch):

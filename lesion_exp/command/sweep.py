@@ -227,7 +227,24 @@ def _go_on(sweep: Sweep, again: Collection[str], given: Mapping[str, str]) -> in
         summary = conclude(sweep, store)
         _show_results(summary, store)
         return _end(sweep, summary)
+    _check_trusted(sweep, known, again)
     return _drive(sweep, launcher, sweep.project.store, again)
+
+
+def _check_trusted(sweep: Sweep, known: Summary, again: Collection[str]) -> None:
+    """Checks that the user trusts the code of the cells that are left, of which none would otherwise finish.
+
+    The cells that a search adds use the code of those that it has.
+
+    Raises:
+        ConfigError: see `check_registered`.
+    """
+    from lesion_exp.sweeps.ledger import jobs_by_targets
+
+    left = {"queued", "running", *again}
+    numbers = [row.number for row in known.rows if sweep.facts.space or row.state.status in left]
+    for job in jobs_by_targets(map(sweep.cell, numbers)):
+        check_registered(job.config)
 
 
 def launcher_node(node: Mapping[str, Any], given: Mapping[str, str]) -> dict[str, Any]:

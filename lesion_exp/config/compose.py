@@ -29,7 +29,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lesion_exp.backbone.hub import HUB
 from lesion_exp.config.compatibility import check_own_options
-from lesion_exp.config.data_folder import fill_data_root, searched
+from lesion_exp.config.data_folder import DataFolders, fill_data_root, searched
 from lesion_exp.config.habits import better_hint
 from lesion_exp.config.named_run import Runs, resolve_run_weights, resolve_teacher, with_run_ids
 from lesion_exp.config.overrides import (
@@ -54,8 +54,8 @@ from lesion_exp.errors import ConfigError, nearest
 
 log = logging.getLogger(__name__)
 
-PATH_KEYS: Final = ("dataset.root", "dataset.pseudo_labels", "backbone.weights", "split.path", "paths.root")
-"""Keys that may name a file or folder; relative paths start at the current folder of the command."""
+PATH_KEYS: Final = ("dataset.root", "dataset.pseudo_labels", "backbone.weights", "split.path")
+"""Keys that may name a file or folder, as those of the node `paths` do."""
 _NO_PATH: Final = frozenset({"none", "imagenet"})
 """Values of these keys that are not paths."""
 
@@ -109,6 +109,8 @@ def compose(
     runs: Runs | None = None,
     in_sweep: bool = False,
     conf: Path | None = None,
+    folder: Path | None = None,
+    data_folders: DataFolders | None = None,
 ) -> Composed:
     """Composes the config of `conf/` and the user's `config_dirs` with `overrides` and resolves it.
 
@@ -121,6 +123,9 @@ def compose(
         in_sweep: whether the config is for a cell of a sweep, which decides what `auto` means for `test` and
             `tracking.log_model`.
         conf: a copy of the shipped folder to use instead of it.
+        folder: the folder at which relative paths start; by default the current one.
+        data_folders: a dictionary to pass to several calls, so that the data of a set are read from the same folder in
+            all of them.
 
     Raises:
         ConfigError: an override cannot be parsed, a name does not exist, a value has the wrong type, or a key still
@@ -138,15 +143,17 @@ def compose(
         check_added(override, base)
     changed = _changed(base, parsed, groups)
     runs = {} if runs is None else runs
+    start = Path() if folder is None else folder
+    _absolute_folders(changed["paths"], start)
     resolve_run_weights(changed, runs)
-    fill_data_root(changed)
+    fill_data_root(changed, {} if data_folders is None else data_folders)
     resolved = _resolve(changed, in_sweep)
     launcher, search = resolved.pop("launcher"), resolved.pop("search")
     reference = OmegaConf.to_container(base, resolve=False)
     assert isinstance(reference, dict), "the config is a mapping"
     check_known_keys(resolved, _shipped_nodes(folders[0]))
     check_values(resolved, {str(key): value for key, value in reference.items()})
-    _absolute_paths(resolved)
+    _absolute_paths(resolved, start)
     resolve_teacher(resolved, runs)
     check_own_options(resolved, {group: option for group, option in options.items() if group in resolved})
     resolve_watched(resolved)
@@ -399,8 +406,17 @@ def _missing(node: Any, prefix: str) -> list[str]:
     return sorted(key for name, value in node.items() for key in _missing(value, f"{prefix}.{name}".lstrip(".")))
 
 
-def _absolute_paths(config: dict[str, Any]) -> None:
-    for key in PATH_KEYS:
+def _absolute_folders(paths: DictConfig, start: Path) -> None:
+    """Makes the folders in the node `paths` absolute, before other keys refer to them."""
+    written = OmegaConf.to_container(paths, resolve=False)
+    assert isinstance(written, dict), "paths is a mapping"
+    for name, value in written.items():
+        if isinstance(value, str) and value and "${" not in value and value != "???":
+            paths[name] = literal(_absolute(value, start))
+
+
+def _absolute_paths(config: dict[str, Any], start: Path) -> None:
+    for key in (*PATH_KEYS, *(f"paths.{name}" for name in config["paths"])):
         *parents, leaf = key.split(".")
         node: Any = config
         for parent in parents:
@@ -411,14 +427,18 @@ def _absolute_paths(config: dict[str, Any]) -> None:
                 f"expected a path after {key}=, got none; give a path, or set the shell variable that the command uses"
             )
         if isinstance(value, str) and value not in _NO_PATH and not value.startswith(("imagenet:", HUB)):
-            node[leaf] = str(Path(value).expanduser().absolute())
+            node[leaf] = _absolute(value, start)
     sets = config["dataset"].get("sets")
     if isinstance(sets, dict):
         for name, value in sets.items():
             if isinstance(value, str):
-                sets[name] = str(Path(value).expanduser().absolute())
+                sets[name] = _absolute(value, start)
             elif isinstance(value, dict) and isinstance(value.get("root"), str):
-                value["root"] = str(Path(value["root"]).expanduser().absolute())
+                value["root"] = _absolute(value["root"], start)
+
+
+def _absolute(path: str, start: Path) -> str:
+    return str((start / Path(path).expanduser()).absolute())
 
 
 @functools.cache

@@ -21,6 +21,8 @@ SETS_KEY: Final = "datasets"
 _WITHOUT_NAME: Final = frozenset({"folder", "csv", "combined"})
 """Options that read any data, so that a folder of their name need not contain the data that are meant."""
 _EXAMPLE: Final = "data: /data/skin"
+DataFolders = dict[str, str]
+"""The folders of data sets that were found, by the names of the sets."""
 
 
 def settings_file() -> Path:
@@ -29,12 +31,14 @@ def settings_file() -> Path:
     return Path(home).expanduser() / "lesion_exp" / "config.yaml"
 
 
-def fill_data_root(config: DictConfig) -> None:
+def fill_data_root(config: DictConfig, known: DataFolders) -> None:
     """Sets `dataset.root` of `config` to the folder of the data set on this machine, if it has no value yet.
 
     The folder has the name of the data set and lies in the folder that the environment variable `LESION_EXP_DATA`
     names. Otherwise it is the folder that the user's file names below `datasets`, or lies in the folder that this file
     calls `data`. The log names the folder. The key does not change if there is no such folder.
+
+    A data set that is in `known` is not searched again; any other that is found is added.
 
     Raises:
         ConfigError: the variable names no folder, or the file cannot be read, names a relative folder, or names a
@@ -44,11 +48,13 @@ def fill_data_root(config: DictConfig) -> None:
     name = node.get("name") if isinstance(node, dict) else None
     if not isinstance(node, dict) or node.get("root") != "???" or not _can_be_named(name):
         return
-    found = _of_variable(str(name)) or _of_file(str(name))
-    if found is not None:
+    name = str(name)
+    if name not in known and (found := _of_variable(name) or _of_file(name)) is not None:
         folder, source = found
-        config["dataset"]["root"] = str(folder)
-        _say(str(name), str(folder), source)
+        known[name] = str(folder)
+        _say(name, str(folder), source)
+    if name in known:
+        config["dataset"]["root"] = known[name]
 
 
 def searched(name: object) -> str:

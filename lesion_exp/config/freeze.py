@@ -19,6 +19,7 @@ from lesion_exp.backbone.shards import INDEX, shards_of
 from lesion_exp.config.command_words import config_dir_words, trust_words
 from lesion_exp.config.compose import Composed
 from lesion_exp.config.named_run import TEACHER_WEIGHTS
+from lesion_exp.config.overrides import stored_overrides
 from lesion_exp.config.project import Project
 from lesion_exp.config.watched import usual_monitor
 from lesion_exp.errors import ConfigError
@@ -126,7 +127,7 @@ class Job:
 
     def write(self, path: Path) -> None:
         """Writes the job as YAML. The file appears when it is complete."""
-        overrides = redacted(list(self.overrides))
+        overrides = stored_overrides(self.overrides)
         again = shell_words(["lesion-exp", "train", f"job={path.name}", *trust_words(self.config)])
         head = f"# A frozen job of lesion_exp {__version__}; run it again with: {again}\n"
         body = {

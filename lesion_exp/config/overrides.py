@@ -24,6 +24,7 @@ from lesion_exp.config.habits import better_hint
 from lesion_exp.config.schema import TRAINER_ARGUMENTS
 from lesion_exp.config.shipped_conf import default_options, option_names
 from lesion_exp.errors import ConfigError, did_you_mean, nearest
+from lesion_exp.privacy import redacted
 from lesion_exp.terminal import shell_words
 
 log = logging.getLogger(__name__)
@@ -59,6 +60,8 @@ TEXTS: Final = (
 )
 """Keys, and nodes of keys, whose values are text: 007, 1.10 and 12e4567 are not numbers there."""
 _BRACKETS: Final = {"[": "]", "{": "}", "(": ")"}
+_SHORT_PATH: Final = re.compile(r"(?<![\w.~\-'\"/])~[^\s,'\"\[\]{}()]*")
+"""A path that begins with `~`, in a value with brackets."""
 _NUMBERS: Final = (OverrideLexer.INT, OverrideLexer.FLOAT, OverrideLexer.BOOL)
 OPEN_NODES: Final = ("tags", "trainer", "search.space", "metrics")
 """Nodes to which users add keys: any to `tags` and `metrics`, arguments of Lightning's Trainer to `trainer`."""
@@ -218,6 +221,24 @@ def literal(text: str) -> str:
         slashes = len(before) - len(before.rstrip("\\"))
         before = f"{before}{slashes * chr(92)}\\${{{piece}"
     return before
+
+
+def stored_overrides(overrides: Sequence[str]) -> list[str]:
+    """Returns `overrides` as they may be stored: `redacted`, and so that they can be typed again.
+
+    Hydra's grammar has no `~` in a value without quotes, so a path that begins with the home folder gets them.
+    """
+    return [_with_quoted_home(text, redacted(text)) for text in overrides]
+
+
+def _with_quoted_home(text: str, short: str) -> str:
+    """Returns `short`, which has `~` for the home folder in `text`, with quotes where it cannot be parsed without."""
+    key, _, value = short.partition("=")
+    if short == text or _can_be_parsed(short):
+        return short
+    inside = _SHORT_PATH.sub(r'"\g<0>"', value)  # within brackets each path is a value
+    words = [inside] if value.startswith(tuple(_BRACKETS)) else [_quoted_value(value), inside]
+    return next((f"{key}={word}" for word in words if word is not None and _can_be_parsed(f"{key}={word}")), short)
 
 
 def refuse_sweeps(parsed: Sequence[Override]) -> None:

@@ -9,18 +9,30 @@ from pathlib import Path
 from typing import Any
 
 from lesion_exp.config.registered import TARGET, is_within, nodes_with_targets, trusted_packages
+from lesion_exp.tracking.environment import CODE_TAG
 
 
 def code_digests(config: Mapping[str, Any]) -> dict[str, str]:
     """Returns the SHA-256 (16 digits) of each Python file of the trusted packages that `config` uses, by its name.
 
     A name consists of the package and the path of the file in it: `my_package/losses.py`, or `my_package.py` for a
-        single
-    module. A package that is not installed has no files.
+    single module. A package that is not installed has no files.
     """
+    return {name: _digest(path.read_bytes()) for package in _used(config) for name, path in _files(package)}
+
+
+def code_tags(config: Mapping[str, Any]) -> dict[str, str]:
+    """Returns for each trusted package that `config` uses a tag with the digest of its files."""
+    found = {}
+    for package in _used(config):
+        lines = [f"{name} {_digest(path.read_bytes())}" for name, path in _files(package)]
+        found[f"{CODE_TAG}{package}"] = _digest("\n".join(lines).encode())
+    return found
+
+
+def _used(config: Mapping[str, Any]) -> list[str]:
     targets = [str(node[TARGET]) for _, node, _ in nodes_with_targets(config)]
-    used = sorted(package for package in set(trusted_packages()) if any(is_within(name, [package]) for name in targets))
-    return {name: _digest(path) for package in used for name, path in _files(package)}
+    return sorted(package for package in set(trusted_packages()) if any(is_within(name, [package]) for name in targets))
 
 
 def _files(package: str) -> list[tuple[str, Path]]:
@@ -42,5 +54,5 @@ def _files(package: str) -> list[tuple[str, Path]]:
     ]
 
 
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]

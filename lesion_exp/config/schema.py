@@ -115,14 +115,14 @@ TRAINER_ARGUMENTS: Final = (
 INTERNAL_TAGS: Final = frozenset(
     {
         "dataset", "backbone", "sampler", "loss", "kind", "job_hash", "split_hash", "dataset_fingerprint", "leaky",
-        "git_commit", "git_dirty", "own_configs", "extends", "reproduces", "reproduction", "sweep_id", "sweep_cell",
-        "weights_hash", "pruned", "test_readings", "error", "shortcuts", "members", "ensemble", "bundle_run_id",
-        "bundle_content", "bundle_incomplete", "choice", "over seeds", "val", "test", "leaks", "metric_modes",
-        "pretraining", "seen_before", "like",
+        "git_commit", "git_dirty", "git_changes", "own_configs", "extends", "reproduces", "reproduction", "sweep_id",
+        "sweep_cell", "weights_hash", "pruned", "test_readings", "error", "shortcuts", "members", "ensemble",
+        "bundle_run_id", "bundle_content", "bundle_incomplete", "choice", "over seeds", "val", "test", "leaks",
+        "metric_modes", "pretraining", "seen_before", "like",
     }
 )  # fmt: skip
 """Tags that this package writes to its runs, and reads when it searches for runs."""
-INTERNAL_TAG_PREFIXES: Final = ("mlflow.", "data.", "version.")
+INTERNAL_TAG_PREFIXES: Final = ("mlflow.", "data.", "version.", "own_code.")
 """Prefixes of further tags of this kind."""
 _NAMES: Final = {
     bool: "true or false",

@@ -6,11 +6,12 @@ import logging
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final, Self
 
 from lesion_exp.config.freeze import Job
 from lesion_exp.errors import ConfigError
-from lesion_exp.sweeps.cell import PRUNED, UNFINISHED, Cell, CellState, will_repeat
+from lesion_exp.sweeps.cell import PRUNED, UNFINISHED, Cell, CellState, will_repeat, work_key
 from lesion_exp.sweeps.ledger import Sweep
 from lesion_exp.sweeps.plan import CellMaker, check_cell, make_search
 from lesion_exp.sweeps.search.search import AdaptiveSearch, Dimension, Suggestion
@@ -36,9 +37,9 @@ class SearchSession:
     num_cells: int = 0
     """Number of cells in the ledger."""
     finished: dict[str, list[int]] = field(default_factory=dict)
-    """Numbers of the finished cells in order, by the hash of their job."""
+    """Numbers of the finished cells in order, by their `work_key`."""
     failed: dict[str, int] = field(default_factory=dict)
-    """Number of the first cell that would fail again, by the hash of its job."""
+    """Number of the first cell that would fail again, by its `work_key`."""
 
     @classmethod
     def of(cls, sweep: Sweep) -> Self | None:
@@ -46,9 +47,17 @@ class SearchSession:
         search = make_search(dict(sweep.facts.search))
         if not isinstance(search, AdaptiveSearch):
             return None
-        folders, root = sweep.conf_folders(), sweep.project.root
-        maker = CellMaker(sweep.facts.fixed, folders[1:], root, dict(sweep.facts.runs), folders[0])
-        dimensions = [Dimension(**{**body, "values": tuple(body["values"])}) for body in sweep.facts.space]
+        facts, conf = sweep.facts, sweep.conf_folders()
+        maker = CellMaker(
+            facts.fixed,
+            conf[1:],
+            sweep.project.root,
+            dict(facts.runs),
+            dict(facts.data_folders),
+            conf=conf[0],
+            folder=None if facts.folder is None else Path(facts.folder),
+        )
+        dimensions = [Dimension(**{**body, "values": tuple(body["values"])}) for body in facts.space]
         cells = sweep.cells()
         search.begin(dimensions, sweep.folder, {number for cell in cells if (number := cell.trial()) is not None})
         adaptive = cls(sweep, search, maker, num_cells=len(cells))
@@ -99,7 +108,7 @@ class SearchSession:
         if suggestion in self.unusable:
             return None
         job = self.maker.freeze(suggestion)
-        failed = self.failed.get(job.job_hash)
+        failed = self.failed.get(work_key(job))
         if failed is None:
             check_cell(job, suggestion, self.sweep.facts.launcher)
             return job
@@ -123,23 +132,22 @@ class SearchSession:
         self.search.tell(trial, values, pruned=state.note == PRUNED)
 
     def _remember(self, cell: Cell, state: CellState) -> None:
-        """Makes a cell that has ended known by the hash of its job."""
-        _, job_hash = cell.facts()
+        """Makes a cell that has ended known by its `work_key`."""
+        key = cell.work_key()
         if state.status == "finished":
-            numbers = self.finished.setdefault(job_hash, [])
+            numbers = self.finished.setdefault(key, [])
             place = bisect_left(numbers, cell.number)
             if numbers[place : place + 1] != [cell.number]:
                 numbers.insert(place, cell.number)
         elif will_repeat(state):
-            self.failed[job_hash] = min(cell.number, self.failed.get(job_hash, cell.number))
+            self.failed[key] = min(cell.number, self.failed.get(key, cell.number))
 
     def reuse_duplicate(self, cell: Cell, fits: Callable[[Cell], bool]) -> bool:
         """Finishes `cell` with the results of an earlier cell of the same job, if there is one; returns whether so.
 
         `fits` says whether the run of the earlier cell was trained on the current data.
         """
-        _, job_hash = cell.facts()
-        for number in self.finished.get(job_hash, ()):
+        for number in self.finished.get(cell.work_key(), ()):
             if number > cell.number:
                 return False
             earlier = self.sweep.cell(number)

@@ -68,6 +68,11 @@ class Cell:
         return int(self.folder.name)
 
     @property
+    def job_file(self) -> Path:
+        """The file with the frozen job."""
+        return self.folder / "job.yaml"
+
+    @property
     def log(self) -> Path:
         """The output of its processes, of all attempts."""
         return self.folder / "log.txt"
@@ -93,7 +98,7 @@ class Cell:
         `trial` is the number of the cell in an adaptive search.
         """
         self.folder.mkdir(parents=True)
-        job.write(self.folder / "job.yaml")
+        job.write(self.job_file)
         facts = {
             "overrides": list(overrides),
             "job_hash": job.job_hash,
@@ -104,7 +109,7 @@ class Cell:
 
     def job(self) -> Job:
         """Returns the frozen job."""
-        return read_job(self.folder / "job.yaml")
+        return read_job(self.job_file)
 
     def facts(self) -> tuple[tuple[str, ...], str]:
         """Returns the cell's own overrides and its job's hash."""
@@ -121,7 +126,15 @@ class Cell:
 
         A cell of an earlier version does not record it, so that its job is read.
         """
-        known = self._body().get("data")
+        return self._data_of(self._body())
+
+    def work_key(self) -> str:
+        """Returns the `work_key` of the job, which cells share of which one run would do for all."""
+        body = self._body()
+        return f"{body['job_hash']} {self._data_of(body)}"
+
+    def _data_of(self, body: Mapping[str, Any]) -> str:
+        known = body.get("data")
         return data_digest(self.job().config) if known is None else str(known)
 
     def _body(self) -> dict[str, Any]:
@@ -219,6 +232,15 @@ def data_digest(config: Mapping[str, Any]) -> str:
     """Returns a digest (16 digits) of everything in the `config` of a job that determines which data it reads."""
     nodes = [config[node] for node in ("dataset", "task", "image_size")] + [config["split"].get("path")]
     return hashlib.sha256(json.dumps(nodes).encode()).hexdigest()[:16]
+
+
+def work_key(job: Job) -> str:
+    """Returns the hash of a job with the digest of its data: a job in another folder of data is other work.
+
+    The hash leaves out where the data lie, since a job may be moved to another machine. Within a sweep each folder is a
+    choice.
+    """
+    return f"{job.job_hash} {data_digest(job.config)}"
 
 
 def will_repeat(state: CellState) -> bool:

@@ -12,11 +12,17 @@ from lesion_exp.evaluation.registry import Direction, direction_of
 from lesion_exp.evaluation.repeated_runs import LEVEL, Repeated, as_fields, means_of, repeated
 from lesion_exp.sweeps.search.search import better
 
-_REPEATING: Final = frozenset({"seed", "fold"})
-_OF_IMAGES: Final = ("split", "dataset")
-"""Config groups that determine the images on which a choice is evaluated."""
-_OF_TRAINING: Final = "seed"
-"""The key that changes training only; other seeds and folds also change the images."""
+_REPEATING: Final = frozenset({"seed", "fold", "share_seed", "drawing_seed"})
+_SAME_IMAGES: Final = frozenset(
+    {
+        *("split.train_share", "split.allow_leakage", "split.part"),
+        *("dataset.mask", "dataset.mask_margin", "dataset.store_size"),
+        *("dataset.pseudo_labels", "dataset.pseudo_weight"),
+    }
+)
+"""Keys below `split` and `dataset` that leave the validation images as they are, with their classes."""
+_OF_TRAINING: Final = frozenset({"seed", "split.share_seed"})
+"""The keys of repetitions that change training only; other seeds and folds also change the images."""
 
 
 class MeasuredCell(Protocol):
@@ -83,9 +89,14 @@ class Choices:
 
     @property
     def are_comparable(self) -> bool:
-        """Whether all choices are evaluated on the same images, which depend on split and data set."""
-        keys = {key for choice in self.ranked for key in choice.values}
-        return not any(key in _OF_IMAGES or key.startswith("split.") for key in keys)
+        """Whether all choices predict the same classes of the same images, which depend on data set, split and task."""
+        return not self._changed
+
+    @property
+    def _changed(self) -> set[str]:
+        """Which of data set, split and task differ between choices."""
+        keys = {key for choice in self.ranked for key in choice.values} - _SAME_IMAGES
+        return {"dataset", "split", "task"} & {key.partition(".")[0] for key in keys}
 
     @cached_property
     def front(self) -> tuple[Choice, ...]:
@@ -147,9 +158,12 @@ class Choices:
         first, name = self.ranked[0], self.metrics[0]
         result = first.results[name]
         if not self.are_comparable:
+            by_images = bool(self._changed - {"task"})
+            differ = "evaluated on different validation images" if by_images else "evaluated by different tasks"
+            easier = "its images are easier" if by_images else "its task is easier"
             return (
-                "These choices are evaluated on different validation images, so none of them is called the best: a "
-                "higher mean may only show that its images are easier."
+                f"These choices are {differ}, so none of them is called the best: a higher mean may only show that "
+                f"{easier}."
             )
         if not self.front:
             if result.runs == 1:  # a single run, or the only cell that has finished
@@ -248,7 +262,8 @@ def _is_known(cell: MeasuredCell, name: str) -> bool:
 
 def _split(cell: MeasuredCell) -> tuple[tuple[str, str], ...]:
     """The values that determine on which images the cell is trained and evaluated, by keys of repetitions."""
-    return tuple((key, value) for key, value in sorted(cell.values.items()) if is_repeat(key) and key != _OF_TRAINING)
+    of_split = {key: value for key, value in cell.values.items() if is_repeat(key) and key not in _OF_TRAINING}
+    return tuple(sorted(of_split.items()))
 
 
 def _spread(result: Repeated) -> str:

@@ -196,6 +196,14 @@ class _Driver:
                         "; ".join(changed),
                     )
                     continue
+                if other := self.current_data.other_code(cell, run.tags):
+                    log.info(
+                        "cell %d was done before as run %s, but not with the present code of %s; it is trained again",
+                        cell.number,
+                        run.run_id,
+                        ", ".join(other),
+                    )
+                    continue
                 versions = version_differences(run.tags, self.current_data.versions)
                 others = [f"made with another {words}" for words in versions]
                 note = "; ".join(["done before; force=true repeats it", *others])
@@ -207,13 +215,15 @@ class _Driver:
         return False
 
     def _fits(self, earlier: Cell) -> bool:
-        """Whether the run of an earlier cell was trained on the current data."""
+        """Whether the run of an earlier cell was trained on the current data, with the current code of the user."""
         run_id = earlier.state().run_id  # of another cell if this one took over its results
         try:
             run = None if run_id is None else find_run(self.store, run_id)
         except ConfigError:  # it was deleted
             return True
-        return run is None or not self.current_data.differences(earlier, run.tags)
+        if run is None:
+            return True
+        return not (self.current_data.differences(earlier, run.tags) or self.current_data.other_code(earlier, run.tags))
 
     def _start_cells(self) -> None:
         """Starts as many cells as are free to run; whether one was done before is looked up when its turn comes."""

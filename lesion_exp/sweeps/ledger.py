@@ -12,7 +12,7 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -21,12 +21,14 @@ from lesion_exp.config.freeze import Job
 from lesion_exp.config.project import Project
 from lesion_exp.errors import ConfigError, first_cases
 from lesion_exp.next_command import key_of
-from lesion_exp.privacy import without_secrets
+from lesion_exp.privacy import with_home, without_secrets
 from lesion_exp.sweeps.cell import Cell, write_json
 from lesion_exp.tracking.run_names import SHORTEST_PREFIX
 
 FOLD: Final = "split.fold"
 FORMAT: Final = 1
+_TARGETS: Final = re.compile(r"_target_: *(.+)")
+"""Where a job file names a class or a function."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,10 @@ class SweepFacts:
     force: bool = False
     runs: Mapping[str, str] = field(default_factory=dict)
     """The ids of runs by the names that overrides or config files give them; cells that are added later use them."""
+    folder: str | None = None
+    """The current folder of the command, at which relative paths start also in cells that are added later."""
+    data_folders: Mapping[str, str] = field(default_factory=dict)
+    """The folders of data sets that the machine's settings named, by the names of the sets; later cells use them."""
     parent_run_id: str | None = None
     format: int = FORMAT
 
@@ -125,6 +131,19 @@ class Sweep:
         return replace(self, facts=facts)
 
 
+def jobs_by_targets(cells: Iterable[Cell]) -> Iterator[Job]:
+    """Yields the job of one of `cells` for each combination of classes and functions that their jobs name.
+
+    The text of the other files is searched, which takes much less time than reading them.
+    """
+    found = set()
+    for cell in cells:
+        targets = frozenset(_TARGETS.findall(cell.job_file.read_text(encoding="utf-8")))
+        if targets not in found:
+            found.add(targets)
+            yield cell.job()
+
+
 def new_sweep_id() -> str:
     """Returns a unique id of date, time and four random digits, so that ids are sorted by time."""
     return f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
@@ -175,8 +194,11 @@ def read_sweep(folder: Path) -> Sweep:
         )
     lists = {key: tuple(body[key]) for key in ("overrides", "fixed", "keys", "space")}
     paths = {name: str(Path(path).expanduser()) for name, path in body["store"]["paths"].items()}
+    places: dict[str, Any] = {key: with_home(lists[key]) for key in ("fixed", "space")}  # Hydra does not read ~
+    places |= {key: with_home(body[key]) for key in ("folder", "data_folders") if key in body}
+    store = {**body["store"], "paths": paths}
     nodes = {key: _with_current_target(body[key]) for key in ("launcher", "search")}
-    return Sweep(folder, SweepFacts(**{**body, **lists, **nodes, "store": {**body["store"], "paths": paths}}))
+    return Sweep(folder, SweepFacts(**{**body, **lists, **nodes, **places, "store": store}))
 
 
 def _with_current_target(node: Mapping[str, Any]) -> dict[str, Any]:

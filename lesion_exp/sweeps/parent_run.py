@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import statistics
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from types import TracebackType
 from typing import Final, Self
@@ -14,13 +15,14 @@ from lesion_exp.evaluation.registry import OF_SEVERAL_RUNS
 from lesion_exp.sweeps.choices import is_repeat
 from lesion_exp.sweeps.ledger import Sweep
 from lesion_exp.sweeps.same_data import differences_between_cells
-from lesion_exp.sweeps.summary import Summary, as_frame, as_markdown, digest
+from lesion_exp.sweeps.summary import Row, Summary, as_frame, as_markdown, digest
 from lesion_exp.text_table import write_csv
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.environment import source_state
 from lesion_exp.tracking.find import READS_TAG, find_tagged
+from lesion_exp.tracking.mlflow_values import allowed_name
 from lesion_exp.tracking.run import Status, TrackedRun
-from lesion_exp.tracking.run_description import OVER_SEEDS_TAG, artifact_picture, score_tags
+from lesion_exp.tracking.run_description import LEAKS_TAG, OVER_SEEDS_TAG, SCORE_TAGS, artifact_picture, score_tags
 from lesion_exp.tracking.store import Store
 from lesion_exp.tracking.view import VIEWS, cells_link, surplus_sweeps, sweep_view, sweep_view_key, view_link
 
@@ -31,6 +33,15 @@ FACTS_FILE: Final = artifacts.SWEEP_FACTS
 PICTURE: Final = artifacts.SWEEP_FIGURE
 NOTE_TAG: Final = "mlflow.note.content"
 """The tag with the description of a run."""
+_LEAKY: Final = "leaky"
+_TRIED: Final = ("finished", "failed")
+"""The statuses of cells that were trained to an end."""
+_UNKNOWN_RUN: Final = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+"""The codes with which MLflow answers for a run that it does not have."""
+_OF_RESULTS: Final = frozenset(
+    {"best_cell", "best_run_id", "best_cells", "best_choice", "pareto_cells", LEAKS_TAG, OVER_SEEDS_TAG}
+) | set(SCORE_TAGS.values())
+"""The tags that hold only while the finished cells are the same, and are removed if they have no value any more."""
 
 
 def is_concluded(summary: Summary) -> bool:
@@ -59,7 +70,8 @@ class ParentRun:
             raise
         self.sweep = sweep.with_parent(self._run.run_id)
         self.run_id = self._run.run_id
-        self._ended = 0
+        self._logged = dict(self._run.metrics_at_start)
+        """The last value of each metric, by its name in MLflow."""
 
     def _write_facts(self, sweep: Sweep) -> None:
         """Logs the description of the sweep, unless an earlier driver has."""
@@ -70,31 +82,43 @@ class ParentRun:
 
     def update(self, summary: Summary) -> None:
         """Logs the numbers of finished and failed cells and the best values so far, if cells have ended."""
+        self._log_state(summary)
+
+    def _log_state(self, summary: Summary) -> None:
         counts = summary.counts()
-        ended = sum(count for status, count in counts.items() if status not in {"queued", "running"})
-        if ended == self._ended:
-            return
-        self._ended = ended
-        values = {f"sweep/{status}": float(counts.get(status, 0)) for status in ("finished", "failed")}
+        values = {f"sweep/{status}": float(counts.get(status, 0)) for status in _TRIED}
         values |= {f"sweep/best/{name}": value for name, value in summary.best_values().items()}
-        self._run.log_metrics(values, step=ended)
+        self._log(values, summary)
+
+    def _log(self, values: Mapping[str, float], summary: Summary) -> None:
+        """Logs metrics that have changed. Their step is the number of tried cells, or a later one after a retry."""
+        tried = sum(summary.counts().get(status, 0) for status in _TRIED)
+        named = {allowed_name(name): value for name, value in values.items()}
+        if tried and any(self._logged.get(name) != value for name, value in named.items()):
+            self._run.log_metrics(values, step=max(tried, self._run.next_step(values)))
+            self._logged |= named
 
     def finish(self, summary: Summary) -> None:
         """Logs the table of cells and the best choice, and sets the final status."""
+        self._log_state(summary)
         with self._run.new_file(artifacts.SWEEP_CELLS) as path:
             write_csv(as_frame(summary), path)
         remarks = differences_between_cells(self.sweep, self._run.store)
         for remark in remarks:
             log.warning("%s; their results are not comparable", remark)
-        means = _mean_results(summary)
+        averaged = _averaged(summary)
+        means, leaky = _mean_results(averaged), any(_is_leaky(self._run.store, row) for row in averaged)
         tags: dict[str, object] = {NOTE_TAG: "\n\n".join([*self._described(summary), *remarks])}
         tags["mixed"] = bool(remarks)
-        tags |= score_tags(means, leaky=False)
+        tags |= {_LEAKY: leaky, **score_tags(means, leaky)}
         tags[READS_TAG] = sum(any(name.startswith("test/") for name in row.state.metrics) for row in summary.rows)
         tags |= _best_tags(summary)
-        self._run.log_metrics(means, step=self._ended)
+        if over_seeds := summary.choices.best_over_seeds():
+            tags[OVER_SEEDS_TAG] = over_seeds
+        self._log(means, summary)
         self._tag_cells(summary)
         self._run.set_tags(tags)
+        self._run.delete_tags(sorted((_OF_RESULTS & self._run.tags_at_start.keys()) - tags.keys()))
         counts = summary.counts()
         status: Status = "FINISHED" if set(counts) <= {"finished"} else "FAILED" if "failed" in counts else "KILLED"
         self._run.finish(status)
@@ -117,14 +141,12 @@ class ParentRun:
         return blocks
 
     def _tag_cells(self, summary: Summary) -> None:
-        """Tags each cell with the result of its choice over seeds and folds, and the sweep with that of the best."""
+        """Tags each cell with the result of its choice over seeds and folds."""
         found, runs = summary.choices, {row.number: row.state.run_id for row in summary.rows}
         for choice in found.ranked:
             text = found.over_seeds(choice)
             for number in choice.cells if text else ():
                 _tag(self._run.store, runs[number], text)
-        if found.best_over_seeds():
-            self._run.set_tags({OVER_SEEDS_TAG: found.best_over_seeds()})
 
     def __enter__(self) -> Self:
         self._run.__enter__()
@@ -162,7 +184,7 @@ def _tag(store: Store, run_id: str | None, text: str) -> None:
         if run_id is not None:
             store.client.set_tag(run_id, OVER_SEEDS_TAG, text)
     except MlflowException as error:
-        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+        if error.error_code not in _UNKNOWN_RUN:
             raise
         log.warning("run %s is no longer in the store, so it gets no tag with the result of its choice", run_id)
 
@@ -195,11 +217,34 @@ def _choice_rows(summary: Summary) -> list[ChoiceRow]:
     ]  # fmt: skip
 
 
-def _mean_results(summary: Summary) -> dict[str, float]:
-    """The mean of each result over the cells of the best choice, or over all cells if only seeds or folds differ."""
-    if len(summary.metrics) > 1 or not summary.choices.ranked:
-        return {}
-    numbers = set(summary.choices.ranked[0].cells)
-    found = [row.state.metrics for row in summary.rows if row.number in numbers]
-    names = [name for name in OF_SEVERAL_RUNS if all(name in one for one in found)]
+def _averaged(summary: Summary) -> list[Row]:
+    """The cells whose mean is the result of the sweep: of the best choice, or all if only seeds or folds differ.
+
+    There are none for several metrics, and if no choice can be the best.
+    """
+    ranked = summary.choices.ranked
+    if len(summary.metrics) > 1 or not ranked:
+        return []
+    if summary.choices.front:
+        return summary.best_rows()
+    numbers = () if ranked[0].values else ranked[0].cells
+    return [row for row in summary.rows if row.number in numbers]
+
+
+def _mean_results(rows: Sequence[Row]) -> dict[str, float]:
+    """The mean of each result that all of `rows` have."""
+    found = [row.state.metrics for row in rows]
+    names = [name for name in OF_SEVERAL_RUNS if found and all(name in one for one in found)]
     return {name: statistics.fmean(one[name] for one in found) for name in names}
+
+
+def _is_leaky(store: Store, row: Row) -> bool:
+    """Whether the run of a cell is marked as leaky; a run that is no longer in the store is not."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return row.state.run_id is not None and store.client.get_run(row.state.run_id).data.tags.get(_LEAKY) == "true"
+    except MlflowException as error:
+        if error.error_code not in _UNKNOWN_RUN:
+            raise
+        return False

@@ -12,14 +12,19 @@ from typing import Any, Final
 
 from lesion_exp.config.annotated import check_annotated
 from lesion_exp.config.compose import Bases, Composed, compose, config_folders
+from lesion_exp.config.data_folder import DataFolders
 from lesion_exp.config.freeze import Job, freeze
 from lesion_exp.config.instantiate import check_installed, instantiate, resolve_target
 from lesion_exp.config.named_run import Runs
+from lesion_exp.config.places import check_places
 from lesion_exp.config.registered import TARGET
+from lesion_exp.config.watched import usual_monitor
 from lesion_exp.errors import ConfigError, UserError
+from lesion_exp.evaluation.registry import LOSS
 from lesion_exp.next_command import key_of
 from lesion_exp.privacy import without_secrets
 from lesion_exp.progress import Stage
+from lesion_exp.sweeps.cell import work_key
 from lesion_exp.sweeps.launcher.launcher import make_launcher
 from lesion_exp.sweeps.ledger import SweepFacts, new_sweep_id
 from lesion_exp.sweeps.search.search import Dimension, GroupOptions, Search, Suggestion, split_overrides
@@ -30,6 +35,9 @@ log = logging.getLogger(__name__)
 SEED: Final = "seed"
 SHARED: Final = frozenset({"launcher", "search", "hydra", "experiment", "debug"})
 """Groups and nodes that must be the same for all cells of a sweep."""
+_OBJECTIVE: Final = frozenset({"loss", "pretrain"})
+"""Nodes that determine the training objective."""
+_LOSS: Final = f"val/{LOSS}"
 _DATA: Final = ("dataset", "task", "paths")
 _SPLIT: Final = (*_DATA, "split")
 
@@ -85,7 +93,8 @@ def plan_sweep(
     fixed, dimensions = split_overrides(overrides, options, {})
     _refuse_shared(dimensions)
     runs: Runs = {}
-    base = CellMaker(fixed, config_dirs, root, runs).compose(_first_values(dimensions))
+    data_folders: DataFolders = {}
+    base = CellMaker(fixed, config_dirs, root, runs, data_folders).compose(_first_values(dimensions))
     fixed, dimensions = split_overrides(overrides, options, base.search["space"])
     is_single = not dimensions and not runs_here(base.launcher)
     if is_single:
@@ -99,7 +108,8 @@ def plan_sweep(
     check_installed({"search": base.search})
     search = make_search(base.search)
     _check_searched(search, base.config)
-    maker = CellMaker(fixed, config_dirs, root, runs)
+    _check_same_objective(search, dimensions, base.config)
+    maker = CellMaker(fixed, config_dirs, root, runs, data_folders)
     suggestions = search.all_cells(dimensions)
     if is_single and suggestions is None:
         return None
@@ -125,6 +135,8 @@ def plan_sweep(
         space=tuple(asdict(dimension) for dimension in dimensions) if suggestions is None else (),
         force=force,
         runs=runs,
+        folder=str(Path.cwd()),
+        data_folders=data_folders,
     )
     return SweepPlan(facts, () if suggestions is None else tuple(_different(frozen)), tuple(frozen), config)
 
@@ -133,14 +145,23 @@ class CellMaker:
     """Composes and freezes the cells of a sweep, which share most of their overrides.
 
     A name of a run means the same run in all cells: that of `runs`, or the run that it meant in the first of them,
-    which is then added. So no cell of a search starts from an earlier one.
+    which is then added. So no cell of a search starts from an earlier one. The folders of data sets are the same in all
+    cells, too.
     """
 
     def __init__(
-        self, fixed: Sequence[str], config_dirs: Sequence[Path], root: Path, runs: Runs, conf: Path | None = None
+        self,
+        fixed: Sequence[str],
+        config_dirs: Sequence[Path],
+        root: Path,
+        runs: Runs,
+        data_folders: DataFolders,
+        *,
+        conf: Path | None = None,
+        folder: Path | None = None,
     ) -> None:
         self.fixed, self.config_dirs, self.root, self.conf = tuple(fixed), tuple(config_dirs), root, conf
-        self.runs = runs
+        self.runs, self.data_folders, self.folder = runs, data_folders, folder
         self._bases: Bases = {}
 
     def compose(self, suggestion: Suggestion) -> Composed:
@@ -158,6 +179,8 @@ class CellMaker:
                 runs=self.runs,
                 in_sweep=True,
                 conf=self.conf,
+                folder=self.folder,
+                data_folders=self.data_folders,
             )
         except ConfigError as error:
             raise ConfigError(f"{error}{_of_cell(suggestion)}") from error
@@ -179,8 +202,11 @@ def check_cell(job: Job, suggestion: Suggestion, launcher: Mapping[str, Any]) ->
     """
     from lesion_exp.training.run import check_job
 
+    here = runs_here(launcher)
     try:
-        check_job(job, here=runs_here(launcher))
+        if here:
+            check_places(job.config)
+        check_job(job, here=here)
     except UserError as error:
         raise ConfigError(f"{error}{_of_cell(suggestion)}") from error
 
@@ -252,6 +278,22 @@ def _check_searched(search: Search, config: Mapping[str, Any]) -> None:
         check_direction("search.direction", direction, metric, lower="minimize", higher="maximize", config=config)
 
 
+def _check_same_objective(search: Search, dimensions: Sequence[Dimension], config: Mapping[str, Any]) -> None:
+    """Checks that a search by the loss of validation compares runs that were trained with the same loss.
+
+    Raises:
+        ConfigError: the cells differ in their loss, whose values then have different meanings.
+    """
+    keys = [dimension.key.lstrip("+") for dimension in dimensions]
+    changed = [key for key in keys if key.partition(".")[0] in _OBJECTIVE]
+    if _LOSS in search.metrics and changed:
+        raise ConfigError(
+            f"expected search.metric to be a metric whose values mean the same in all cells, got {_LOSS}, the training "
+            f"objective, which {changed[0]} changes; for example search.metric={usual_monitor(config)} "
+            f"search.direction=maximize"
+        )
+
+
 def make_search(node: dict[str, object]) -> Search:
     """Builds the search that a node `search` describes.
 
@@ -296,10 +338,11 @@ def _different(cells: Sequence[tuple[Job, Suggestion]]) -> list[tuple[Job, Sugge
     """`cells` without repeated jobs; each that is left out is warned of."""
     first: dict[str, tuple[Job, Suggestion]] = {}
     for job, suggestion in cells:
-        if job.job_hash in first:
-            log.warning("left out %s: it is the same job as %s", _text(suggestion), _text(first[job.job_hash][1]))
+        key = work_key(job)
+        if key in first:
+            log.warning("left out %s: it is the same job as %s", _text(suggestion), _text(first[key][1]))
         else:
-            first[job.job_hash] = (job, suggestion)
+            first[key] = (job, suggestion)
     return list(first.values())
 
 

@@ -1,4 +1,4 @@
-"""Compares data and versions of the runs of a sweep's cells with one another and with the current ones."""
+"""Compares data, code and versions of the runs of a sweep's cells with one another and with the current ones."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from typing import Any, Final
 
+from lesion_exp.config.own_code import code_tags
+from lesion_exp.config.registered import trusted_packages
 from lesion_exp.data.data_fingerprint import TOTAL_TAG, DataFingerprint, part_differences, parts_of
 from lesion_exp.errors import UserError
 from lesion_exp.sweeps.cell import CELL_TAG, Cell
 from lesion_exp.sweeps.ledger import Sweep
-from lesion_exp.tracking.environment import current_versions, version_differences
+from lesion_exp.tracking.environment import CODE_TAG, current_versions, version_differences
 from lesion_exp.tracking.find import runs_where
 from lesion_exp.tracking.mlflow_values import flat_params
 from lesion_exp.tracking.store import Store
@@ -39,6 +41,14 @@ class CurrentData:
     def versions(self) -> dict[str, str]:
         """The tags with the versions of this process."""
         return current_versions()
+
+    def code(self, cell: Cell) -> dict[str, str]:
+        """Returns the tags with the current state of the user's own code that the job of a cell uses."""
+        return code_tags(cell.job().config) if trusted_packages() else {}
+
+    def other_code(self, cell: Cell, tags: Mapping[str, str]) -> list[str]:
+        """Returns the user's packages whose code is not known to be that of the run with `tags` of the same job."""
+        return [name.removeprefix(CODE_TAG) for name, text in self.code(cell).items() if tags.get(name) != text]
 
     def params(self, cell: Cell) -> dict[str, str]:
         """Returns the parameters of the data set of a cell, as its run records them."""
@@ -82,12 +92,16 @@ def changes_since_start(sweep: Sweep, store: Store, current: CurrentData) -> lis
         lambda run: current.differences(sweep.cell(int(run.tags[CELL_TAG])), run.tags),
         "begun on data that differ from the current ones, in",
     )
-    versions = _sentences(runs, lambda run: version_differences(run.tags, current.versions), "begun with another")
-    return [*said, *versions]
+
+    def other_versions(run: Run) -> list[str]:
+        code = current.code(sweep.cell(int(run.tags[CELL_TAG])))
+        return version_differences(run.tags, {**current.versions, **code})
+
+    return [*said, *_sentences(runs, other_versions, "begun with another")]
 
 
 def differences_between_cells(sweep: Sweep, store: Store) -> list[str]:
-    """Returns a sentence for each difference in data or versions between the finished cells of `sweep`.
+    """Returns a sentence for each difference in data, code or versions between the finished cells of `sweep`.
 
     Cells with different data sets or options of them, which the sweep intends, are not compared.
     """
@@ -100,13 +114,15 @@ def differences_between_cells(sweep: Sweep, store: Store) -> list[str]:
         lambda run: part_differences(parts_of(run.tags), parts_of(newest[_data_params(run)].tags)),
         "trained on data that differ from those of the last comparable cell, in",
     )
-    last = max(runs, key=lambda run: run.started, default=None)
-    versions = [] if last is None else _sentences(runs, lambda run: _other_versions(run, last), "trained with another")
+    last: dict[str, str] = {}
+    for run in sorted(runs, key=lambda run: run.started):
+        last |= run.tags  # cells may use different packages of the user
+    versions = _sentences(runs, lambda run: _other_versions(run, last), "trained with another")
     return [*said, *versions]
 
 
-def _other_versions(run: Run, last: Run) -> list[str]:
-    return [f"{line.removesuffix(' now')} later" for line in version_differences(run.tags, last.tags)]
+def _other_versions(run: Run, last: Mapping[str, str]) -> list[str]:
+    return [f"{line.removesuffix(' now')} later" for line in version_differences(run.tags, last)]
 
 
 def _cell_runs(sweep: Sweep, store: Store) -> list[Run]:

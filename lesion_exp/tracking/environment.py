@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -42,6 +43,11 @@ _VARIABLES: Final = (
 """The only environment variables that are recorded: others may hold secrets."""
 _VERSION_TAG: Final = "version."
 _COMMIT_TAG: Final = "git_commit"
+_DIRTY_TAG: Final = "git_dirty"
+_CHANGES_TAG: Final = "git_changes"
+_NO_CHANGES: Final = "none"
+CODE_TAG: Final = "own_code."
+"""Beginning of the tags with the digests of the user's own packages, followed by the name of the package."""
 _CPU_FLAGS: Final = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "bf16")
 _SHARED: Final[list[SourceState]] = []
 """What `share_source_state` has read of the checkout."""
@@ -142,13 +148,20 @@ class SourceState:
     dirty: bool
     patch: str | None
     """Uncommitted changes of tracked files; None if there are none or they are larger than a megabyte."""
+    changes: str = ""
+    """Digest (16 digits) of the uncommitted changes of the package's own files; empty if there are none."""
 
     def tags(self) -> dict[str, str]:
-        """Returns the tags `git_commit` and `git_dirty`; none outside a checkout."""
+        """Returns the tags `git_commit`, `git_dirty` and `git_changes`; none outside a checkout."""
         if not self.commit:
             return {}
         dirty = "true" if self.dirty else "false"
-        return {"git_commit": self.commit, "git_dirty": dirty, "mlflow.source.git.commit": self.commit}
+        return {
+            "git_commit": self.commit,
+            _DIRTY_TAG: dirty,
+            _CHANGES_TAG: self.changes or _NO_CHANGES,
+            "mlflow.source.git.commit": self.commit,
+        }
 
 
 def environment(source: SourceState, num_threads: int, own_code: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -193,15 +206,34 @@ def current_versions() -> dict[str, str]:
 def version_differences(tags: Mapping[str, str], now: Mapping[str, str] | None = None) -> list[str]:
     """Returns a text for each version that differs between a run with `tags` and a run with the tags `now`.
 
-    An example is `torch: 2.9.0 then, 2.10.0 now`. By default `now` are the versions of this process.
+    An example is `torch: 2.9.0 then, 2.10.0 now`. Digests of code are versions, too. By default `now` are the versions
+    of this process.
     """
     now = current_versions() if now is None else now
-    now = {name: text for name, text in now.items() if name.startswith(_VERSION_TAG) or name == _COMMIT_TAG}
-    return [
-        f"{name.removeprefix(_VERSION_TAG).replace(_COMMIT_TAG, 'commit of lesion_exp')}: {tags[name]} then, {text} now"
-        for name, text in now.items()
-        if name in tags and tags[name] != text
+    names = [name for name in now if name.startswith((_VERSION_TAG, CODE_TAG)) or name == _COMMIT_TAG]
+    found = [
+        f"{_in_words(name)}: {tags[name]} then, {now[name]} now"
+        for name in names
+        if name in tags and tags[name] != now[name]
     ]
+    changes = [_changes(one) for one in (tags, now)]
+    if None not in changes and changes[0] != changes[1]:
+        found.append(f"set of uncommitted changes of lesion_exp: {changes[0]} then, {changes[1]} now")
+    return found
+
+
+def _in_words(name: str) -> str:
+    """Returns what the tag `name` is the version of."""
+    if name.startswith(CODE_TAG):
+        return f"state of your code {name.removeprefix(CODE_TAG)}"
+    return "commit of lesion_exp" if name == _COMMIT_TAG else name.removeprefix(_VERSION_TAG)
+
+
+def _changes(tags: Mapping[str, str]) -> str | None:
+    """Returns the digest of the uncommitted changes of a run; None if it is not known, as in earlier versions."""
+    if _DIRTY_TAG not in tags:
+        return None
+    return tags.get(_CHANGES_TAG, _NO_CHANGES if tags[_DIRTY_TAG] == "false" else None)
 
 
 def source_state(package_dir: Path | None = None) -> SourceState:
@@ -218,7 +250,9 @@ def source_state(package_dir: Path | None = None) -> SourceState:
     dirty = bool(_git(folder, "status", "--porcelain"))
     patch = _git(folder, "diff", "HEAD", "--binary") if dirty else ""
     small = bool(patch) and len(patch.encode()) <= LARGEST_PATCH
-    return SourceState(commit.strip(), dirty, patch if small else None)
+    own = _git(folder, "diff", "HEAD", "--binary", "--", ".") if dirty else ""
+    changes = hashlib.sha256(own.encode()).hexdigest()[:16] if own else ""
+    return SourceState(commit.strip(), dirty, patch if small else None, changes)
 
 
 def share_source_state() -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from lesion_exp.errors import ConfigError, first_cases, nearest
-from lesion_exp.evaluation.registry import entry_of, mode_of
+from lesion_exp.evaluation.registry import LOSS, WATCHED_METRIC, entry_of, mode_of
 from lesion_exp.tracking.brief_runs import BriefRun, read_finished, read_tag
 from lesion_exp.tracking.embedded_runs import newest_run, runs_with_id
 from lesion_exp.tracking.mlflow_values import allowed_name, given_name
@@ -43,6 +43,7 @@ _COMPARED_TAGS: Final = ("kind", "sweep_id", PARENT_TAG, "leaky", MODES_TAG)
 """Tags that decide which of all finished runs is the best."""
 _FINISHED: Final = "attributes.status = 'FINISHED'"
 _ID_LENGTH: Final = 32
+_OBJECTIVE: Final = f"val/{LOSS}"
 _FIRST_PAGE: Final = 4
 _LARGEST_PAGE: Final = 400
 """A search reads all parameters, metrics and tags of its runs, so its first pages are small: mostly one run is wanted.
@@ -174,6 +175,8 @@ def _best(store: Store, metric: str) -> Run:
             brief = _first_honest(_ranked_by_files(store, name), name)
             found = None if brief is None else _run(store, store.client.get_run(brief.run_id))
         if found is not None:
+            if metric == _OBJECTIVE:
+                _warn_of_other_losses(store, name, found)
             return found
     recent = _recent(store)
     known = {name for run in recent for name in run.data.metrics}
@@ -182,6 +185,26 @@ def _best(store: Store, metric: str) -> Run:
         f"expected a metric of a FINISHED run after best:, such as best:test/balanced_accuracy; got {metric!r}: "
         f"{nearest(metric, known)}"
     )
+
+
+def _warn_of_other_losses(store: Store, name: str, best: Run) -> None:
+    """Warns if runs that were trained with another loss than `best` have the metric `name`, the training objective."""
+    losses = {key: value for key, value in best.params.items() if key.startswith("loss.") and "'" not in value}
+    for key, value in losses.items():
+        condition = f"{_FINISHED} AND metrics.`{name}` > {-1e300:f} AND params.`{key}` != '{value}'"
+        if (other := next(_runs(store, condition), None)) is not None:
+            log.warning(
+                "best:%s is run %s, but run %s was trained with another loss (%s is %s, not %s), so that their values "
+                "cannot be compared; run=best:%s compares all runs",
+                _OBJECTIVE,
+                best.run_id,
+                other.info.run_id,
+                key,
+                other.data.params[key],
+                value,
+                WATCHED_METRIC,
+            )
+            return
 
 
 def _first_honest(ranked: Iterable[Ranked], name: str) -> Ranked | None:

@@ -60,6 +60,11 @@ class MetricPoints:
                     self._reached[name] = step
         return points
 
+    def next_step(self, names: Iterable[str]) -> int:
+        """Returns the first step at which, and after which, none of the metrics has a value."""
+        with self._mutex:
+            return 1 + max((self._reached.get(allowed_name(name), -1) for name in names), default=-1)
+
     def _report(self, names: Iterable[str]) -> None:
         """Warns once for each name that MLflow does not accept, such as that of a class, and says how it is written."""
         odd = {_from_first_odd_part(key) for key in names if allowed_name(key) != key}

@@ -72,6 +72,7 @@ class TrackedRun(RunWriter):
         self._started = info.start_time / 1000
         self._flush_every = flush_every
         self.params_at_start: dict[str, str] = dict(known.data.params)
+        self.metrics_at_start: dict[str, float] = dict(known.data.metrics)
         self._points = MetricPoints(last_steps(store.client, run_id) if self.resumed else None)
         self._spool = spool if spool is not None else Spool(self.live_dir / SPOOL_DIR)
         described = {"run_id": run_id, "run_name": info.run_name or "", "store": redacted(store.uri)}
@@ -158,6 +159,10 @@ class TrackedRun(RunWriter):
             self._spool.add("metrics", time=now, step=step, values=batch)
         if self._spool.waiting >= self._flush_every:
             self._uploader.wake()
+
+    def next_step(self, names: Iterable[str]) -> int:
+        """Returns the first step at which, and after which, the run has no value of these metrics."""
+        return self._points.next_step(names)
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Logs a nested config as parameters `group.key`; in a resumed run only the parameters that it does not have.

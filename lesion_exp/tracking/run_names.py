@@ -26,12 +26,12 @@ ACTIVE: Final = (
     "AND experiments.lifecycle_stage = 'active'"
 )
 """What follows FROM in a query about the runs that are not deleted."""
-_IS_NAMED: Final = (
+_BEGINS_ID: Final = (
     f"SELECT 1 FROM {ACTIVE} AND substr(run_uuid, 1, :length) = lower(:name) "
     "UNION ALL SELECT 1 FROM tags WHERE key IN (:origin, 'sweep_id') "
-    "AND lower(substr(value, 1, :length)) = lower(:name) "
-    "UNION ALL SELECT 1 FROM registered_model_aliases WHERE alias = :name LIMIT 1"
+    "AND lower(substr(value, 1, :length)) = lower(:name) LIMIT 1"
 )
+_IS_ALIAS: Final = "SELECT 1 FROM registered_model_aliases WHERE alias = ? LIMIT 1"
 _LATEST_SWEEPS: Final = (
     "SELECT (SELECT value FROM tags WHERE tags.run_uuid = runs.run_uuid AND key = 'sweep_id'), run_uuid, runs.name "
     f"FROM {ACTIVE} AND EXISTS "
@@ -69,15 +69,20 @@ def check_names(database: Path, names: Sequence[str]) -> None:
         for name in wanted:
             if not store.execute(f"SELECT 1 FROM {ACTIVE} LIMIT 1").fetchone():
                 raise ConfigError(no_run(f"sqlite:///{database}"))
-            given = {"name": name, "length": len(name), "origin": ORIGIN_TAG}
             if "@" in name:
                 _check_alias(store, name)
             judged_later = name == "latest" or name.startswith("best:") or "@" in name
-            if judged_later or (len(name) >= SHORTEST_PREFIX and store.execute(_IS_NAMED, given).fetchone()):
+            if judged_later or _begins_id(store, name) or store.execute(_IS_ALIAS, (name,)).fetchone():
                 continue
             query = f"SELECT run_uuid, status, runs.name FROM {ACTIVE} ORDER BY start_time DESC LIMIT {RECENT}"
             recent = [KnownRun(*map(str, row)) for row in store.execute(query)]
             raise ConfigError(unknown_run(f"sqlite:///{database}", name, recent))
+
+
+def _begins_id(store: sqlite3.Connection, name: str) -> bool:
+    """Returns whether `name` is the id of a run or a sweep, or the beginning of one that is long enough."""
+    given = {"name": name, "length": len(name), "origin": ORIGIN_TAG}
+    return len(name) >= SHORTEST_PREFIX and store.execute(_BEGINS_ID, given).fetchone() is not None
 
 
 def _check_alias(store: sqlite3.Connection, spec: str) -> None:
@@ -100,8 +105,7 @@ def check_sweep(database: Path, name: str) -> None:
     if database.exists():
         try:
             with closing(read_only(database)) as store:
-                given = {"name": name, "length": len(name), "origin": ORIGIN_TAG}
-                if len(name) >= SHORTEST_PREFIX and store.execute(_IS_NAMED, given).fetchone():
+                if _begins_id(store, name):
                     return
                 sweeps = store.execute(_LATEST_SWEEPS).fetchall()
         except sqlite3.Error:

@@ -13,6 +13,8 @@ from typing import Any, Final
 
 from lesion_exp.config.command_words import place_words
 from lesion_exp.config.freeze import Job, read_job
+from lesion_exp.config.overrides import stored_overrides
+from lesion_exp.config.own_code import code_tags
 from lesion_exp.data.data_fingerprint import TOTAL_TAG
 from lesion_exp.dataset.display_name import display_name
 from lesion_exp.errors import DataError, UserError
@@ -69,6 +71,7 @@ def start_run(store: Store, job: Job, split: SplitData, *, kind: str, context: R
             **choice_tags(choices),
             **source_state().tags(),
             **versions(),
+            **code_tags(config),
             "split_hash": split.split_hash,
             **split.loaded.data.tags(),
             "kind": kind,
@@ -96,7 +99,8 @@ def _write_job(run: TrackedRun, job: Job, choices: Mapping[str, str], further: M
         with run.new_file(artifacts.JOB) as path:
             job.write(path)
     if not run.has_file(artifacts.OVERRIDES):
-        run.log_text("".join(f"{shell_line(override)}\n" for override in job.overrides), artifacts.OVERRIDES)
+        lines = map(shell_line, stored_overrides(job.overrides))
+        run.log_text("".join(f"{line}\n" for line in lines), artifacts.OVERRIDES)
     if job.replaced:
         log.info("config files of the user replace these shipped ones: %s", ", ".join(job.replaced))
         run.set_tags({REPLACED_TAG: ", ".join(job.replaced)})

@@ -210,7 +210,24 @@ def test_relative_paths_are_taken_from_the_current_folder(tmp_path, monkeypatch)
     ] == {"ph2": str(tmp_path / "a"), "x": {"set": "csv", "root": str(tmp_path / "b"), "table": "c.csv"}}
 
 
-@pytest.mark.parametrize("key", ["dataset.root", "backbone.weights", "paths.root"])
+def test_every_folder_of_the_project_is_absolute_and_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    folders = composed("paths.root='~/study'", "paths.data_cache='~/fast'", "paths.jobs=jobs")["paths"]
+    study = tmp_path / "home" / "study"
+    assert folders == {
+        "root": str(study),
+        "data_cache": str(tmp_path / "home" / "fast"),
+        "live": str(study / "mlruns" / "live"),
+        "jobs": str(tmp_path / "jobs"),
+        "sweeps": str(study / "sweeps"),
+    }
+    relative = composed("paths.root=study", "dataset.root=${paths.data_cache}/x")
+    assert relative["dataset"]["root"] == str(tmp_path / "study" / "data_cache" / "x")
+    assert all(Path(folder).is_relative_to(tmp_path / "study") for folder in relative["paths"].values())
+
+
+@pytest.mark.parametrize("key", ["dataset.root", "backbone.weights", "paths.root", "paths.sweeps"])
 def test_a_path_from_a_variable_that_is_not_set_is_asked_for(key):
     assert refusal(f"{key}=").startswith(f"expected a path after {key}=, got none")
 

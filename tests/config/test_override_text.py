@@ -6,7 +6,7 @@ import pytest
 
 from lesion_exp.config.compose import compose
 from lesion_exp.config.freeze import freeze, read_job
-from lesion_exp.config.overrides import literal, parse_overrides, quoted
+from lesion_exp.config.overrides import literal, parse_overrides, quoted, stored_overrides
 from lesion_exp.sweeps.plan import plan_sweep
 from lesion_exp.sweeps.search.search import GroupOptions, split_overrides
 from lesion_exp.terminal import shell_words
@@ -124,3 +124,33 @@ def test_a_literal_holds_no_reference():
 
     for text in ("${x}", "a\\${x}", "\\\\${x}b${y}", "$x", "\\"):
         assert OmegaConf.create({"a": literal(text)}).a == text
+
+
+@pytest.mark.parametrize(
+    ("override", "stored"),
+    [
+        ("dataset.root={home}/ham10000", 'dataset.root="~/ham10000"'),
+        ("dataset.root='{home}/my data'", "dataset.root='~/my data'"),
+        ("+paths.root={home}", '+paths.root="~"'),
+        ("tracking.uri=sqlite:///{home}/x.db", 'tracking.uri="sqlite:///~/x.db"'),
+        ("dataset.sets={{a: {home}/a, b: {home}/b}}", 'dataset.sets={{a: "~/a", b: "~/b"}}'),
+        ("dataset.root=/data/ham10000", "dataset.root=/data/ham10000"),
+        ("~augmentation.transforms.rotate", "~augmentation.transforms.rotate"),
+    ],
+)
+def test_a_stored_override_with_the_home_folder_can_be_typed(tmp_path, monkeypatch, override, stored):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (found,) = stored_overrides([override.format(home=tmp_path)])
+    assert found == stored.format()
+    parse_overrides([found])
+
+
+def test_the_command_of_a_job_with_data_in_the_home_folder_makes_the_same_job(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    job = freeze(compose(["dataset=ham10000", f"dataset.root={tmp_path}/ham10000", "seed=3"], root=tmp_path / "study"))
+    job.write(tmp_path / "job.yaml")
+    text = (tmp_path / "job.yaml").read_text()
+    line = next(line for line in text.splitlines() if "It was made by" in line)
+    words = shlex.split(line.partition("lesion-exp train ")[2])
+    assert str(tmp_path) not in text
+    assert freeze(compose(words, root=tmp_path / "study")).config == job.config

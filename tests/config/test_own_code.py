@@ -2,7 +2,7 @@ import sys
 
 import pytest
 
-from lesion_exp.config.own_code import code_digests
+from lesion_exp.config.own_code import code_digests, code_tags
 from lesion_exp.config.registered import TRUST_VARIABLE
 
 CONFIG = {"loss": {"_target_": "clinic_losses.margins.Margin", "gap": 1.0}, "backbone": {"_target_": "lesion_exp.x"}}
@@ -33,6 +33,15 @@ def test_an_edit_anywhere_in_the_package_changes_the_digest_of_that_file_alone(p
     (package / "notes.txt").write_text("edited\n")
     after = code_digests(CONFIG)
     assert {name for name in before if before[name] != after[name]} == {"clinic_losses/deep/helpers.py"}
+
+
+def test_a_tag_of_each_package_that_is_used_changes_with_its_code(package):
+    before = code_tags(CONFIG)
+    assert set(before) == {"own_code.clinic_losses"}
+    (package / "notes.txt").write_text("edited\n")
+    assert code_tags(CONFIG) == before
+    (package / "deep" / "helpers.py").write_text("# edited\n")
+    assert code_tags(CONFIG) != before
 
 
 def test_a_config_of_shipped_options_has_no_code_of_its_own(package):

@@ -47,3 +47,15 @@ def test_a_sweep_compares_by_a_metric_that_every_epoch_has(project):
         check(project, "seed=1,2", "search.metric=val/acc")
     with pytest.raises(ConfigError, match=r"set search\.direction=minimize"):
         check(project, "seed=1,2", "search.metric=val/loss")
+
+
+@pytest.mark.parametrize("metric", ["search.metric=val/loss", "search.metric=[val/f1_macro,val/loss]"])
+@pytest.mark.parametrize("losses", ["loss=focal,cross_entropy", "loss.label_smoothing=0,0.1"])
+def test_different_losses_are_not_compared_by_their_own_values(project, metric, losses):
+    direction = "[maximize,minimize]" if "[" in metric else "minimize"
+    words = (metric, f"search.direction={direction}")
+    with pytest.raises(ConfigError, match=rf"got val/loss, .* which {losses.partition('=')[0]} changes; .*") as caught:
+        plan_sweep([*TINY, losses, "seed=1,2", *words], root=project)
+    remedy = str(caught.value).partition("for example ")[2].split()
+    assert plan_sweep([*TINY, losses, "seed=1,2", *remedy], root=project) is not None
+    assert plan_sweep([*TINY, "optimizer.lr=0.1,0.01", *words], root=project) is not None

@@ -3,6 +3,7 @@ import os
 import shlex
 import statistics
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pandas as pd
@@ -11,11 +12,14 @@ from rich.console import Console
 
 from lesion_exp.cli import main
 from lesion_exp.command.sweep import _command
+from lesion_exp.config.freeze import job_hash
+from lesion_exp.config.shipped_conf import conf_dir
 from lesion_exp.data.data_fingerprint import DataFingerprint
 from lesion_exp.errors import ConfigError
 from lesion_exp.sweeps import driver as driver_module
+from lesion_exp.sweeps.choices import group_cells
 from lesion_exp.sweeps.driver import cancel_waiting, conclude, lacks_conclusion
-from lesion_exp.sweeps.ledger import find_sweep, read_sweep
+from lesion_exp.sweeps.ledger import create_sweep, find_sweep, read_sweep
 from lesion_exp.sweeps.parent_run import ParentRun
 from lesion_exp.sweeps.plan import plan_sweep
 from lesion_exp.sweeps.run_cell import cell_context
@@ -107,6 +111,12 @@ def test_the_same_job_is_one_cell(planned, caplog):
     assert "the same job" in caplog.text
 
 
+def test_each_folder_of_data_has_its_cells(project, caplog):
+    plan = plan_sweep(["dataset=folder", "dataset.root=raw,cleaned", "seed=1,2"], root=project)
+    assert len(plan.cells) == 4
+    assert "the same job" not in caplog.text
+
+
 def test_a_sweep_over_seeds_ends_with_their_mean_in_mlflow(planned, driven):
     """No seed is a better choice than another."""
     sweep = planned("seed=1,2,3")
@@ -144,6 +154,25 @@ def test_a_failed_cell_does_not_stop_its_siblings(planned, driven):
     assert statuses(sweep) == ["finished"] * 3
     assert sweep.cells()[1].state().attempts == 2
     assert parent(sweep).status == "FINISHED"
+
+
+def test_after_a_retry_the_run_of_the_sweep_has_the_result_of_all_cells(planned, driven):
+    sweep = planned("loss=focal,soft_f1", "seed=1,2")
+    first = {"loss=focal seed=1": 0.5, "loss=soft_f1 seed=1": 0.3}
+    driven(sweep, ScriptedLauncher(lambda text: first.get(text, RuntimeError("no luck"))))
+    run = parent(sweep)
+    assert (run.tags["best_choice"], run.tags["best_run_id"]) == ("loss=focal", "run of loss=focal seed=1")
+    assert (run.metrics["sweep/finished"], run.metrics["sweep/failed"]) == (2, 2)
+    assert run.metrics["best/val/balanced_accuracy"] == 0.5
+    driven(sweep, ScriptedLauncher({"loss=focal seed=2": 0.1, "loss=soft_f1 seed=2": 0.9}.get), ("failed",))
+    run = parent(sweep)
+    assert (run.metrics["sweep/finished"], run.metrics["sweep/failed"]) == (4, 0)
+    for name in ("best/val/balanced_accuracy", "sweep/best/val/balanced_accuracy"):
+        assert run.metrics[name] == pytest.approx(0.6)
+    assert (run.tags["val"], run.tags["best_choice"], run.tags["best_cells"]) == ("0.600", "loss=soft_f1", "2,3")
+    assert not {"best_cell", "best_run_id"} & run.tags.keys(), "the cell that was the best before"
+    history = run.store.client.get_metric_history(run.run_id, "sweep/finished")
+    assert sorted((point.step, point.value) for point in history) == [(1, 1), (2, 1), (3, 2), (4, 2), (5, 3), (6, 4)]
 
 
 def test_fail_fast_ends_the_sweep(planned, driven):
@@ -250,6 +279,34 @@ def test_who_stops_a_sweep_is_told_a_command_with_what_was_typed(planned, monkey
         assert main(["sweep", "status", *command[3:]]) == 0, "it finds the sweep"
 
 
+def with_own_loss(job):
+    """The job with a loss of the package `my_losses`."""
+    config = {**job.config, "loss": {"_target_": "my_losses.Loss"}}
+    return replace(job, config=config, job_hash=job_hash(config, job.files))
+
+
+@pytest.mark.parametrize("search", [(), ("search=optuna", "search.num_cells=3")])
+def test_a_sweep_with_code_that_is_not_trusted_is_refused_before_a_cell_fails(
+    project, tmp_path, monkeypatch, capsys, search
+):
+    plan = plan_sweep([*TINY, "seed=1,2", *search], root=project)
+    cells = [(with_own_loss(job), suggestion) for job, suggestion in plan.tried]
+    sweep = create_sweep(tmp_path / "sweeps", plan.facts, cells, [conf_dir()])
+    if search:
+        for cell in sweep.cells():
+            cell.write(status="finished")
+    words = ["sweep", "resume", sweep.facts.sweep_id, f"paths.root={project}", f"paths.sweeps={tmp_path}/sweeps"]
+    driven = []
+    monkeypatch.setattr("lesion_exp.command.sweep._drive", lambda *given: driven.append(given) or 0)
+    with own_process.restored():
+        assert main(words) == 2
+    assert "add --trust my_losses" in " ".join(capsys.readouterr().err.split())
+    assert driven == []
+    with own_process.restored():
+        assert main([*words, "--trust=my_losses"]) == 0
+    assert len(driven) == 1
+
+
 @pytest.mark.parametrize("verb", ["status", "resume"])
 def test_a_sweep_whose_driver_died_after_the_last_cell_is_finished_by(planned, driven, monkeypatch, tmp_path, verb):
     sweep = planned("seed=1,2,3")
@@ -297,6 +354,8 @@ def test_cancelled_cells_wait_for_a_retry(planned, driven):
     assert parent(sweep).status == "KILLED"
     driven(sweep, again, ("cancelled",))
     assert again.order == ["seed=2", "seed=3"]
+    run = parent(sweep)
+    assert (run.metrics["sweep/finished"], run.metrics["best/val/balanced_accuracy"]) == (3, pytest.approx(0.6))
 
 
 def test_several_cells_run_at_once(planned, driven):
@@ -400,6 +459,52 @@ def test_a_run_on_the_same_data_is_taken_and_other_versions_are_said(planned, dr
     assert "torch: 2.0.0 then" in state.note
 
 
+@pytest.mark.parametrize(
+    ("then", "is_taken", "rate"), [("state 2", True, 0.0017), ("state 1", False, 0.0018), (None, False, 0.0019)]
+)
+def test_a_run_is_taken_for_a_cell_if_it_was_trained_with_the_present_code_of_the_user(
+    planned, driven, today, monkeypatch, caplog, then, is_taken, rate
+):
+    monkeypatch.setattr(CurrentData, "code", lambda self, cell: {"own_code.my_losses": "state 2"})
+    today(fingerprint_of())
+    sweep = planned("seed=61,62", f"optimizer.lr={rate}", force=False)
+    run_id = finished_run(sweep, None, {} if then is None else {"own_code.my_losses": then})
+    launcher = ScriptedLauncher({"seed=61": 0.5, "seed=62": 0.7}.get)
+    with caplog.at_level("INFO"):
+        driven(sweep, launcher)
+    assert launcher.order == (["seed=62"] if is_taken else ["seed=61", "seed=62"])
+    assert (f"run {run_id}, but not with the present code of my_losses" in caplog.text) == (not is_taken)
+
+
+def test_the_code_of_a_cell_is_that_of_the_packages_that_its_job_names(project, tmp_path, monkeypatch):
+    module = tmp_path / "my_losses.py"
+    module.write_text("one = 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("LESION_EXP_TRUST", "my_losses")
+    plan = plan_sweep([*TINY, "seed=1,2"], root=project)
+    (own, first), (other, second) = plan.cells
+    sweep = create_sweep(tmp_path, plan.facts, [(with_own_loss(own), first), (other, second)], [])
+    codes = []
+    for text in ("one = 1\n", "one = 2\n"):
+        module.write_text(text)
+        codes.append([CurrentData(here=False).code(cell) for cell in sweep.cells()])
+    assert [set(code) for code in codes[0]] == [{"own_code.my_losses"}, set()]
+    assert codes[0][0] != codes[1][0]
+
+
+def test_cells_that_were_trained_with_different_code_of_the_user_are_told(planned, driven):
+    sweep = planned("loss=focal,soft_f1", "seed=71,72")
+    for number, code in enumerate(("state 1", "state 2", None, None)):
+        finished_run(sweep, number, {} if code is None else {"own_code.my_losses": code})
+    driven(sweep, ScriptedLauncher(lambda text: 0.5))
+    tags = parent(sweep).tags
+    assert (
+        "cell 0 was trained with another: state of your code my_losses: state 1 then, state 2 later"
+        in (tags["mlflow.note.content"])
+    )
+    assert tags["mixed"] == "true"
+
+
 def test_a_sweep_says_which_cells_were_begun_before_the_data_were_edited(planned, driven, today, caplog):
     sweep = planned("seed=31,32,33")
     driven(sweep, ScriptedLauncher({"seed=31": 0.5, "seed=32": 0.6, "seed=33": None}.get))
@@ -425,6 +530,17 @@ def test_a_sweep_of_cells_on_different_data_says_so_in_its_run(planned, driven, 
     assert said in run.tags["mlflow.note.content"]
     assert "torch: 2.0.0 then, 2.1.0 later" in run.tags["mlflow.note.content"]
     assert run.tags["mixed"] == "true"
+
+
+@pytest.mark.parametrize("leaky", [True, False])
+def test_the_run_of_a_sweep_is_marked_as_leaky_if_its_cells_are(planned, driven, leaky):
+    sweep = planned("seed=51,52")
+    for number, cell in enumerate(sweep.cells()):
+        run_id = finished_run(sweep, number, {"leaky": str(leaky and number == 1).lower()})
+        cell.write(status="finished", run_id=run_id, metrics={"best/val/balanced_accuracy": 0.9})
+    driven(sweep, ScriptedLauncher({}.get))
+    tags = parent(sweep).tags
+    assert (tags["val"], tags["leaky"], tags.get("leaks")) == ("0.900", str(leaky).lower(), "yes" if leaky else None)
 
 
 def test_cells_that_are_to_differ_in_their_data_are_no_mixture(planned, driven):
@@ -498,10 +614,59 @@ def test_ways_of_splitting_are_not_ranked_by_the_images_that_they_drew(planned, 
     body = as_json(summary)
     assert body["verdict"].startswith("These choices are evaluated on different validation images, so none of them")
     assert body["best_cell"] is None
+    assert "val" not in parent(summary.sweep).tags, "nor is the score of the easiest images that of the sweep"
     console = Console(width=100)
     with console.capture() as capture:
         console.print(as_table(summary))
     assert "*" not in capture.get()
+
+
+def cells_of(values, seeds=("1", "2", "3"), key="seed"):
+    """Finished cells of each of the `values` with the seeds; those of the first value have the highest scores."""
+    found = []
+    for place, own in enumerate(values):
+        for seed in seeds:
+            metrics = {"val/balanced_accuracy": 0.9 - 0.3 * place + int(seed) / 1000}
+            found.append(SimpleNamespace(number=len(found), values={**own, key: seed}, metrics=metrics))
+    return group_cells(found, ["val/balanced_accuracy"], ["maximize"])
+
+
+@pytest.mark.parametrize(
+    ("key", "values", "sentence"),
+    [
+        ("split.train_share", "1.0 0.3", None),
+        ("split.allow_leakage", "false true", None),
+        ("dataset.mask", "crop none", None),
+        ("dataset.pseudo_labels", "a.csv null", None),
+        ("split.near_duplicates", "hashes features", "on different validation images"),
+        ("split.ratios.train", "0.8 0.6", "on different validation images"),
+        ("dataset.limit", "200 2000", "on different validation images"),
+        ("dataset.view", "clinical dermoscopic", "on different validation images"),
+        ("dataset.root", "raw cleaned", "on different validation images"),
+        ("task.target", "malignant diagnosis", "by different tasks"),
+    ],
+)
+def test_choices_are_ranked_if_they_are_evaluated_on_the_same_images_and_classes(key, values, sentence):
+    found = cells_of([{key: value} for value in values.split()])
+    against = [found.against_best(choice) for choice in found.ranked]
+    if sentence is None:
+        assert [choice.values for choice in found.front] == [{key: values.split()[0]}]
+        assert against == ["best mean", "worse (p < 0.001)"]
+    else:
+        assert found.conclusion().startswith(f"These choices are evaluated {sentence}, so none of them is called")
+        assert (found.front, against) == ((), ["", ""])
+
+
+@pytest.mark.parametrize("key", ["split.share_seed", "dataset.drawing_seed"])
+def test_the_seed_of_a_draw_is_no_choice(key):
+    found = cells_of([{}], key=key)
+    assert (len(found.ranked), found.front, found.repeated_by) == (1, (), (key,))
+
+
+def test_draws_of_training_images_are_repeated_runs_on_the_same_split():
+    losses = [{"loss": "focal"}, {"loss": "soft_f1"}]
+    by_share, by_seed = (cells_of(losses, key=key) for key in ("split.share_seed", "seed"))
+    assert [choice.results for choice in by_share.ranked] == [choice.results for choice in by_seed.ranked]
 
 
 def test_a_cell_says_its_choice_for_grouping_in_mlflow(planned):
@@ -569,5 +734,5 @@ def test_an_earlier_cell_fits_if_the_run_whose_results_it_has_was_trained_on_the
     runs = {"a" * 32: SimpleNamespace(tags={"data": digest})}
     monkeypatch.setattr(driver_module, "find_run", lambda store, run_id: runs[run_id])
     differences = {"same": [], "other": ["labels"]}
-    current = SimpleNamespace(differences=lambda cell, tags: differences[tags["data"]])
+    current = SimpleNamespace(differences=lambda cell, tags: differences[tags["data"]], other_code=lambda *_: [])
     assert driver_module._Driver._fits(SimpleNamespace(store=None, current_data=current), taken_over) == fits

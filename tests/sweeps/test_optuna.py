@@ -1,14 +1,17 @@
 import importlib.util
 import math
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from lesion_exp.config.shipped_conf import conf_dir
 from lesion_exp.errors import ConfigError
 from lesion_exp.sweeps import adaptive
 from lesion_exp.sweeps.adaptive import SearchSession
 from lesion_exp.sweeps.cell import CellState, will_repeat
 from lesion_exp.sweeps.driver import cancel_waiting
+from lesion_exp.sweeps.ledger import create_sweep, read_sweep
 from lesion_exp.sweeps.plan import plan_sweep
 from lesion_exp.sweeps.search.optuna import JOURNAL, OptunaSearch
 from lesion_exp.sweeps.search.search import Dimension
@@ -360,3 +363,63 @@ def test_several_metrics_end_in_a_pareto_front(planned, driven):
     assert "best_cell" not in run.tags
     assert (run.metrics["sweep/best/val/balanced_accuracy"], run.metrics["sweep/best/val/loss"]) == (0.7, 0.4)
     assert "first 3 are its Pareto front" in run.tags["mlflow.note.content"]
+
+
+def written_down(folder, project, *overrides):
+    """A search in a ledger, of which no cell was checked."""
+    plan = plan_sweep(["search=optuna", "backbone=small_cnn", *overrides], root=project)
+    return create_sweep(folder, plan.facts, plan.cells, [conf_dir()])
+
+
+def test_a_search_whose_files_lie_in_the_home_folder_is_resumed(project, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    weights = [tmp_path / "a.pth", tmp_path / "b.pth"]
+    for path in weights:
+        path.write_bytes(path.name.encode())
+    choices = ",".join(map(str, weights))
+    sweep = written_down(
+        tmp_path / "sweeps", project, RATES, f"backbone.weights={choices}", f"dataset.root={tmp_path}/drawn"
+    )
+    assert str(tmp_path) not in (sweep.folder / "sweep.json").read_text()
+    for opened in (sweep, read_sweep(sweep.folder)):
+        config = SearchSession.of(opened).next_cell().job().config
+        assert config["dataset"]["root"] == str(tmp_path / "drawn")
+        assert Path(config["backbone"]["weights"]) in weights
+    assert len(sweep.cells()) == 2
+
+
+def test_a_search_that_is_resumed_elsewhere_reads_the_same_files(project, tmp_path, monkeypatch):
+    here, elsewhere, machine = (tmp_path / name for name in ("here", "elsewhere", "machine"))
+    for folder in (here, elsewhere, machine / "ham10000"):
+        folder.mkdir(parents=True)
+    (here / "a.pth").write_bytes(b"a")
+    monkeypatch.chdir(here)
+    monkeypatch.setenv("LESION_EXP_DATA", str(machine))
+    sweep = written_down(tmp_path / "sweeps", project, RATES, "dataset=ham10000", "backbone.weights=a.pth,none",
+                         "split=file", "split.path=parts.csv")  # fmt: skip
+    monkeypatch.chdir(elsewhere)
+    monkeypatch.delenv("LESION_EXP_DATA")
+    maker = SearchSession.of(read_sweep(sweep.folder)).maker
+    config = maker.compose(("optimizer.lr=0.01", "backbone.weights=a.pth")).config
+    assert config["dataset"]["root"] == str(machine / "ham10000")
+    assert config["split"]["path"] == str(here / "parts.csv")
+    assert config["backbone"]["weights"] == str(here / "a.pth")
+
+
+def test_a_search_whose_data_are_gone_makes_no_cell_that_would_fail(project, tmp_path, monkeypatch):
+    monkeypatch.setattr(adaptive, "MOST_REFUSED", 1)
+    sweep = written_down(tmp_path / "sweeps", project, RATES, "dataset=ham10000", f"dataset.root={tmp_path}/gone")
+    with pytest.raises(ConfigError, match="gone"):
+        SearchSession.of(sweep).next_cell()
+    assert sweep.cells() == []
+
+
+def test_a_folder_of_data_is_a_choice(project, tmp_path, driven):
+    folders = {str(tmp_path / "raw"): 0.3, str(tmp_path / "cleaned"): 0.7}
+    sweep = written_down(tmp_path / "sweeps", project, "search.num_cells=6", f"dataset.root={','.join(folders)}")
+    launcher = ScriptedLauncher({f"dataset.root={folder}": value for folder, value in folders.items()}.get)
+    driven(sweep, launcher)
+    assert len(launcher.order) == 2, "each is trained once"
+    for cell in sweep.cells():
+        root = cell.job().config["dataset"]["root"]
+        assert cell.state().metrics["best/val/balanced_accuracy"] == folders[root]

@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 
 from lesion_exp.tracking import environment as environment_module
-from lesion_exp.tracking.environment import SourceState, environment, nvidia_smi, source_state, system_metrics
+from lesion_exp.tracking.environment import (
+    SourceState,
+    environment,
+    nvidia_smi,
+    source_state,
+    system_metrics,
+    version_differences,
+)
 
 
 def git(folder: Path, *arguments: str) -> None:
@@ -43,11 +50,30 @@ def test_changed_checkout_keeps_the_patch(checkout: Path) -> None:
     assert state.tags() == {
         "git_commit": state.commit,
         "git_dirty": "true",
+        "git_changes": state.changes,
         "mlflow.source.git.commit": state.commit,
     }
     files = environment(state, num_threads=2)
     assert files["changes.patch"] == state.patch
     assert json.loads(files["git.json"]) == {"commit": state.commit, "dirty": True}
+
+
+def test_other_uncommitted_changes_of_the_package_are_another_version(checkout: Path) -> None:
+    clean = source_state(checkout).tags()
+    (checkout.parent / "README.md").write_text("first\n")
+    git(checkout.parent, "add", ".")
+    beside = source_state(checkout).tags()
+    (checkout / "__init__.py").write_text("version = 2\n")
+    changed = source_state(checkout).tags()
+    (checkout / "__init__.py").write_text("version = 3\n")
+    again = source_state(checkout).tags()
+    assert (clean["git_dirty"], beside["git_dirty"]) == ("false", "true")
+    assert version_differences(clean, beside) == version_differences(again, dict(again)) == []
+    what = "set of uncommitted changes of lesion_exp"
+    assert version_differences(clean, changed) == [f"{what}: none then, {changed['git_changes']} now"]
+    assert version_differences(changed, again) == [f"{what}: {changed['git_changes']} then, {again['git_changes']} now"]
+    before = {"git_commit": changed["git_commit"], "git_dirty": "true"}
+    assert version_differences(before, again) == [], "an earlier version did not record them"
 
 
 def test_large_patch_is_left_out(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,6 +62,23 @@ def test_best_is_highest_lowest_for_a_loss_and_finished(store: Store) -> None:
     assert find_run(store, "best:test/loss").run_id == sharp
 
 
+def test_the_best_loss_of_validation_is_told_to_be_one_of_several_losses(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    runs = [make_run(store, f"run {number}", {"best/val/loss": 0.5 + number, "test/loss": 1.0}) for number in range(2)]
+    for run_id in runs:
+        store.client.log_param(run_id, "loss._target_", "lesion_exp.loss.cross_entropy.CrossEntropy")
+    assert find_run(store, "best:val/loss").run_id == runs[0]
+    assert caplog.text == ""
+    other = make_run(store, "other", {"best/val/loss": 0.1})
+    store.client.log_param(other, "loss._target_", "lesion_exp.loss.focal.Focal")
+    assert find_run(store, "best:val/loss").run_id == other
+    assert "was trained with another loss (loss._target_ is lesion_exp.loss.cross_entropy" in caplog.text
+    caplog.clear()
+    find_run(store, "best:test/loss")
+    assert caplog.text == "", "the log loss, whatever the network was trained with"
+
+
 def test_best_of_a_class_whose_name_mlflow_does_not_take(store: Store) -> None:
     runs = [make_run(store, "odd", {"test/recall/bcc _x28_-_x29_": value}) for value in (0.5, 0.9, 0.7)]
     for spelled in ("bcc (-)", "bcc _x28_-_x29_"):

@@ -45,12 +45,13 @@ def test_names_that_find_a_run_pass(store: Store, database: Path, tmp_path: Path
     store.client.create_registered_model("lesions")
     version = store.client.create_model_version("lesions", "runs:/x", run_id).version
     store.client.set_registered_model_alias("lesions", "champion", version)
+    store.client.set_registered_model_alias("lesions", "cnn", version)
     checkpoint = tmp_path / "best.ckpt"
     checkpoint.touch()
     left_to_find_run = ["best:val/loss", "lesions@champion", str(checkpoint)]
     names = [run_id, run_id[:4].upper(), f"{7:032x}", "20260102-030405-abcd", "champion", "latest", *left_to_find_run]
     check_names(database, names)
-    check_names(database, [f"[{run_id}, latest]", f"folds:[{run_id[:8]},champion]"])
+    check_names(database, [f"[{run_id}, latest]", f"folds:[{run_id[:8]},champion]", "cnn"])
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from lesion_exp.evaluation.predictions import PREFIX
 from lesion_exp.model.predictor import Predicted
-from lesion_exp.text_table import write_csv
+from lesion_exp.text_table import unescaped, write_csv
 from lesion_exp.verbs.predict.plan import DONE_FILE, PLAN_FILE, PredictionPlan
 
 METADATA_KEY: Final = "lesion_exp"
@@ -76,12 +77,7 @@ class Results:
 
     def read(self) -> pd.DataFrame:
         """The table of a complete output."""
-        output = Path(self.plan.output)
-        if output.suffix.lower() != ".csv":
-            table: pd.DataFrame = pq.read_table(output).to_pandas()
-            return table
-        texts = dict.fromkeys(("image", "prediction", "error"), str)  # a class may be called 1, or NA
-        return pd.read_csv(output, keep_default_na=False, na_values=[""], dtype=texts)
+        return read_output(Path(self.plan.output))
 
     def clear(self) -> None:
         """Removes the folder; the plan is removed first, so that an incomplete folder is never continued."""
@@ -127,6 +123,22 @@ class GrowingCsv:
             table = pq.read_table(self.results.path(self._next)).to_pandas()
             write_csv(table, self.path, mode="a", header=self._next == 0)
             self._next += 1
+
+
+def read_output(output: Path) -> pd.DataFrame:
+    """Reads the table that `write_output` or `GrowingCsv` wrote to a csv or parquet file.
+
+    Every column but the probabilities has texts, since an image may be called 007, and a class 1 or NA.
+    """
+    if output.suffix.lower() != ".csv":
+        table: pd.DataFrame = pq.read_table(output).to_pandas()
+        return table
+    names = [str(name) for name in pd.read_csv(output, nrows=0)]
+    texts = dict.fromkeys((name for name in names if not name.startswith(PREFIX)), str)
+    table = pd.read_csv(output, keep_default_na=False, na_values=[""], dtype=texts)
+    for name in texts:
+        table[name] = table[name].map(unescaped, na_action="ignore")
+    return table.rename(columns=unescaped)
 
 
 def write_output(table: pd.DataFrame, output: Path, facts: Mapping[str, Any]) -> None:

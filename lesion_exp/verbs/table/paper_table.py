@@ -27,7 +27,7 @@ from lesion_exp.tracking.stored_run import Run, read_predictions, unit_of_any
 from lesion_exp.trained_runs.wording import counted
 
 _STAGES: Final = ("test", "val")
-_SPLITS: Final = ("fold", "split.seed", "dataset.seed")
+_SPLITS: Final = ("fold", "split.seed", "dataset.seed", "dataset.drawing_seed")
 
 
 @dataclass(frozen=True)

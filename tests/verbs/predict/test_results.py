@@ -1,12 +1,14 @@
 import json
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
 from lesion_exp.model.predictor import Predicted
+from lesion_exp.shown import ShownPredictions
 from lesion_exp.verbs.predict.plan import DONE_FILE, PLAN_FILE, PredictionPlan
 from lesion_exp.verbs.predict.results import METADATA_KEY, Results
 from tests.dying import count_operations, die_at
@@ -70,6 +72,14 @@ def test_what_is_whole_is_read_back(tmp_path: Path, suffix: str) -> None:
     results.join()
     assert results.read()["image"].tolist() == ["007", "8", "007"]
     assert results.read()["prediction"].fillna("none").tolist() == ["1", "none", "1"], "pseudo-labels are made of it"
+    odd = pd.DataFrame({"image": ["=1+1", "007"], "prediction": ["null", "1"], "top1": ["null", "1"], "error": None})
+    results.add(0, Predicted(odd.assign(p_1=0.75), None))
+    results.add(1, Predicted(odd.assign(p_1=0.75)[:1], None))
+    results.join()
+    shown = ShownPredictions(SimpleNamespace(output=results.plan.output)).table
+    for name in ("image", "prediction", "top1"):
+        assert shown[name].tolist() == [*odd[name], odd[name][0]], "as the texts that were written"
+    assert shown["p_1"].tolist() == [0.75] * 3
     if suffix == ".parquet":
         said = json.loads(pq.read_schema(results.plan.output).metadata[METADATA_KEY.encode()])
         assert said == results.plan.facts
