@@ -20,12 +20,10 @@ from lesion_exp.dataset.findings import record_finding
 from lesion_exp.dataset.path_patterns import as_value
 from lesion_exp.dataset.table import STANDARD_COLUMNS, DatasetInfo, config_texts
 from lesion_exp.errors import ConfigError, DataError, check_choice, did_you_mean, first_cases, nearest
-from lesion_exp.image_ids import DOWNSAMPLED
+from lesion_exp.image_ids import ARCHIVE_ID, DOWNSAMPLED, clean_name, without_suffix
 
 OnUnmappable = Literal["error", "skip"]
 SharedImages = Literal["keep", "first"]
-ARCHIVE_ID: Final = re.compile(r"(?:ISIC|HAM|BCN|MSK\d*|IL|IP)_\d{7}")
-"""Ids of images, lesions and patients of the ISIC archive, by which they are recognised in users' own tables too."""
 
 _QUOTED: Final = re.compile(r"'dataset\.(?P<key>\w+)=(?P<value>(?:[^'\n]|'\\'')*)'")
 _PLAIN: Final = re.compile(r"\bdataset\.(?P<key>(?!sets\b)\w+)=(?P<value>\{[^}\n]*\}|\[[^\]\n]*\]|[^\s,;)]+)")
