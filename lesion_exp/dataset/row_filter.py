@@ -206,9 +206,9 @@ def _check_comparable(node: ast.expr, column: Any, values: Sequence[Any]) -> Non
     Raises:
         _OutsideGrammarError: it is.
     """
-    known = column.dropna() if isinstance(column, pd.Series) else ()
-    if not len(known):
+    if not isinstance(column, pd.Series) or column.isna().all():
         return
+    known = column.dropna()
     name = ast.unparse(node)
     numbers = [value for value in values if isinstance(value, (int, float))]
     texts = [value for value in values if isinstance(value, str)]

@@ -158,7 +158,7 @@ def _class_names(labels: pd.Series) -> pd.Series:
 
 def _is_value(label: Any) -> bool:
     """Returns whether `label` is a number or a truth value."""
-    return isinstance(label, (int, float, np.number, np.bool_)) and not pd.isna(label)
+    return isinstance(label, (int, float, np.number, np.bool_)) and not _is_nothing(label)
 
 
 def _is_nothing(value: Any) -> bool:
