@@ -49,6 +49,8 @@ _REDUCED: Final = {
     )
 }
 """Factor by which a JPEG is reduced while it is decoded -> the flags of OpenCV."""
+_HALF: Final = 127
+"""The brightest value of a mask that is not the lesion."""
 _ORIENTATION: Final = 0x0112
 """EXIF's number of the orientation; 1 is upright."""
 
@@ -308,20 +310,66 @@ def fitted_shape(height: int, width: int, shortest_side: int) -> tuple[int, int]
 def read_mask(locator: str, shape: tuple[int, int]) -> UInt8Array:
     """Reads the lesion mask at `locator` as uint8 (H, W) of 0 or 255, resized to `shape` (height, width in pixels).
 
-    Pixels brighter than half of white belong to the lesion. In a file with the values 0 and 1 only, the ones do.
+    Pixels brighter than half of white belong to the lesion. In a file of zeros and one darker value, such as 1, the
+    pixels with that value do. A mask may be empty, see `check_mask`.
 
     Raises:
-        DataError: as for `read_image`.
+        DataError: as for `read_image`; or the mask has not the proportions of `shape`, or several values of which none
+            is brighter than half of white.
     """
     if split_locator(locator)[0].lower().endswith(".npz"):
         grey = read_image(locator).max(axis=2)
     else:
         grey = _decoded(read_bytes(locator), locator, is_mask=True).max(axis=2)
-    if grey.max(initial=0) == 1:
-        grey = grey * np.uint8(255)
+    _check_proportions(locator, (grey.shape[0], grey.shape[1]), shape)
+    if grey.max(initial=0) <= _HALF:
+        grey = _whitened(grey, locator)
     if grey.shape != shape:
         grey = np.asarray(cv2.resize(grey, shape[::-1], interpolation=cv2.INTER_AREA), dtype=np.uint8)
-    return np.where(grey > 127, 255, 0).astype(np.uint8)
+    return np.where(grey > _HALF, 255, 0).astype(np.uint8)
+
+
+def check_mask(mask: UInt8Array, locator: str) -> UInt8Array:
+    """Returns `mask`, from `read_mask`, if it has a lesion.
+
+    Raises:
+        DataError: it has none.
+    """
+    if not mask.any():
+        raise DataError(
+            f"expected a lesion in the mask {locator}, but no pixel of it is brighter than half of white; draw the "
+            f"lesion in white, or leave the image out"
+        )
+    return mask
+
+
+def _check_proportions(locator: str, found: tuple[int, int], shape: tuple[int, int]) -> None:
+    """Checks that a mask of the height and width `found` fits an image of `shape`, but for one pixel of each."""
+    if abs(found[0] * shape[1] - found[1] * shape[0]) > max(found) + max(shape):
+        raise DataError(
+            f"expected a mask of the proportions of its image, which is read with {shape[1]} x {shape[0]} pixels "
+            f"(width x height), got {found[1]} x {found[0]} in {locator}; if the photograph is turned by its EXIF "
+            f"orientation, turn the mask too, else save it in the size of the image"
+        )
+
+
+def _whitened(grey: UInt8Array, locator: str) -> UInt8Array:
+    """Returns a mask of one dark value with 255 in its place.
+
+    Raises:
+        DataError: it has several values.
+    """
+    values = np.unique(grey[grey > 0])
+    if len(values) > 1:
+        raise DataError(
+            f"expected a mask with a white lesion on black, got {locator}, whose values are {_listed(values)} beside "
+            f"0, all darker than half of white; save the lesion as 255 and everything else as 0"
+        )
+    return np.where(grey > 0, 255, 0).astype(np.uint8)
+
+
+def _listed(values: UInt8Array) -> str:
+    return ", ".join(map(str, values)) if len(values) <= 3 else f"{values[0]} to {values[-1]}"
 
 
 def content_hash(encoded: bytes) -> str:

@@ -5,6 +5,7 @@ People name an image by its id (`ISIC_1`), by its file (`ISIC_1.JPG`) or by a pa
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Callable, Iterable
 from typing import Final
@@ -19,6 +20,11 @@ DOWNSAMPLED: Final = "_downsampled"
 """The end of 2,074 names of ISIC 2019. In copies, the files or one of the tables may lack it."""
 NAME_SUFFIXES: Final = frozenset({*IMAGE_SUFFIXES, ".dcm"})
 """Endings of files that are not part of an image's name."""
+
+ARCHIVE_ID: Final = re.compile(r"(?:ISIC|HAM|BCN|MSK\d*|IL|IP)_\d{7}")
+"""Ids of images, lesions and patients of the ISIC archive, by which they are recognised in users' own tables too."""
+ID_ORIGIN: Final = "id_origin"
+"""Column with the data set in which the ids of lesions and patients of a row are unique."""
 
 _COLUMNS: Final = (
     "image_id", "row_id", "image", "image_name", "isic_id", "img_id", "img", "id", "name", "filename", "file_name",

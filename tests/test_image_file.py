@@ -13,7 +13,7 @@ from PIL import Image
 
 from lesion_exp import image_file
 from lesion_exp.errors import DataError
-from lesion_exp.image_file import decode, file_and_image_size, fit, read_bytes, read_image, read_mask
+from lesion_exp.image_file import check_mask, decode, file_and_image_size, fit, read_bytes, read_image, read_mask
 
 
 def picture(height=40, width=60):
@@ -138,9 +138,43 @@ def test_a_mask_of_zeros_and_ones_is_not_an_empty_one(tmp_path):
         assert np.array_equal(read_mask(str(tmp_path / name), (40, 60)), mask * 255), name
 
 
-def test_an_empty_mask_of_16_bits_is_empty(tmp_path):
-    Image.fromarray(np.zeros((40, 60), np.uint16)).save(tmp_path / "m.png")
-    assert not read_mask(str(tmp_path / "m.png"), (40, 60)).any()
+@pytest.mark.parametrize("value", [1, 2, 127])
+def test_a_mask_of_zeros_and_one_dark_value_has_its_lesion(tmp_path, value):
+    mask = np.zeros((40, 60), np.uint8)
+    mask[10:30, 20:40] = value
+    Image.fromarray(mask).save(tmp_path / "m.png")
+    assert np.array_equal(read_mask(str(tmp_path / "m.png"), (40, 60)) > 0, mask > 0)
+
+
+def test_a_mask_of_several_dark_values_is_refused(tmp_path):
+    mask = np.zeros((40, 60), np.uint8)
+    mask[10:30, 20:40], mask[15:20, 25:30] = 1, 2
+    Image.fromarray(mask).save(tmp_path / "m.png")
+    with pytest.raises(DataError, match="whose values are 1, 2 beside 0"):
+        read_mask(str(tmp_path / "m.png"), (40, 60))
+
+
+def test_an_empty_mask_is_empty_and_is_refused_where_it_is_needed(tmp_path):
+    for kind in (np.uint8, np.uint16):
+        Image.fromarray(np.zeros((40, 60), kind)).save(tmp_path / "m.png")
+        read = read_mask(str(tmp_path / "m.png"), (40, 60))
+        assert not read.any()
+        with pytest.raises(DataError, match=r"a lesion in the mask m\.png"):
+            check_mask(read, "m.png")
+
+
+@pytest.mark.parametrize(
+    ("shape", "fits"),
+    [((40, 60), True), ((20, 30), True), ((3, 4), True), ((301, 450), True), ((60, 40), False), ((40, 40), False)],
+)
+def test_a_mask_has_the_proportions_of_its_image_but_for_a_pixel(tmp_path, shape, fits):
+    mask = np.full((40, 60), 255, np.uint8)
+    Image.fromarray(mask).save(tmp_path / "m.png")
+    if fits:
+        assert read_mask(str(tmp_path / "m.png"), shape).shape == shape
+    else:
+        with pytest.raises(DataError, match=f"with {shape[1]} x {shape[0]} pixels .* got 60 x 40"):
+            read_mask(str(tmp_path / "m.png"), shape)
 
 
 def test_postscript_is_never_handed_to_its_interpreter(tmp_path, monkeypatch):

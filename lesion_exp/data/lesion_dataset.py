@@ -24,7 +24,7 @@ from lesion_exp.data.store import ImageStore
 from lesion_exp.errors import DataError
 from lesion_exp.evaluation.predictions import is_unknown
 from lesion_exp.evaluation.tta import symmetry
-from lesion_exp.image_file import UInt8Array, decode, read_image, read_mask
+from lesion_exp.image_file import UInt8Array, check_mask, decode, read_image, read_mask
 
 MaskMode = Literal["none", "overlay", "crop", "channel", "background"]
 OUTLINE: Final = (0, 255, 0)
@@ -289,7 +289,7 @@ class Preparation:
         if self.options.mask != "none":
             if mask_path is None or pd.isna(mask_path):
                 raise DataError("it has no lesion mask, which dataset.mask needs")
-            mask = read_mask(mask_path, (image.shape[0], image.shape[1]))
+            mask = check_mask(read_mask(mask_path, (image.shape[0], image.shape[1])), mask_path)
         sample = Sample(image=self._input(image, mask))
         if self.options.clinical:
             if clinical_path is None or pd.isna(clinical_path):

@@ -184,6 +184,7 @@ def _key(table: pd.DataFrame, request: StoreRequest) -> str:
     columns = ["image_path"]
     if request.masks:
         columns.append("mask_path")
+        digest.update(b" checked")  # stores of earlier versions may contain masks that do not fit their images
     if request.clinical:
         columns.append("clinical_path")
     stamps: dict[str, str] = {}

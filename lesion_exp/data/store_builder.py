@@ -25,6 +25,7 @@ from lesion_exp.errors import DataError
 from lesion_exp.fingerprint import fingerprint
 from lesion_exp.image_file import (
     UInt8Array,
+    check_mask,
     content_hash,
     decode,
     file_hash,
@@ -279,7 +280,7 @@ def _decode(places: tuple[Any, Any, Any], request: StoreRequest) -> _Entry:
         if request.masks:
             if mask_path is None or pd.isna(mask_path):
                 raise DataError("it has no lesion mask, which dataset.mask needs")
-            planes["masks"] = read_mask(mask_path, shapes["pixels"])
+            planes["masks"] = check_mask(read_mask(mask_path, shapes["pixels"]), mask_path)
             companions["masks"] = file_hash(mask_path)
             shapes["masks"] = shapes["pixels"]
         if request.clinical:

@@ -20,12 +20,10 @@ from lesion_exp.dataset.findings import record_finding
 from lesion_exp.dataset.path_patterns import as_value
 from lesion_exp.dataset.table import STANDARD_COLUMNS, DatasetInfo, config_texts
 from lesion_exp.errors import ConfigError, DataError, check_choice, did_you_mean, first_cases, nearest
-from lesion_exp.image_ids import DOWNSAMPLED
+from lesion_exp.image_ids import ARCHIVE_ID, DOWNSAMPLED, clean_name, without_suffix
 
 OnUnmappable = Literal["error", "skip"]
 SharedImages = Literal["keep", "first"]
-ARCHIVE_ID: Final = re.compile(r"(?:ISIC|HAM|BCN|MSK\d*|IL|IP)_\d{7}")
-"""Ids of images, lesions and patients of the ISIC archive, by which they are recognised in users' own tables too."""
 
 _QUOTED: Final = re.compile(r"'dataset\.(?P<key>\w+)=(?P<value>(?:[^'\n]|'\\'')*)'")
 _PLAIN: Final = re.compile(r"\bdataset\.(?P<key>(?!sets\b)\w+)=(?P<value>\{[^}\n]*\}|\[[^\]\n]*\]|[^\s,;)]+)")
@@ -275,9 +273,8 @@ def _mapped_and_prefixed(
         )
         for column in ("lesion_id", "patient_id")
     }
-    pictures = [
-        _of_archive(image_id.rpartition("/")[2].removesuffix(DOWNSAMPLED), archive) for image_id in table["image_id"]
-    ]
+    names = [without_suffix(clean_name(image_id)).rpartition("/")[2] for image_id in table["image_id"]]
+    pictures = [_of_archive(image_name.removesuffix(DOWNSAMPLED), archive) for image_name in names]
     return table.assign(
         source_label=table["label"],
         label=_series(labels, table),
@@ -293,9 +290,12 @@ def _series(values: Sequence[str | None], table: pd.DataFrame) -> pd.Series:
 
 
 def _of_archive(value: str, archive: str | None) -> str | None:
-    """Returns an id with its archive as prefix, or None if the id is not from an archive."""
-    if archive is None and ARCHIVE_ID.fullmatch(value):
-        archive = "isic"
+    """Returns an id with its archive as prefix, or None if the id is not from an archive.
+
+    In a table of the user's own, an id of the archive may have the ending of a file (`ISIC_0024306.jpg`).
+    """
+    if archive is None and ARCHIVE_ID.fullmatch(plain := without_suffix(clean_name(value))):
+        archive, value = "isic", plain
     return None if archive is None else f"{archive}/{value}"
 
 

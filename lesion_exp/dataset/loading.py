@@ -156,7 +156,7 @@ def load_table(
 
 
 def _check_columns(table: pd.DataFrame) -> None:
-    """Checks that a user's own reader returned a table with all standard columns."""
+    """Checks that a user's own reader returned a table with all standard columns, and with texts as labels."""
     if not isinstance(table, pd.DataFrame):
         raise DataError(
             f"expected the reader of the data set to return a table, got {type(table).__name__}; end it with "
@@ -168,6 +168,14 @@ def _check_columns(table: pd.DataFrame) -> None:
             f"expected the reader of the data set to return a table with the columns {', '.join(STANDARD_COLUMNS)}, "
             f"but it has no {', '.join(lacking)}; return lesion_exp.dataset.table.standardize(table, name), which adds "
             f"the columns that are missing"
+        )
+    texts = table["label"].map(lambda label: isinstance(label, str)) | table["label"].isna()
+    strange = table.loc[~texts.astype(bool), "label"].tolist()
+    if strange:
+        raise DataError(
+            f"expected names of classes (text) in the column label of the table that the reader of the data set "
+            f"returns, got {strange[0]!r} ({type(strange[0]).__name__}); write str(label) for each image, and None "
+            f"where there is no label"
         )
 
 

@@ -206,7 +206,7 @@ class PseudoLabels:
             )
         if given.empty:
             return pd.DataFrame(), given
-        known = given.drop(columns=[*KEPT]).assign(image_id=[f"{SOURCE}/{name}" for name in given["image_id"]])
+        known = given.drop(columns=[*KEPT]).assign(image_id=_unique_ids(given))
         return standardize(known, SOURCE).set_axis(given.index), given
 
     def _labelled(self, rows: pd.DataFrame, given: pd.DataFrame) -> pd.DataFrame:
@@ -272,6 +272,17 @@ class PseudoLabels:
             "thresholds": {str(name): float(value) for name, value in sorted(thresholds.items())},
             "left_out": dict(self.left_out),
         }
+
+
+def _unique_ids(given: pd.DataFrame) -> pd.Series:
+    """Returns an id for each image. Images of one name get the ending of their file too (`1.jpg` and `1.png`), and a
+    number if that is the same as well.
+    """
+    ids = pd.Series([f"{SOURCE}/{name}" for name in given["image_id"]], index=given.index, dtype=object)
+    endings = pd.Series([Path(str(at)).suffix for at in given["image_path"]], index=given.index, dtype=object)
+    ids = ids.where(~ids.duplicated(keep=False), ids + endings)
+    number = ids.groupby(ids).cumcount() + 1
+    return ids.where(number == 1, ids + "#" + number.astype(str))
 
 
 def _distinct(values: pd.Series) -> list[str]:

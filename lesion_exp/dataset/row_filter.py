@@ -12,7 +12,7 @@ import io
 import operator
 import re
 import tokenize
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -147,6 +147,7 @@ class _Evaluator:
         if isinstance(comparison, (ast.In, ast.NotIn)):
             if not isinstance(values, pd.Series) or not isinstance(other, list):
                 raise _OutsideGrammarError(f"cannot compare {text}; write COLUMN in ['a', 'b']")
+            _check_comparable(left, values, other)
             found = values.isin(other)
             return found if isinstance(comparison, ast.In) else ~found
         if type(comparison) not in COMPARISONS:
@@ -156,7 +157,10 @@ class _Evaluator:
                 raise _OutsideGrammarError(f"cannot compare {text}; use .isna(), .notna() or in")
         if not isinstance(values, pd.Series) and not isinstance(other, pd.Series):
             raise _OutsideGrammarError(f"the comparison of {text} involves no column; compare a column with a value")
-        if not isinstance(comparison, (ast.Eq, ast.NotEq)):
+        if isinstance(comparison, (ast.Eq, ast.NotEq)):
+            for side, column, value in ((left, values, other), (right, other, values)):
+                _check_comparable(side, column, [value])
+        else:
             for side, column, value in ((left, values, other), (right, other, values)):
                 if _is_number(value) and (words := _not_numbers(column)):
                     raise _OutsideGrammarError(f"{ast.unparse(side)!r} {words}; check the types of its parts")
@@ -170,7 +174,10 @@ class _Evaluator:
             options = {str(keyword.arg): _literal(keyword.value) for keyword in node.keywords if keyword.arg}
             owner = method.value
             if method.attr in METHODS and not node.keywords:
-                return _series_method(self._series(owner), method.attr, *arguments)
+                values = self._series(owner)
+                for given in arguments:
+                    _check_comparable(owner, values, given if isinstance(given, list) else [given])
+                return _series_method(values, method.attr, *arguments)
             is_text = isinstance(owner, ast.Attribute) and owner.attr == "str"
             if is_text and method.attr in TEXT_METHODS and len(options) == len(node.keywords):
                 assert isinstance(owner, ast.Attribute)
@@ -190,6 +197,29 @@ class _Evaluator:
             return value.where(value.notna(), False).astype(bool)
         raise _OutsideGrammarError(
             f"{ast.unparse(node)!r} is not true or false for each row; compare it with something"
+        )
+
+
+def _check_comparable(node: ast.expr, column: Any, values: Sequence[Any]) -> None:
+    """Checks that a column of texts is not compared with numbers, or one of numbers with texts, which are never equal.
+
+    Raises:
+        _OutsideGrammarError: it is.
+    """
+    if not isinstance(column, pd.Series) or column.isna().all():
+        return
+    known = column.dropna()
+    name = ast.unparse(node)
+    numbers = [value for value in values if isinstance(value, (int, float))]
+    texts = [value for value in values if isinstance(value, str)]
+    if numbers and all(isinstance(cell, str) for cell in known):
+        quoted = ", ".join(repr(str(number)) for number in numbers[:_SHOWN])
+        raise _OutsideGrammarError(f"{name!r} {_not_numbers(known)}; compare it with text, in quotes: {quoted}")
+    if texts and all(isinstance(cell, (bool, np.bool_)) for cell in known):
+        raise _OutsideGrammarError(f"{name!r} is true or false; write True or False in place of {texts[0]!r}")
+    if texts and pd.api.types.is_numeric_dtype(known):
+        raise _OutsideGrammarError(
+            f"{name!r} is a column of numbers; write a number without quotes in place of {texts[0]!r}"
         )
 
 

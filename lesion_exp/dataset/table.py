@@ -24,11 +24,13 @@ other column with such a name to `file_NAME`.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, Final
 
+import numpy as np
 import pandas as pd
 
 from lesion_exp import taxonomy
@@ -90,15 +92,15 @@ _PATHS: Final = ("image_path", "mask_path", "clinical_path")
 def standardize(frame: pd.DataFrame, source: str) -> pd.DataFrame:
     """Returns the table of a data set: the standard columns in their order and with their types, then its own columns.
 
-    `missing_values` decides which ids, ages and sexes are missing. Rows with duplicate ids, without a file or with an
-    unknown label stay in the table; `loading` reports them.
+    `missing_values` decides which ids, ages and sexes are missing. Numbers and truth values as labels become texts.
+    Rows with duplicate ids, without a file or with an unknown label stay in the table; `loading` reports them.
 
     Args:
         frame: a table with `image_id` and `label`; other standard columns are added as unknown if they are absent.
         source: name of the data set.
 
     Raises:
-        DataError: the table is empty, or has no `image_id` or `label`.
+        DataError: the table is empty, has no `image_id` or `label`, or a column of paths has something else.
     """
     if missing := [name for name in ("image_id", "label") if name not in frame.columns]:
         raise DataError(
@@ -111,11 +113,11 @@ def standardize(frame: pd.DataFrame, source: str) -> pd.DataFrame:
     table = frame.reset_index(drop=True).copy()
     table["image_id"] = _stripped(table["image_id"])
     table["row_id"] = table["image_id"]
+    table["label"] = _class_names(table["label"])
     table["source"] = source
     for column in _PATHS:
         if column in table:
-            found = [path if isinstance(path, str) and path else None for path in table[column]]  # as on the disk
-            table[column] = pd.Series(found, dtype=object)
+            table[column] = _locators(table[column], source)
         elif column in STANDARD_COLUMNS:
             table[column] = pd.Series([None] * len(table), dtype=object)
     for column in ("lesion_id", "patient_id"):
@@ -125,6 +127,42 @@ def standardize(frame: pd.DataFrame, source: str) -> pd.DataFrame:
     table["site"] = known_texts(table["site"]).fillna(UNKNOWN).str.lower() if "site" in table else UNKNOWN
     own = [column for column in table.columns if column not in STANDARD_COLUMNS]
     return table[[*STANDARD_COLUMNS, *own]]
+
+
+def _locators(paths: pd.Series, source: str) -> pd.Series:
+    """Returns paths as texts, as they are on the disk; None where there is none.
+
+    Raises:
+        DataError: a cell is neither a path nor missing.
+    """
+    texts = [os.fspath(path) if isinstance(path, os.PathLike) else path for path in paths]
+    strange = [path for path in texts if not isinstance(path, str) and not _is_nothing(path)]
+    if strange:
+        raise DataError(
+            f"expected paths (text) or None in the column {paths.name} of the frame that the reader of {source} "
+            f"standardizes, got {strange[0]!r} ({type(strange[0]).__name__}); write str(path) for each image"
+        )
+    return pd.Series([path if isinstance(path, str) and path else None for path in texts], dtype=object)
+
+
+def _class_names(labels: pd.Series) -> pd.Series:
+    """Returns `labels` with texts in place of numbers and truth values (1.0 is 1), which are no names of classes."""
+    if not any(_is_value(label) for label in labels):
+        return labels
+    texts: list[Any] = []
+    for label in labels:
+        is_whole = isinstance(label, (float, np.floating)) and float(label).is_integer()
+        texts.append(str(int(label) if is_whole else label) if _is_value(label) else label)
+    return pd.Series(texts, index=labels.index, dtype=object)
+
+
+def _is_value(label: Any) -> bool:
+    """Returns whether `label` is a number or a truth value."""
+    return isinstance(label, (int, float, np.number, np.bool_)) and not _is_nothing(label)
+
+
+def _is_nothing(value: Any) -> bool:
+    return bool(pd.api.types.is_scalar(value) and pd.isna(value))
 
 
 def named_columns(

@@ -23,7 +23,9 @@ _ABSENT: Final = 1.0
 """Cost of a class that is missing from a part, equal to a deviation by the square root of the requested share: for a
 part of 15%, half of a class is better than nothing of it, but nearly all of it is not."""
 EMPTY: Final = 1e6
-"""Cost of an empty part, and of a class that is missing from the largest part, which is the training part."""
+"""Cost of an empty part, and of a class that is missing from the part that needs every class."""
+TRAIN: Final = "train"
+"""The part that needs every class."""
 MOST_DEALS: Final = 5000
 """Number of ways to deal a few groups up to which all of them are compared, which takes about a second."""
 LARGE: Final = 0.5
@@ -40,10 +42,18 @@ class Deal:
     Args:
         matrix: images of each group and class, float64 (G, C).
         shares: requested share of every class in each part, float64 (P,), all above 0.
+        needy: the part that needs every class; None: the largest part, or none if all parts are alike.
     """
 
-    def __init__(self, matrix: FloatArray, shares: FloatArray) -> None:
+    def __init__(self, matrix: FloatArray, shares: FloatArray, needy: int | None = None) -> None:
         self.shares = shares
+        self.rank = shares.copy()
+        """Of parts that lack a group alike, the one with the highest number takes it, (P,)."""
+        if needy is not None:
+            self.rank[needy] = 1 + shares.max()
+        elif shares.max() > shares.min() + EPSILON:
+            needy = int(shares.argmax())
+        self.needy = needy
         self.owner = np.full(len(matrix), -1)
         """The part of each group, (G,); -1 for a group that was not dealt yet."""
         self.images = np.column_stack([matrix, matrix.sum(axis=1)])
@@ -52,8 +62,8 @@ class Deal:
         self.held = np.zeros_like(self.wanted)
         self._price = np.full(self.wanted.shape, _ABSENT)
         self._price[:, -1] = EMPTY
-        if shares.max() > shares.min() + EPSILON:
-            self._price[shares.argmax()] = EMPTY
+        if needy is not None:
+            self._price[needy] = EMPTY
 
     def give(self, group: int, part: int) -> None:
         """Puts a group that was not dealt yet into `part`."""
@@ -65,13 +75,13 @@ class Deal:
         share = self.images[group] / self.totals
         lacking = (self.wanted - self.held) / self.totals
         added = ((lacking - share) ** 2 - lacking**2).sum(axis=1) / self.shares
-        return int(np.lexsort((-self.shares, np.round(added, 9)))[0])
+        return int(np.lexsort((-self.rank, np.round(added, 9)))[0])
 
     def is_met(self) -> bool:
         """Returns whether every part differs by less than one image from its share of every class.
 
-        A class with fewer groups than parts may be missing from as many parts as necessary, but not from the training
-        part.
+        A class with fewer groups than parts may be missing from as many parts as necessary, but not from the part that
+        needs every class.
         """
         too_few = np.maximum(len(self.shares) - (self.images > 0).sum(axis=0), 0)
         lacks = self.held == 0
@@ -82,8 +92,8 @@ class Deal:
     def badness(self) -> tuple[float, float, float]:
         """Returns numbers by which deals are compared, lower is better.
 
-        They are the number of empty parts and of classes missing from the training part, which end a run; the largest
-        deviation of a class from its share; and the cost.
+        They are the number of empty parts and of classes missing from the part that needs every class, which end a run;
+        the largest deviation of a class from its share; and the cost.
         """
         deviation = np.abs(self.held - self.wanted) / self.totals
         lacks = self.held == 0
@@ -187,8 +197,11 @@ def deal_groups(table: pd.DataFrame, group: pd.Series, shares: Mapping[str, floa
     3. If some part then differs by an image or more from its share of a class, groups are moved and swapped as long as
        that lowers the cost. If it still differs, a second deal begins with all groups by size, and the better of the
        two is used.
-    4. If a part is still empty, or a class is missing from the training part, and there are few groups, all ways to
+    4. If a part is still empty, or a class is missing from the largest part, and there are few groups, all ways to
        deal them are compared.
+
+    The largest part is that of training as a rule. Where it is not, and training lacks a class, the groups are dealt
+    again so that training has every class if there is a way.
 
     The result depends on the names of the groups and the seed, not on the order of rows.
 
@@ -208,24 +221,34 @@ def deal_groups(table: pd.DataFrame, group: pd.Series, shares: Mapping[str, floa
     rng = np.random.default_rng([seed, 0x5B])
     tie = rng.permutation(len(names))
     rarity = sorted(range(matrix.shape[1]), key=lambda column: (totals[column], counts.columns[column]))
-    deal = Deal(matrix, wanted)
-    _deal_by_class(deal, tie, rarity)
-    deal.refine(np.argsort(tie))
-    if not deal.is_met():
-        other = Deal(matrix, wanted)
-        _deal_by_size(other, tie, np.arange(len(names)))
-        other.refine(np.argsort(tie))
-        deal = min(deal, other, key=Deal.badness)
-    if deal.badness()[0] > 0 and len(parts) ** len(names) <= MOST_DEALS:
-        deal = min((_deal_as(matrix, wanted, owners) for owners in product(range(len(parts)), repeat=len(names))),
-                   key=Deal.badness)  # fmt: skip
+    deal = _best_deal(matrix, wanted, tie, rarity)
+    if TRAIN in parts and deal.needy != (train := parts.index(TRAIN)) and (deal.held[train] == 0).any():
+        deal = _best_deal(matrix, wanted, tie, rarity, train)
     named = pd.Series(np.asarray(parts, dtype=object)[deal.owner], index=names)
     return pd.Series(named.loc[group.to_numpy()].to_numpy(), index=table.index, name="split")
 
 
-def _deal_as(matrix: FloatArray, wanted: FloatArray, owners: Sequence[int]) -> Deal:
+def _best_deal(
+    matrix: FloatArray, wanted: FloatArray, tie: IntArray, rarity: Sequence[int], needy: int | None = None
+) -> Deal:
+    """Returns the deal of the four steps of `deal_groups`."""
+    deal = Deal(matrix, wanted, needy)
+    _deal_by_class(deal, tie, rarity)
+    deal.refine(np.argsort(tie))
+    if not deal.is_met():
+        other = Deal(matrix, wanted, needy)
+        _deal_by_size(other, tie, np.arange(len(matrix)))
+        other.refine(np.argsort(tie))
+        deal = min(deal, other, key=Deal.badness)
+    if deal.badness()[0] > 0 and len(wanted) ** len(matrix) <= MOST_DEALS:
+        every = product(range(len(wanted)), repeat=len(matrix))
+        deal = min((_deal_as(matrix, wanted, owners, needy) for owners in every), key=Deal.badness)
+    return deal
+
+
+def _deal_as(matrix: FloatArray, wanted: FloatArray, owners: Sequence[int], needy: int | None) -> Deal:
     """Returns the deal in which group i belongs to the part `owners[i]`."""
-    deal = Deal(matrix, wanted)
+    deal = Deal(matrix, wanted, needy)
     for group, part in enumerate(owners):
         deal.give(group, part)
     return deal
@@ -239,7 +262,7 @@ def _deal_by_class(deal: Deal, tie: IntArray, rarity: Sequence[int]) -> None:
     for column in rarity:
         groups = np.flatnonzero((deal.images[:, column] > 0) & (deal.owner < 0))
         for row in groups[np.lexsort((tie[groups], -deal.images[groups, column]))]:
-            deal.give(row, _neediest(deal.wanted - deal.held, column, deal.shares))
+            deal.give(row, _neediest(deal, column))
 
 
 def _deal_by_size(deal: Deal, tie: IntArray, groups: IntArray) -> None:
@@ -317,14 +340,15 @@ def require_parts(table: pd.DataFrame, remedy: str = "use more images or other s
     return table
 
 
-def _neediest(lacking: npt.NDArray[np.float64], column: int, wanted: npt.NDArray[np.float64]) -> int:
+def _neediest(deal: Deal, column: int) -> int:
     """Returns the part that lacks most images of the class in `column`, relative to its share.
 
-    Ties go to the larger share, so that the only group of a class is in the training part, then to the part that lacks
-    most images. The last column of `lacking` is that of all images.
+    Ties go to the larger share, so that the only group of a class is in the training part as a rule (see `Deal.rank`),
+    then to the part that lacks most images.
     """
-    relative, overall = np.round(lacking[:, column] / wanted, 9), np.round(lacking[:, -1] / wanted, 9)
-    return int(np.lexsort((-overall, -wanted, -relative))[0])
+    lacking = (deal.wanted - deal.held) / deal.shares[:, None]
+    relative, overall = np.round(lacking[:, column], 9), np.round(lacking[:, -1], 9)
+    return int(np.lexsort((-overall, -deal.rank, -relative))[0])
 
 
 def _shared_ids(table: pd.DataFrame) -> str:

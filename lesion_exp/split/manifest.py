@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from typing import Any, Final
 
 import pandas as pd
 
+from lesion_exp.image_ids import image_key
 from lesion_exp.split import PARTS
 from lesion_exp.taxonomy import IS_UNKNOWN, PSEUDO_RUN
 
@@ -43,22 +45,31 @@ def manifest(table: pd.DataFrame, salt: str | None = None) -> pd.DataFrame:
 
 
 def image_keys(table: pd.DataFrame, salt: str) -> pd.DataFrame:
-    """Returns `content_key`, a digest of each row's file, and `picture_key`, one of its image id and perceptual hash.
+    """Returns `content_key`, a digest of each row's file, and `picture_key`, one of its name and perceptual hash.
 
-    The digests are salted, so that keys of different splits cannot be compared, and published hashes of images cannot
-    be found among them.
+    The name is the image id without folders, the prefix of a combination and the ending of a file, so that a copy that
+    was saved again is found whatever its data set calls it. The digests are salted, so that keys of different splits
+    cannot be compared, and published hashes of images cannot be found among them.
 
     Args:
         table: a table with `image_id`, `sha256` and `phash`.
         salt: the hash of the split.
     """
-    return pd.DataFrame(
-        {
-            "content_key": [_digest(salt, content) for content in table["sha256"]],
-            "picture_key": [_digest(salt, *both) for both in zip(table["image_id"], table["phash"], strict=True)],
-        },
-        index=table.index,
-    )
+    names = [image_key(name).rpartition("/")[2] for name in table["image_id"]]
+    keys = {
+        "content_key": [_digest(salt, content) for content in table["sha256"]],
+        "picture_key": _picture_keys(names, table, salt),
+    }
+    return pd.DataFrame(keys, index=table.index)
+
+
+def earlier_picture_keys(table: pd.DataFrame, salt: str) -> pd.Series:
+    """Returns the `picture_key` of each row as older versions stored it, with the whole image id."""
+    return pd.Series(_picture_keys(table["image_id"], table, salt), index=table.index)
+
+
+def _picture_keys(names: Iterable[str], table: pd.DataFrame, salt: str) -> list[str]:
+    return [_digest(salt, name, phash) for name, phash in zip(names, table["phash"], strict=True)]
 
 
 def split_hash(table: pd.DataFrame) -> str:

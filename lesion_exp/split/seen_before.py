@@ -9,8 +9,9 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
+from lesion_exp.image_ids import ARCHIVE_ID, ID_ORIGIN
 from lesion_exp.split import PARTS
-from lesion_exp.split.manifest import image_keys
+from lesion_exp.split.manifest import earlier_picture_keys, image_keys
 
 LABELS: Final = "labels"
 """The weights were trained on the image's label."""
@@ -30,6 +31,7 @@ COLUMNS: Final = (
     "lesion_id",
     "patient_id",
     "source",
+    ID_ORIGIN,
     "content_key",
     "picture_key",
     "salt",
@@ -97,12 +99,11 @@ def seen_rows(manifest: pd.DataFrame, parts: Collection[str], salt: str, run_id:
 def seen_again(table: pd.DataFrame, seen: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
     """Returns which rows of `table` show an image that was `seen`, and which show a lesion or patient, bool (N,).
 
-    An image was seen if its content, or its id and perceptual hash, are those of a seen image. For runs of older
-    versions, which stored no keys, id and source are compared. Lesions and patients are compared by id and source. Ids
-    that `dataset=combined` prefixed are compared without the prefix.
+    An image was seen if its content, or its name and perceptual hash, are those of a seen image. For runs of older
+    versions, which stored no keys, its `named_ids` are compared, as those of lesions and patients always are.
 
     Args:
-        table: a table with `image_id, lesion_id, patient_id, source, sha256` and `phash`.
+        table: a table with `image_id, lesion_id, patient_id, source, sha256` and `phash`, and `ID_ORIGIN` if known.
         seen: a table with the columns `COLUMNS`, see `seen_rows`; rows of older versions have no `patient_id`.
     """
     images = pd.Series(False, index=table.index)
@@ -110,13 +111,26 @@ def seen_again(table: pd.DataFrame, seen: pd.DataFrame) -> tuple[pd.Series, pd.S
         keys = image_keys(table, str(salt))
         known = rows["content_key"].notna()
         images |= keys["content_key"].isin(rows.loc[known, "content_key"])
-        images |= keys["picture_key"].isin(rows.loc[known, "picture_key"])
+        for names in (keys["picture_key"], earlier_picture_keys(table, str(salt))):
+            images |= names.isin(rows.loc[known, "picture_key"])
         if not known.all():
-            images |= _ids(table, "image_id").isin(_ids(rows[~known], "image_id").dropna())
+            images |= named_ids(table, "image_id").isin(named_ids(rows[~known], "image_id").dropna())
+    return images, _related(table, seen)
+
+
+def same_ids_elsewhere(table: pd.DataFrame, seen: pd.DataFrame) -> pd.Series:
+    """Returns which rows of `table` have the lesion or patient id of a `seen` row of the same kind of data set, but of
+    another origin, bool (N,). Whether they show the same lesion or patient is not known.
+    """
+    of_kind = [rows.drop(columns=ID_ORIGIN, errors="ignore") for rows in (table, seen)]
+    return _related(*of_kind) & ~_related(table, seen)
+
+
+def _related(table: pd.DataFrame, seen: pd.DataFrame) -> pd.Series:
     related = pd.Series(False, index=table.index)
     for column in ("lesion_id", "patient_id"):
-        related |= _ids(table, column).isin(_ids(seen, column).dropna())
-    return images, related
+        related |= named_ids(table, column).isin(named_ids(seen, column).dropna())
+    return related
 
 
 def find_seen(table: pd.DataFrame, seen: pd.DataFrame) -> SeenBefore:
@@ -146,12 +160,22 @@ def find_seen(table: pd.DataFrame, seen: pd.DataFrame) -> SeenBefore:
     return SeenBefore(tuple(sorted(set(seen["run_id"]))), parts, tuple(cases), int(distinct))
 
 
-def _ids(table: pd.DataFrame, column: str) -> pd.Series:
-    """Returns source and id without a prefix, as one text; None where there is no id."""
+def named_ids(table: pd.DataFrame, column: str) -> pd.Series:
+    """Returns the ids of images, lesions or patients with their origin, as texts; None where there is no id.
+
+    The origin is the ISIC archive for its ids, whatever the data set, else that in `ID_ORIGIN`, else the source. Ids
+    that `dataset=combined` prefixed lose the prefix.
+    """
     if column not in table:
         return pd.Series(None, index=table.index, dtype=object)
-    named = [
-        f"{source}\t{name.removeprefix(f'{source}/').removeprefix('isic/')}" if isinstance(name, str) and name else None
-        for source, name in zip(table["source"], table[column], strict=True)
-    ]
+    origins = table["source"]
+    if ID_ORIGIN in table:  # rows of older versions have none
+        origins = table[ID_ORIGIN].where(table[ID_ORIGIN].notna(), origins)
+    named: list[str | None] = []
+    for name, source, origin in zip(table[column], table["source"], origins, strict=True):
+        if not isinstance(name, str) or not name:
+            named.append(None)
+            continue
+        plain = name.removeprefix(f"{source}/").removeprefix("isic/")
+        named.append(f"{'isic' if ARCHIVE_ID.fullmatch(plain) else origin}\t{plain}")
     return pd.Series(named, index=table.index, dtype=object)

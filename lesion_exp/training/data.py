@@ -341,7 +341,7 @@ def split_data(config: Mapping[str, Any], loaded: LoadedData) -> SplitData:
     if is_pretraining(config):
         known = set(table.loc[table["split"] == "train", "label"]) - {UNLABELLED}
         return SplitData(loaded, table, audited, split_hash(whole), leaky, tuple(sorted(known)))
-    classes = _trained_classes(labelled, config["task"]["target"], config["dataset"]["filter"], is_dealt=bool(shares))
+    classes = _trained_classes(labelled, config["task"]["target"], config["dataset"]["filter"], node if shares else {})
     return SplitData(loaded, table, audited, split_hash(whole), leaky, classes)
 
 
@@ -424,7 +424,20 @@ def _with_unknown(table: pd.DataFrame, *, test_is_dealt: bool) -> pd.DataFrame:
     return table if test_is_dealt or not unknown.any() else table.assign(**{taxonomy.IS_UNKNOWN: unknown})
 
 
-def _trained_classes(table: pd.DataFrame, target: str, chosen: str | None, *, is_dealt: bool) -> tuple[str, ...]:
+def _trained_classes(
+    table: pd.DataFrame, target: str, chosen: str | None, dealt_by: Mapping[str, Any]
+) -> tuple[str, ...]:
+    """Returns the classes of the training part.
+
+    Args:
+        table: the split table.
+        target: the value of `task.target`.
+        chosen: the `dataset.filter` in use, for messages.
+        dealt_by: the key `split` of the job if the splitter dealt images; else empty.
+
+    Raises:
+        DataError: the training part lacks a class of another part, or has one class alone.
+    """
     known = known_rows(table)
     trained = sorted(set(known.loc[known["split"] == "train", "label"]))
     if target == "malignant":
@@ -437,7 +450,7 @@ def _trained_classes(table: pd.DataFrame, target: str, chosen: str | None, *, is
         names = sorted(absent["diagnosis" if target == "malignant" else "label"].unique())
         without = f"label not in {json.dumps(names, ensure_ascii=False)}"
         leave_out = as_override("dataset.filter", f"({chosen}) and {without}" if chosen else without)
-        other = ", or use other split.ratios or another split.seed" if is_dealt else ""
+        other = _other_split(absent, dealt_by)
         raise DataError(
             f"expected every class in the training part, but some have no image there:\n{first_cases(cases)}\nleave "
             f"them out with {leave_out}{other}"
@@ -448,6 +461,18 @@ def _trained_classes(table: pd.DataFrame, target: str, chosen: str | None, *, is
             f"{f'loosen dataset.filter={chosen!r} or ' if chosen else ''}use another split"
         )
     return tuple(trained)
+
+
+def _other_split(absent: pd.DataFrame, dealt_by: Mapping[str, Any]) -> str:
+    """Returns the end of a message that names keys of the split by which the classes in `absent` may be trained on.
+
+    It is empty if there are none. A class whose images are one group is tested by one of the folds, whatever the keys.
+    """
+    is_one = absent.groupby("label")["group"].nunique() == 1 if "group" in absent else pd.Series([False])
+    if "num_folds" in dealt_by and is_one.any():
+        return ", or use split=grouped, which trains on a class whose images belong to one lesion or patient"
+    keys = [f"split.{key}" for key in ("ratios", "num_folds", "val_ratio", "seed") if key in dealt_by]
+    return f", or use another {' or '.join(keys)}" if keys else ""
 
 
 def published_differences(loaded: LoadedData) -> dict[str, tuple[int, int]]:

@@ -14,6 +14,7 @@ import pandas as pd
 
 from lesion_exp.config.named_run import TEACHER_WEIGHTS
 from lesion_exp.config.project import Project
+from lesion_exp.dataset.id_origin import with_id_origin
 from lesion_exp.dataset.pseudo_labels import UNKNOWN_RUN, pseudo_rows
 from lesion_exp.errors import ConfigError, LeakageError
 from lesion_exp.split.audit import MOST_CASES, Crossing
@@ -24,7 +25,7 @@ from lesion_exp.tracking.find import find_run
 from lesion_exp.tracking.store import Store
 from lesion_exp.tracking.stored_run import SEEN_TAG, Run, read_stored_table
 from lesion_exp.training.data import SplitData
-from lesion_exp.training.seen_before import TRANSDUCTIVE, UNKNOWN_TEXT, rows_of, seen_by
+from lesion_exp.training.seen_before import TRANSDUCTIVE, UNKNOWN_TEXT, rows_of, seen_by, warn_of_same_ids
 from lesion_exp.training.tracked import job_of
 
 TEACHER: Final = "seen_by_teacher"
@@ -46,18 +47,19 @@ def with_lineage(config: Mapping[str, Any], split: SplitData) -> SplitData:
     if not sources:
         return split
     store = Project.from_config(config).store
+    table = with_id_origin(split.table, config["dataset"])
     crossings, warnings = dict(split.audit.crossings), list(split.audit.warnings)
     for kind, run_ids in sources.items():
         runs, unknown = lineage(store, run_ids)
         warnings += [f"it is not known here on which images run {name} was trained" for name in unknown]
-        crossings[kind] = _crossing(runs, split.table)
-        chosen_on = _crossing(runs, split.table, seen="val", parts=("test",))
+        crossings[kind] = _crossing(runs, table)
+        chosen_on = _crossing(runs, table, seen="val", parts=("test",))
         if chosen_on.count:
             warnings.append(
                 f"{chosen_on.count:,} test images are in the validation part of a run from which this run learns "
                 f"({', '.join(chosen_on.cases[:3])}): its best epoch was chosen on them"
             )
-        warnings += _seen_without_labels(runs, split.table)
+        warnings += _seen_without_labels(runs, table, config["dataset"])
     leaks = {kind: crossings[kind] for kind in sources if crossings[kind].count}
     if leaks and not config["split"]["allow_leakage"]:
         lines = [f"{found.count:,} {CROSSINGS[kind]} ({_some(found)})" for kind, found in leaks.items()]
@@ -70,11 +72,15 @@ def with_lineage(config: Mapping[str, Any], split: SplitData) -> SplitData:
     return replace(split, audit=audit, leaky=split.leaky or bool(leaks))
 
 
-def _seen_without_labels(runs: Sequence[Run], table: pd.DataFrame) -> list[str]:
-    """Warnings about images of validation and test on which the `runs`, or those before them, were pretrained."""
+def _seen_without_labels(runs: Sequence[Run], table: pd.DataFrame, dataset: Mapping[str, Any]) -> list[str]:
+    """Warnings about images of validation and test on which the `runs`, or those before them, were pretrained.
+
+    It is also logged if the runs have seen ids that may mean the lesions and patients of these parts.
+    """
     warnings = []
     if runs:
         seen = pd.concat([seen_by(run) for run in runs], ignore_index=True)
+        warn_of_same_ids(table[table["split"].isin(["val", "test"])], seen, dataset)
         if words := find_seen(table, seen[seen["use"].isin([IMAGES, PROBED])]).in_words():
             warnings.append(f"the runs from which this run learns have seen {words}; {TRANSDUCTIVE}")
     if any(UNKNOWN_TEXT in run.tags.get(SEEN_TAG, "") for run in runs):

@@ -13,11 +13,22 @@ import pandas as pd
 from lesion_exp.backbone.hub import HUB, hub_weights
 from lesion_exp.backbone.weights_card import run_of_weights
 from lesion_exp.config.project import Project
+from lesion_exp.dataset.display_name import is_own
+from lesion_exp.dataset.id_origin import with_id_origin
 from lesion_exp.dataset.table import UNLABELLED
 from lesion_exp.errors import ConfigError, DataError, LeakageError
 from lesion_exp.evaluation.registry import PROBE_METRIC
 from lesion_exp.pretrain import chosen_parts
-from lesion_exp.split.seen_before import CHOSEN, IMAGES, LABELS, PROBED, SeenBefore, find_seen, seen_rows
+from lesion_exp.split.seen_before import (
+    CHOSEN,
+    IMAGES,
+    LABELS,
+    PROBED,
+    SeenBefore,
+    find_seen,
+    same_ids_elsewhere,
+    seen_rows,
+)
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.find import find_run
 from lesion_exp.tracking.run import TrackedRun
@@ -69,7 +80,30 @@ def inherited(config: Mapping[str, Any], split: SplitData) -> Inherited | None:
         log.warning("warning: it is not known what the weights of run %s have seen: %s", run_id, error)
         return Inherited(None, None, is_whole=False)
     is_whole = UNKNOWN_TEXT not in run.tags.get(SEEN_TAG, "")
-    return Inherited(seen, find_seen(split.table, seen), is_whole=is_whole)
+    table = with_id_origin(split.table, config["dataset"])
+    warn_of_same_ids(table[table["split"].isin(["val", "test"])], seen, config["dataset"])
+    return Inherited(seen, find_seen(table, seen), is_whole=is_whole)
+
+
+def warn_of_same_ids(table: pd.DataFrame, seen: pd.DataFrame, dataset: Mapping[str, Any]) -> None:
+    """Warns if images of the user's own data have ids of lesions or patients that were `seen` in another folder's data.
+
+    Args:
+        table: the images to be evaluated, with `ID_ORIGIN`.
+        seen: what was seen (`seen_rows`).
+        dataset: the node `dataset` of their config.
+    """
+    doubtful = table.loc[same_ids_elsewhere(table, seen), "image_id"]
+    if len(doubtful) and is_own(dataset):
+        log.warning(
+            "warning: %s of the %s images to be evaluated have the id of a lesion or a patient that run %s has seen in "
+            "data of another folder (%s). It is not known whether the ids mean the same patients; if they do, leave "
+            "these images out with dataset.filter",
+            f"{len(doubtful):,}",
+            f"{len(table):,}",
+            ", ".join(sorted(set(seen["run_id"]))),
+            ", ".join(map(str, doubtful[:3])),
+        )
 
 
 def maker_of(weights: str) -> str | None:
@@ -99,13 +133,14 @@ def rows_of(run: Run, parts: Sequence[str], use: str = LABELS) -> pd.DataFrame:
     """Returns what `run` itself saw in these `parts` of its split (`seen_rows`).
 
     Raises:
-        DataError: the run keeps no split.
+        DataError, ConfigError: the run keeps no split, or no job.
     """
     manifest = read_stored_table(run, artifacts.MANIFEST)
     if manifest is None:
         raise DataError(f"expected {artifacts.MANIFEST} among the artifacts of run {run.run_id}, but it is not there")
     if use == PROBED:
         manifest = manifest[manifest["label"] != UNLABELLED]
+    manifest = with_id_origin(manifest, job_of(run).config["dataset"])
     return seen_rows(manifest, parts, run.tags.get("split_hash", ""), run.run_id, use)
 
 

@@ -92,6 +92,17 @@ def test_a_missing_mask_is_an_error_of_that_image(table, tmp_path):
     assert "no lesion mask" in store.errors["i0"]
 
 
+def test_a_mask_that_is_empty_or_lies_on_its_side_is_an_error_of_that_image(table, tmp_path):
+    Image.fromarray(np.zeros((60, 80), np.uint8)).save(table["mask_path"][0])
+    turned = np.asarray(Image.open(table["mask_path"][1])).T
+    Image.fromarray(np.ascontiguousarray(turned)).save(table["mask_path"][1])
+    store = open_or_build(table, StoreRequest(40, masks=True), tmp_path / "cache")
+    assert sorted(store.errors) == ["i0", "i1"]
+    assert "a lesion in the mask" in store.errors["i0"]
+    assert "got 80 x 60" in store.errors["i1"]
+    assert "turn the mask too" in store.errors["i1"]
+
+
 def lengthen(file):
     file.write_bytes(file.read_bytes() + b"x")
 
@@ -210,12 +221,16 @@ def test_pictures_of_unknown_depth_are_errors_and_never_black(table, tmp_path):
 
 @pytest.fixture
 def photographs(table, tmp_path):
-    """The table with large JPEG photographs in place of its PNG files, each also as a clinical photograph."""
+    """The table with large JPEG photographs in place of its PNG files, and masks of their size; each is also a clinical
+    photograph.
+    """
     rng = np.random.default_rng(1)
     for number, (height, width) in enumerate([(300, 401), (222, 180), (60, 70)]):
         coarse = Image.fromarray(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8))
         path = tmp_path / "images" / f"{number}.jpg"
         coarse.resize((width, height), Image.Resampling.BICUBIC).save(path, quality=95)
+        mask = Image.open(table.loc[number, "mask_path"])
+        mask.resize((width, height), Image.Resampling.NEAREST).save(table.loc[number, "mask_path"])
         table.loc[number, "image_path"] = str(path)
     return table.assign(clinical_path=table["image_path"][::-1].to_numpy())
 

@@ -264,6 +264,19 @@ def test_sets_of_one_archive_share_lesions_and_images_and_others_do_not(
         read_combined(sets, shared_images="last")  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("cell", ["ISIC_0000001.jpg", "ISIC_0000001_downsampled.JPG", "train/ISIC_0000001.png"])
+def test_an_id_of_the_archive_is_known_by_the_name_of_its_file_too(tmp_path: Path, cell: str) -> None:
+    first = _ham(tmp_path / "a", "HAM_0000001,ISIC_0000001,nv,histo,50,male,back\n")
+    second = tmp_path / "b"
+    second.mkdir()
+    (second / "t.csv").write_text(f"image_id,label,lesion_id\n{cell},nv,\ny.jpg,mel,HAM_0000001.jpg\n")
+    sets = {"ham10000": first, "mine": {"set": "csv", "root": str(second), "table": "t.csv"}}
+    table = read_combined(sets, classes=["mel", "nv"])
+    assert table["shared_image_id"].tolist() == ["isic/ISIC_0000001"] * 2 + [None]
+    assert table["lesion_id"].tolist() == ["isic/HAM_0000001"] * 3
+    assert len(read_combined(sets, classes=["mel", "nv"], shared_images="first")) == 2
+
+
 def test_one_set_has_nothing_to_share(ham10000: str) -> None:
     assert "shared_image_id" not in read_combined({"ham10000": ham10000}, classes=["akiec", "nv"])
 

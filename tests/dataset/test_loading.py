@@ -310,6 +310,16 @@ def test_a_reader_that_returns_no_table_is_told_how_to_end() -> None:
         load_table(lambda: None, TableOptions(), Flow())  # type: ignore[arg-type, return-value]
 
 
+@pytest.mark.parametrize(("label", "shown"), [(1, r"1 \(int\)"), (("nv",), r"\('nv',\) \(tuple\)")])
+def test_a_reader_whose_labels_are_no_texts_is_told_how_to_write_them(
+    table: pd.DataFrame, label: object, shown: str
+) -> None:
+    broken = table.astype({"label": object})
+    broken.at[3, "label"] = label
+    with pytest.raises(DataError, match=rf"expected names of classes \(text\) in the column label .* got {shown}"):
+        _load(broken)
+
+
 def test_faults_of_all_kinds_are_told_at_once_with_cases_of_each(table: pd.DataFrame) -> None:
     faulty = pd.concat([table, table.iloc[[5]]], ignore_index=True)
     faulty.loc[[0, 1], "image_path"] = None

@@ -94,6 +94,22 @@ def test_the_same_name_elsewhere_is_another_image_and_a_moved_one_is_found_by_it
     assert set(table["image_id"]) == {"a", "b", "c"}
 
 
+def test_images_of_one_name_stay_apart_by_their_ending_and_else_by_a_number(clinic: Path) -> None:
+    for name in ("new/x.jpg", "other/x.png"):
+        (clinic.parent / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (8, 8)).save(clinic.parent / name)
+    rows = [f"{name},../{path},nv,0.99,run1,w,none,0.9" for name, path in (
+        ("x", "new/x.png"), ("x", "new/x.jpg"), ("x", "other/x.png"), ("c", "new/c.png"),
+    )]  # fmt: skip
+    table = joined(labels_in(clinic / "p.csv", *rows), clinic)
+    assert table["image_id"].tolist()[-4:] == ["pseudo/x.png", "pseudo/x.jpg", "pseudo/x.png#2", "pseudo/c"]
+    assert table["row_id"].is_unique
+    (clinic / "own.csv").write_text("image_path,label\n../new/x.png,nv\n../new/x.jpg,mel\n")
+    again = joined(PseudoLabels(PseudoOptions(str(clinic / "own.csv"))), clinic)
+    stem = f"pseudo/{clinic.parent}/new/x"
+    assert again["image_id"].tolist()[-2:] == [f"{stem}.png", f"{stem}.jpg"]
+
+
 def test_the_filter_of_the_data_set_applies_to_its_rows(clinic: Path) -> None:
     rows = ("c,images/c.png,mel,0.95,r,w,none,0.9", "d,images/d.png,mel,0.95,r,w,none,0.9")
     table = joined(labels_in(clinic / "p.csv", *rows), clinic, "image_id != 'c'")

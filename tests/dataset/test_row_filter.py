@@ -15,6 +15,7 @@ TABLE = pd.DataFrame(
         "skin tone": [1, 2, 3, 4],
         "checked": [True, None, False, True],
         "lesion_id": ["x", None, None, "y"],
+        "empty": [np.nan] * 4,
     }
 )
 
@@ -46,6 +47,8 @@ TABLE = pd.DataFrame(
         ("sex.str.upper() == 'MALE'", [0, 3]),
         ("sex.str.lower().str.startswith('m')", [0, 3]),
         ("sex == 'a & b'", []),
+        ("checked == 1", [0, 3]),
+        ("empty != 'a'", [0, 1, 2, 3]),
     ],
 )
 def test_what_the_grammar_understands(expression: str, rows: list[int]) -> None:
@@ -126,6 +129,29 @@ def test_nothing_else_is_evaluated(expression: str) -> None:
 def test_texts_are_compared_in_one_normal_form() -> None:
     table = pd.DataFrame({"label": ["n\u00e4vus", "mel"]})
     assert len(filter_rows(table, "label == 'na\u0308vus'")) == 1
+
+
+@pytest.mark.parametrize(
+    ("expression", "why"),
+    [
+        ("patient_id != 7", "'patient_id' is text, because cells such as '7', '12', '8' may be ids"),
+        ("7 != patient_id", "compare it with text, in quotes: '7'"),
+        ("patient_id not in [7, 12]", "compare it with text, in quotes: '7', '12'"),
+        ("~patient_id.isin([7])", "compare it with text, in quotes: '7'"),
+        ("sex.str.lower() != 1", "cells such as 'male' are no numbers"),
+        ("age != '50'", "'age' is a column of numbers; write a number without quotes in place of '50'"),
+        ("age not in [50, '60']", "in place of '60'"),
+        ("checked != 'False'", "'checked' is true or false; write True or False in place of 'False'"),
+    ],
+)
+def test_texts_and_numbers_are_never_equal_and_so_they_are_not_compared(expression: str, why: str) -> None:
+    table = pd.DataFrame({
+        "patient_id": ["7", "12", None, "8"], "sex": "male", "age": [50.0, 60.0, np.nan, 1.0],
+        "checked": [True, False, None, True],
+    })  # fmt: skip
+    with pytest.raises(ConfigError) as caught:
+        filter_rows(table, expression)
+    assert why in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -39,6 +41,28 @@ def test_missing_values_become_none_or_unknown_and_age_zero_stays() -> None:
     assert table["lesion_id"].tolist() == ["L1", None, None]
     assert table["sex"].tolist() == ["male", "unknown", "unknown"]
     assert table["age"].fillna(-1).tolist() == [0, -1, 85]
+
+
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [
+        ([0, 1], ["0", "1"]),
+        ([1.0, np.nan], ["1", None]),
+        ([True, False], ["True", "False"]),
+        (["nv", None], ["nv", None]),
+        (np.array([3, 4], dtype=np.int8), ["3", "4"]),
+    ],
+)
+def test_labels_that_are_numbers_become_names_of_classes(labels: list[object], names: list[str | None]) -> None:
+    table = standardize(pd.DataFrame({"image_id": ["a", "b"], "label": labels}), "mine")
+    assert table["label"].astype(object).where(table["label"].notna(), None).tolist() == names
+
+
+def test_paths_may_be_path_objects_and_nothing_else() -> None:
+    frame = pd.DataFrame({"image_id": ["a", "b"], "label": "nv", "image_path": [Path("/data/a.jpg"), None]})
+    assert standardize(frame, "mine")["image_path"].tolist() == [str(Path("/data/a.jpg")), None]
+    with pytest.raises(DataError, match=r"paths .* in the column mask_path .* got 7 \(int\)"):
+        standardize(frame.assign(mask_path=pd.Series([None, 7], dtype=object)), "mine")
 
 
 def test_ages_that_are_no_numbers_are_said(caplog: pytest.LogCaptureFixture) -> None:

@@ -100,6 +100,30 @@ def test_a_class_of_one_group_is_trained_on_whatever_else_there_is(groups, seed)
     assert set(split.loc[split["label"] == "bcc", "split"]) == {"train"}
 
 
+@given(
+    small_groups,
+    st.sampled_from([(0.3, 0.2, 0.5), (0.2, 0.4, 0.4), (1 / 3, 1 / 3, 1 / 3), (0.4, 0.2, 0.4)]),
+    st.integers(1, 4),
+    st.integers(0, 3),
+)
+@settings(deadline=None, max_examples=60)
+def test_a_class_of_one_group_is_trained_on_also_where_training_is_not_the_largest_part(groups, ratios, size, seed):
+    split = dealt([*groups, ["bcc"] * size], dict(zip(PARTS, ratios, strict=True)), seed)
+    assert set(split.loc[split["label"] == "bcc", "split"]) == {"train"}
+    assert set(split.loc[split["split"] == "train", "label"]) == set(split["label"])
+    assert set(split["split"]) == set(PARTS)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_split_whose_training_part_has_every_class_does_not_depend_on_the_names_of_its_parts(seed):
+    """Training comes first only where it lacks a class: all other splits stay as they are."""
+    rng = np.random.default_rng(seed)
+    groups = [list(rng.choice(["df", "mel", "nv"], rng.integers(1, 8))) for _ in range(60)]
+    ratios = {"train": 0.3, "val": 0.2, "test": 0.5}
+    nameless = dealt(groups, {f"part of {name}": share for name, share in ratios.items()}, seed)
+    assert ("part of " + dealt(groups, ratios, seed)["split"]).tolist() == nameless["split"].tolist()
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_the_others_make_up_for_a_group_of_most_images(seed):
     rng = np.random.default_rng(seed)

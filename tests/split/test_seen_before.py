@@ -3,8 +3,17 @@
 import pandas as pd
 import pytest
 
-from lesion_exp.split.manifest import image_keys
-from lesion_exp.split.seen_before import CHOSEN, IMAGES, LABELS, PROBED, find_seen, seen_again, seen_rows
+from lesion_exp.split.manifest import earlier_picture_keys, image_keys
+from lesion_exp.split.seen_before import (
+    CHOSEN,
+    IMAGES,
+    LABELS,
+    PROBED,
+    find_seen,
+    same_ids_elsewhere,
+    seen_again,
+    seen_rows,
+)
 
 SALT = "0123456789abcdef"
 
@@ -79,6 +88,36 @@ def test_ids_of_a_combined_set_are_those_of_the_set_alone():
     mine = table_of("ham10000")
     other = mine.iloc[[4]].assign(image_id="ham10000/I9", lesion_id="isic/L2", sha256="content 9", phash=99)
     assert find_seen(mine, seen_of(other)).parts["test"]["lesions_images"] == 2
+
+
+@pytest.mark.parametrize("name", ["ISIC_0024310", "mel/ISIC_0024310", "ISIC_0024310.JPG", "ham10000/ISIC_0024310"])
+def test_a_copy_that_was_saved_again_is_found_whatever_its_data_set_calls_it(name):
+    mine = table_of().iloc[[4]].assign(image_id="isic2018/ISIC_0024310", lesion_id=None)
+    other = mine.assign(image_id=name, sha256="saved again", source="elsewhere")
+    assert find_seen(mine, seen_of(other, LABELS)).parts["test"]["labels"] == 1
+    assert find_seen(mine, seen_of(other.assign(phash=99), LABELS)).count(LABELS) == 0
+
+
+def test_a_copy_is_found_by_the_key_that_older_versions_stored():
+    mine = table_of().iloc[[4]].assign(image_id="mel/I4", lesion_id=None)
+    seen = seen_of(mine.assign(sha256="saved again"), LABELS)
+    assert find_seen(mine, seen.assign(picture_key=earlier_picture_keys(mine, SALT).tolist())).count(LABELS) == 1
+
+
+def test_lesions_and_patients_of_the_archive_are_the_same_in_all_data_sets():
+    mine = table_of("ham10000").iloc[[4]].assign(lesion_id="HAM_0000118")
+    for source, lesion in (("isic2019", "HAM_0000118"), ("csv", "HAM_0000118"), ("combined", "isic/HAM_0000118")):
+        other = mine.assign(image_id="I9", lesion_id=lesion, source=source, sha256="other", phash=99)
+        assert find_seen(mine, seen_of(other, LABELS)).parts["test"]["lesions_labels"] == 1, source
+
+
+def test_equal_ids_of_two_origins_are_other_lesions_and_are_counted_apart():
+    mine = table_of("csv").assign(id_origin="csv-a")
+    other = table_of("csv").iloc[[4]].assign(image_id="I9", sha256="other", phash=99)
+    for origin, related in (("csv-a", 2), ("csv-b", 0), (None, 0)):
+        seen = seen_of(other.assign(id_origin=origin), LABELS)
+        assert find_seen(mine, seen).parts["test"]["lesions_labels"] == related, origin
+        assert same_ids_elsewhere(mine, seen).sum() == 2 - related
 
 
 def test_labels_come_before_images_and_a_run_without_keys_is_matched_by_ids():

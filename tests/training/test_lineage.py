@@ -38,7 +38,7 @@ def add(tmp_path, monkeypatch):
             tables[path].to_parquet(place)
         tags |= {"split_hash": split_hash(named)}
         run = SimpleNamespace(run_id=name, tags=tags, metrics=dict.fromkeys(metrics, 0.5), fetch=paths.get)
-        run.config, run.members = config or {"loss": {}}, []
+        run.config, run.members = {"dataset": {"name": "clinic"}, **(config or {"loss": {}})}, []
         runs[name] = run
         return run
 
@@ -50,9 +50,18 @@ def add(tmp_path, monkeypatch):
     return add
 
 
-def config_of(teacher=None, weights_run=None):
+def config_of(teacher=None, weights_run=None, dataset=None):
     loss = {} if teacher is None else {"teacher": teacher, "teacher_weights": "0" * 16}
-    return {"loss": loss, "backbone": {"weights_run": weights_run}, "split": {"allow_leakage": False}}
+    return {
+        "dataset": dataset or {"name": "clinic"},
+        "loss": loss,
+        "backbone": {"weights_run": weights_run},
+        "split": {"allow_leakage": False},
+    }
+
+
+def table_in(folder):
+    return {"name": "clinic", "_target_": "lesion_exp.dataset.csv.read_csv", "root": folder, "table": "cases.csv"}
 
 
 def split_of(rows):
@@ -89,6 +98,22 @@ def test_a_teacher_of_a_combined_set_is_matched_by_ids_without_their_prefix(add)
     add("first", other_lesion(mine, 4).assign(**prefixed))
     with pytest.raises(LeakageError, match=r"the teacher was trained on \(I4, I5\)"):
         with_lineage(config_of(teacher="first"), split_of(mine))
+
+
+def test_equal_ids_are_the_same_patient_in_one_folder_and_doubtful_in_two(add, caplog):
+    mine = of_patients("csv")
+    add("first", other_lesion(mine, 5), {"loss": {}, "dataset": table_in("/data/a")})
+    with pytest.raises(LeakageError, match="2 of 4 test images with their labels"):
+        with_inherited(config_of(weights_run="first", dataset=table_in("/data/a")), split_of(mine))
+    with pytest.raises(LeakageError, match=r"the teacher was trained on \(I4, I5\)"):
+        with_lineage(config_of(teacher="first", dataset=table_in("/data/a")), split_of(mine))
+    assert not caplog.messages
+    for checked in (
+        with_inherited(config_of(weights_run="first", dataset=table_in("/data/b")), split_of(mine))[0],
+        with_lineage(config_of(teacher="first", dataset=table_in("/data/b")), split_of(mine)),
+    ):
+        assert (checked.leaky, checked.audit.warnings) == (False, [])
+        assert "2 of the 5 images to be evaluated have the id" in caplog.messages.pop()
 
 
 def test_what_a_teacher_was_pretrained_on_is_told(add):
@@ -131,18 +156,39 @@ def test_labels_that_the_weights_before_a_run_knew_make_another_data_set_leaky(a
     first = add("first", mine.assign(split="train"))
     others = table_of("archive", "X").assign(sha256=list("abcdef"), phash=range(90, 96))
     second = add("second", others, before=seen_by(first))
-    loaded = SimpleNamespace(table=mine.assign(label=["nv", "mel"] * 3), store=None)
+    predicted = elsewhere(second, mine, monkeypatch)
+    with pytest.raises(LeakageError, match="6 of its 6 images"):
+        predicted()
+    assert predicted(allow_leakage=True)
+
+
+def test_other_images_of_a_trained_lesion_or_patient_make_another_data_set_leaky(add, monkeypatch):
+    mine = of_patients()
+    predicted = elsewhere(add("first", other_lesion(mine, 5)), mine, monkeypatch)
+    with pytest.raises(
+        LeakageError, match=r"0 of its 6 images(.|\n)*and 2 show a lesion or a patient(.|\n)*I4(.|\n)*I5"
+    ):
+        predicted()
+    assert predicted(allow_leakage=True)
+    strangers = mine.assign(patient_id=None, lesion_id=[f"M{number}" for number in range(6)])
+    assert not elsewhere(add("second", other_lesion(mine, 5)), strangers, monkeypatch)()
+
+
+def elsewhere(run, table, monkeypatch):
+    """A function that evaluates `run` on the data set `table`, and returns whether the result is leaky."""
+    loaded = SimpleNamespace(table=table.assign(label=["nv", "mel"] * 3), store=None)
     monkeypatch.setattr(evaluated_runs, "load_data", lambda _: loaded)
     trained = SimpleNamespace(
-        run=second,
+        run=run,
         job_config=lambda _: {"dataset": dict.fromkeys(SHARED_KEYS)},
         network=lambda: SimpleNamespace(classes=("mel", "nv"), predict=lambda *_: pd.DataFrame()),
     )
     request = {"part": "test", "evaluation": {"ensemble": "mean", "calibration": "none"}, "dataset": {"name": "others"}}
-    with pytest.raises(LeakageError, match="6 of its 6 images"):
-        evaluated_runs.predictions_elsewhere(trained, EvaluationRequest(**request))
-    _, leaky = evaluated_runs.predictions_elsewhere(trained, EvaluationRequest(**request, allow_leakage=True))
-    assert leaky
+
+    def predicted(**given):
+        return evaluated_runs.predictions_elsewhere(trained, EvaluationRequest(**request, **given))[1]
+
+    return predicted
 
 
 def test_folds_that_read_other_files_belong_to_another_cross_validation(monkeypatch):

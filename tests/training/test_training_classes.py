@@ -4,12 +4,13 @@ import re
 import shlex
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
 from lesion_exp.config.compose import compose
 from lesion_exp.errors import DataError
-from lesion_exp.training.data import load_data, split_data
+from lesion_exp.training.data import _other_split, load_data, split_data
 
 
 def pictures(root, *folders, count=6):
@@ -56,3 +57,42 @@ def test_a_class_that_is_never_trained_on_is_left_out_as_the_message_says(tmp_pa
     (typed,) = shlex.split(re.search(r"leave them out with (.*)", str(caught.value))[1])
     assert typed.startswith("dataset.filter=")
     assert split_of(tmp_path, data, "split=official", typed).classes == ("mel", "nv")
+
+
+def test_a_class_of_one_lesion_is_tested_by_a_fold_and_the_message_names_a_split_that_trains_on_it(tmp_path):
+    data = tmp_path / "data"
+    pictures(data, "mel", "nv")
+    pictures(data, "bcc", count=1)
+    refused = []
+    for fold in range(3):
+        try:
+            split_of(tmp_path, data, "split=kfold", "split.num_folds=3", f"split.fold={fold}")
+        except DataError as error:
+            refused.append(str(error))
+    assert len(refused) == 1
+    assert "bcc: 1 images in test" in refused[0]
+    assert "split.ratios" not in refused[0]
+    assert "split.seed" not in refused[0]
+    assert "use split=grouped" in refused[0]
+    assert split_of(tmp_path, data, "split=grouped").classes == ("bcc", "mel", "nv")
+
+
+@pytest.mark.parametrize(
+    ("node", "keys"),
+    [
+        ({"ratios": {}, "seed": 0}, "split.ratios or split.seed"),
+        ({"num_folds": 5, "val_ratio": 0.2, "seed": 0}, "split.num_folds or split.val_ratio or split.seed"),
+        ({"path": "FILE"}, ""),
+    ],
+)
+def test_the_keys_that_may_help_are_those_of_the_split(node, keys):
+    absent = pd.DataFrame({"label": ["bcc", "bcc"], "group": ["a", "b"]})
+    assert _other_split(absent, node) == (f", or use another {keys}" if keys else "")
+
+
+def test_a_class_of_one_lesion_is_trained_on_whatever_the_shares(tmp_path):
+    data = tmp_path / "data"
+    pictures(data, "mel", "nv", count=8)
+    pictures(data, "bcc", count=1)
+    found = split_of(tmp_path, data, "split.ratios={train: 0.3, val: 0.2, test: 0.5}")
+    assert found.table.loc[found.table["label"] == "bcc", "split"].tolist() == ["train"]

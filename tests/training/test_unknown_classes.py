@@ -98,7 +98,9 @@ def test_a_dealt_test_part_has_no_unknown_classes(project):
         except DataError as error:
             outcomes.append(str(error))
     assert ("bkl", "mel", "nv", UNKNOWN) in outcomes
-    assert any("images in test" in str(outcome) and "split.seed" in str(outcome) for outcome in outcomes)
+    assert any("images in test" in str(outcome) and "use split=grouped" in str(outcome) for outcome in outcomes)
+    remedy = compose([*TINY, *DATA, "split=grouped"], root=root).config
+    assert split_data(remedy, loaded).classes == ("bkl", "mel", "nv", UNKNOWN)
 
 
 def test_one_trained_class_is_too_few(project):

@@ -14,6 +14,7 @@ import pandas as pd
 from lesion_exp.config.freeze import NOT_HASHED, Job, job_hash
 from lesion_exp.config.project import Project
 from lesion_exp.dataset.display_name import display_name
+from lesion_exp.dataset.id_origin import with_id_origin
 from lesion_exp.errors import ConfigError, LeakageError, UserError, first_cases
 from lesion_exp.evaluation.class_mapping import map_classes
 from lesion_exp.next_command import next_command
@@ -23,7 +24,7 @@ from lesion_exp.tracking.find import runs_where
 from lesion_exp.tracking.stored_run import Run, check_classifies, read_stored_table
 from lesion_exp.trained_runs.trained_run import TrainedRun, trained_run
 from lesion_exp.training.data import load_data, present_fingerprint
-from lesion_exp.training.seen_before import TRANSDUCTIVE, rows_of
+from lesion_exp.training.seen_before import TRANSDUCTIVE, rows_of, warn_of_same_ids
 from lesion_exp.training.tracked import job_of
 from lesion_exp.verbs.evaluate.request import SHARED_KEYS, EvaluationRequest
 
@@ -178,28 +179,38 @@ def predictions_elsewhere(trained: TrainedRun, request: EvaluationRequest) -> tu
             "alone; leave the key out"
         )
     loaded = load_data({**config, "dataset": node})
-    run, seen = trained.run, _seen(trained.run, loaded.table)
-    if seen and not request.allow_leakage:
+    run, (seen, related) = trained.run, _seen(trained.run, loaded.table, node)
+    if (seen or related) and not request.allow_leakage:
+        others = f", and {len(related):,} show a lesion or a patient of such images" if related else ""
         raise LeakageError(
             f"expected a data set that run {run.run_id} has not seen, but {len(seen):,} of its {len(loaded.table):,} "
             f"images are in the training or validation part of the run, of one whose weights it started from, or of "
-            f"its teacher:\n{first_cases(seen)}\n"
+            f"its teacher{others}:\n{first_cases([*seen, *related])}\n"
             f"leave them out with dataset.filter, or evaluate them nevertheless with split.allow_leakage=true (the "
             f"result is then marked leaky)"
         )
     network = trained.network()
     table = map_classes(loaded.table, network.classes, display_name(node))
-    return network.predict(table, loaded.store), bool(seen)
+    return network.predict(table, loaded.store), bool(seen or related)
 
 
-def _seen(run: Run, table: pd.DataFrame) -> list[str]:
-    """The ids of the images of `table` whose labels `run` knows, from its training or one before it.
+def _seen(run: Run, table: pd.DataFrame, dataset: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """Ids of the images of `table` whose labels `run` knows, from its training or one before it, and of further images
+    of the same lesions and patients.
 
-    Images that were seen without their labels are warned of.
+    Images that were seen without their labels are warned of, and ids that may mean lesions and patients of other data.
+
+    Args:
+        run: the run.
+        table: the data set, in which the images are looked for.
+        dataset: the node `dataset` of its config.
     """
+    table = with_id_origin(table, dataset)
     before = read_stored_table(run, artifacts.SEEN_BEFORE)
     rows = pd.concat([rows_of(run, ("train", "val")), *([] if before is None else [before])], ignore_index=True)
-    images, _ = seen_again(table, rows[rows["use"].isin([LABELS, CHOSEN])])
+    labelled = rows[rows["use"].isin([LABELS, CHOSEN])]
+    images, related = seen_again(table, labelled)
+    warn_of_same_ids(table[~images], labelled, dataset)
     others = find_seen(table.assign(split="test"), rows[rows["use"].isin([IMAGES, PROBED])]).in_words()
     if others:
         log.warning(
@@ -208,4 +219,5 @@ def _seen(run: Run, table: pd.DataFrame) -> list[str]:
             others,
             TRANSDUCTIVE,
         )
-    return [str(name) for name in table.loc[images, "image_id"]]
+    names = table["image_id"].astype(str)
+    return names[images].tolist(), names[related & ~images].tolist()

@@ -110,7 +110,7 @@ def open_network(opened: TrainedRun, request: PredictionRequest) -> NetworkPredi
         features=None if request.features is None else str(request.features.expanduser().absolute()),
         thresholds=decision_thresholds(request, opened.run, restored.classes),
     )  # fmt: skip
-    warnings = (*seen_images([opened.run], images), *few_lesions(request, opened.run))
+    warnings = (*seen_images([opened.run], images, request), *few_lesions(request, opened.run))
     return NetworkPrediction(plan, images, restored.classes, calibrator, warnings)
 
 

@@ -11,13 +11,16 @@ import numpy as np
 import pandas as pd
 
 from lesion_exp.config.registered import check_registered
+from lesion_exp.dataset.id_origin import with_id_origin
 from lesion_exp.dataset.loading import Flow, require_any_mask
 from lesion_exp.errors import ConfigError
 from lesion_exp.model.inputs import SAMPLE_KEYS
+from lesion_exp.split.seen_before import named_ids
 from lesion_exp.text_table import read_csv
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.stored_run import Run
 from lesion_exp.training.data import read_table
+from lesion_exp.training.seen_before import rows_of
 from lesion_exp.verbs.predict.images import TABLE_SUFFIXES, images_of
 from lesion_exp.verbs.predict.request import PICTURES, PredictionRequest
 
@@ -81,20 +84,17 @@ def _of_source(images: pd.DataFrame, source: str, columns: Mapping[str, str]) ->
     return raw.assign(image_id=ids).drop(columns="label", errors="ignore")
 
 
-def seen_images(runs: Sequence[Run], images: RequestedImages) -> tuple[str, ...]:
-    """A sentence about the images of a data set whose source and id those have that the `runs` were trained or chosen
-    with, if there are any; none for files without a data set.
+def seen_images(runs: Sequence[Run], images: RequestedImages, request: PredictionRequest) -> tuple[str, ...]:
+    """A sentence about the images of a data set whose ids those have that the `runs` were trained or chosen with, if
+    there are any; none for files without a data set.
     """
-    if "source" not in images.known or "row_id" not in images.known:
+    if request.dataset is None:
         return ()
-    own = pd.MultiIndex.from_frame(images.known[["source", "image_id"]].astype(str))
+    own = named_ids(with_id_origin(images.known, request.dataset), "image_id")
     seen = np.zeros(len(own), dtype=bool)
     for run in runs:
-        kept = run.fetch(artifacts.MANIFEST)
-        parts = pd.DataFrame() if kept is None else pd.read_parquet(kept)
-        if {"source", "image_id", "split"} <= set(parts):
-            rows = parts[parts["split"].isin(["train", "val"])]
-            seen |= own.isin(pd.MultiIndex.from_frame(rows[["source", "image_id"]].astype(str)))
+        if run.fetch(artifacts.MANIFEST) is not None:
+            seen |= own.isin(named_ids(rows_of(run, ("train", "val")), "image_id")).to_numpy()
     if not seen.any():
         return ()
     return (

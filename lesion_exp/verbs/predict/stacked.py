@@ -192,7 +192,7 @@ def open_stack(opened: TrainedRun, request: PredictionRequest, project: Project)
 
     plans = tuple(tuple(plan(network) for network in member) for member in members)
     thresholds = decision_thresholds(request, run, stacking.features.classes)
-    seen = seen_images([one.run for one in networks], images)
+    seen = seen_images([one.run for one in networks], images, request)
     warnings = (*stacking.features.missing(columns), *seen, *few_lesions(request, run))
     return StackPrediction(run, stacking, plans, images, columns, calibrator, output, warnings, thresholds)
 

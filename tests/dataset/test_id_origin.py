@@ -1,0 +1,45 @@
+from typing import Any
+
+import pandas as pd
+
+from lesion_exp.dataset.id_origin import with_id_origin
+from lesion_exp.image_ids import ID_ORIGIN
+
+
+def origin_of(source: str, **node: Any) -> str:
+    return str(with_id_origin(pd.DataFrame({"source": [source]}), node)[ID_ORIGIN].iloc[0])
+
+
+def node_of(reader: str, **arguments: Any) -> dict[str, Any]:
+    return {"name": "any", "_target_": f"lesion_exp.dataset.{reader}.read_{reader}", **arguments}
+
+
+def test_own_tables_have_the_origin_of_their_folder_whatever_the_table() -> None:
+    first, second, other = (
+        origin_of("csv", **node_of("csv", root=root, table=table))
+        for root, table in (("/data/a", "first.csv"), ("/data/a/", "second.csv"), ("/data/b", "first.csv"))
+    )
+    assert first == second != other
+    assert "data" not in first, "the path is nobody's business"
+
+
+def test_a_set_of_a_combination_has_the_origin_that_it_has_alone() -> None:
+    sets = {"clinic": {"set": "csv", "root": "/data/a", "table": "x.csv"}, "ph2": "/ph2", "old": {"set": "ham10000"}}
+    node = node_of("combined", sets=sets)
+    assert origin_of("clinic", **node) == origin_of("csv", **node_of("csv", root="/data/a"))
+    assert origin_of("ph2", **node) == origin_of("ph2", **node_of("ph2", root="/elsewhere")) == "ph2"
+    assert origin_of("old", **node) == "ham10000"
+
+
+def test_drawn_lesions_are_the_same_if_they_were_drawn_alike() -> None:
+    first, again, other = (
+        origin_of("synthetic", **node_of("synthetic", root=root, drawing_seed=seed))
+        for root, seed in (("/a", 0), ("/b", 0), ("/a", 1))
+    )
+    assert first == again != other
+    assert first == origin_of("synthetic", **node_of("combined", sets={"synthetic": {"root": "/c"}}))
+
+
+def test_readers_of_other_packages_and_pseudo_labels_keep_their_source() -> None:
+    assert origin_of("mine", name="mine", _target_="my_package.read") == "mine"
+    assert origin_of("pseudo", **node_of("csv", root="/data/a")) == "pseudo"
