@@ -72,9 +72,9 @@ class ResumePoints(Checkpoint):
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         """Saves the state within an epoch if that is due."""
-        if not self._is_due(trainer):
-            return
         loop = trainer.fit_loop
+        if loop._should_accumulate() or not self._is_due(trainer):
+            return
         assert loop._data_fetcher is not None, "an epoch is running"
         if not loop.epoch_loop.batch_progress.is_last_batch and not loop.epoch_loop._should_check_val_fx(
             loop._data_fetcher
@@ -148,7 +148,7 @@ class BestCheckpoints(ModelCheckpoint):
         # between two saves the best one that `last.ckpt` refers to still exists.
         super().__init__(
             dirpath=folder,
-            filename="best-{epoch:03d}",
+            filename="best-{epoch:03d}-{step:06d}",  # an epoch may have several validations
             monitor=watched.metric,
             mode=watched.mode,
             save_top_k=2,
