@@ -119,7 +119,7 @@ class AugmentationPipeline:
         if device == "gpu":
             from lesion_exp.augmentation.device_steps import DeviceSteps
 
-            self._on_device = DeviceSteps(self._training, image_size)
+            self._on_device = DeviceSteps(self._training, image_size, fit, self.crop_share)
 
     def _take_steps(
         self, preprocess: Mapping[str, Transform | None], transforms: Mapping[str, Transform | None], *, join: bool
