@@ -172,7 +172,7 @@ def test_weights_do_not_depend_on_the_number_of_workers(tiny_job):
 
 @pytest.mark.slow
 def test_two_processes_train_the_head_first_and_then_all_weights(tiny_job, tmp_path):
-    plain = (*QUIET, "backbone.freeze_epochs=1", "augmentation=light", "loader.num_workers=0")
+    plain = (*QUIET, "backbone.freeze_epochs=1", "augmentation=light")
     together = tiny_job(*plain, "loader.batch_size=8", "trainer=ddp_cpu", "trainer.devices=2", root=tmp_path)
     alone = tiny_job(*plain, "loader.batch_size=16", root=tmp_path)
     runs = [run_of(job, train(job).run_id) for job in (together, alone)]
