@@ -13,6 +13,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics import Metric
 
 from lesion_exp.augmentation.mix import Mix
@@ -160,9 +161,29 @@ class NetworkTask(ImageClassifier, pl.LightningModule):
         described: dict[str, Any] = {"scheduler": schedule.scheduler, "interval": schedule.interval}
         if schedule.monitor is not None:
             described["monitor"] = schedule.monitor
-            if schedule.monitor.startswith("val/"):  # a step for each new value, not for each epoch
+            if schedule.monitor.startswith("val/"):  # an epoch without a validation has no value
                 described["frequency"] = self.trainer.check_val_every_n_epoch or 1
         return {"optimizer": optimizer, "lr_scheduler": described}
+
+    def on_validation_end(self) -> None:
+        """Steps a schedule that reads a metric of validations, of which an epoch may have several."""
+        for scheduler, monitor in self._watching_validations():
+            value = self.trainer.callback_metrics.get(monitor)
+            if value is not None:
+                scheduler.step(float(value))
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any | None) -> None:
+        """Steps a schedule at the end of a step or an epoch, unless it was stepped when validations ended."""
+        if all(scheduler is not stepped for stepped, _ in self._watching_validations()):
+            super().lr_scheduler_step(scheduler, metric)
+
+    def _watching_validations(self) -> list[tuple[ReduceLROnPlateau, str]]:
+        """The schedules that read a metric of validations, with its name."""
+        return [
+            (one.scheduler, one.monitor)
+            for one in self.trainer.lr_scheduler_configs
+            if isinstance(one.scheduler, ReduceLROnPlateau) and one.monitor and one.monitor.startswith("val/")
+        ]
 
     def parameter_groups(self) -> ParameterGroups:
         """Returns the groups of the parameters that are trained."""
@@ -210,7 +231,7 @@ class LesionClassifier(NetworkTask):
         self.loss = loss
         self.mix = mix
         # the loss as a function, because as a module of the metrics its weights would be in a checkpoint twice
-        self.validation_metrics = validation_metrics(loss.__call__, options.classes, validation_ids, added)
+        self.validation_metrics = validation_metrics(loss.of_validation, options.classes, validation_ids, added)
 
     # training
 

@@ -119,7 +119,7 @@ class AugmentationPipeline:
         if device == "gpu":
             from lesion_exp.augmentation.device_steps import DeviceSteps
 
-            self._on_device = DeviceSteps(self._training, image_size)
+            self._on_device = DeviceSteps(self._training, image_size, fit, self.crop_share)
 
     def _take_steps(
         self, preprocess: Mapping[str, Transform | None], transforms: Mapping[str, Transform | None], *, join: bool
@@ -167,7 +167,7 @@ class AugmentationPipeline:
             seed: see `train`.
         """
         assert self._on_device is not None, "augmentation.device is cpu"
-        image, _ = self._preprocessed(image, None)
+        image, _ = self.preprocessed(image, None)
         return image, self._on_device.plan(image.shape, seed)
 
     def train(self, image: UInt8Array, mask: UInt8Array | None, seed: Sequence[int]) -> Augmented:
@@ -181,7 +181,7 @@ class AugmentationPipeline:
         Raises:
             ConfigError: a transform fails on this image, or does not return uint8.
         """
-        image, mask = self._preprocessed(image, mask)
+        image, mask = self.preprocessed(image, mask)
         if self._fits_first:
             image, mask = self._fitted(image, mask)
         image, mask = _apply(self._training, image, mask, seed)
@@ -189,7 +189,13 @@ class AugmentationPipeline:
 
     def evaluate(self, image: UInt8Array, mask: UInt8Array | None) -> Augmented:
         """Returns `image` and `mask` (as for `train`) as squares, uint8 (S, S, 3) and (S, S); nothing is random."""
-        return self._fitted(*self._preprocessed(image, mask))
+        return self._fitted(*self.preprocessed(image, mask))
+
+    def preprocessed(self, image: UInt8Array, mask: UInt8Array | None) -> Augmented:
+        """Returns `image` and `mask` after `preprocess` alone, which may change their sizes."""
+        if not self._preprocess:
+            return image, mask
+        return _apply(self._preprocess, image, mask, (0,))  # the same draws for every image
 
     def describe(self) -> list[str]:
         """Returns the steps of training in their order, a text for each."""
@@ -204,11 +210,6 @@ class AugmentationPipeline:
         return (
             [*before, fit, *during, *after] if self._fits_first else [*before, *during, f"{fit} (evaluation)", *after]
         )
-
-    def _preprocessed(self, image: UInt8Array, mask: UInt8Array | None) -> Augmented:
-        if not self._preprocess:
-            return image, mask
-        return _apply(self._preprocess, image, mask, (0,))  # the same draws for every image
 
     def _fitted(self, image: UInt8Array, mask: UInt8Array | None) -> Augmented:
         return fit_to_square(image, mask, self.image_size, self.fit, self._fill, self.crop_share, self.interpolation)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import cv2
@@ -11,6 +11,7 @@ import pandas as pd
 
 from lesion_exp.choices import OF_TRAINING
 from lesion_exp.data.store import ImageStore
+from lesion_exp.image_file import UInt8Array
 
 _KEYS: Final = {"mean": "mean", "fill": "mean", "std": "std"}
 """Key of an augmentation whose value may be `train` -> the statistic that replaces this value."""
@@ -21,19 +22,22 @@ def asks_for_statistics(augmentation: Mapping[str, Any]) -> bool:
     return OF_TRAINING in (augmentation.get("mean"), augmentation.get("std"))
 
 
-def training_statistics(table: pd.DataFrame, store: ImageStore) -> dict[str, list[float]]:
-    """Returns `mean` and `std` of each channel (RGB, 0 to 1) over the stored images of the training part.
+def training_statistics(
+    table: pd.DataFrame, store: ImageStore, shown: Callable[[int], UInt8Array]
+) -> dict[str, list[float]]:
+    """Returns `mean` and `std` of each channel (RGB, 0 to 1) over the images of the training part.
 
     Every image has the same weight. Images of the other parts are not read.
 
     Args:
         table: a split table.
         store: the image store of the table.
+        shown: returns the image in a row of the store as it is to be counted, uint8 (H, W, 3).
     """
     rows = store.rows(table.loc[table["split"] == "train", "image_id"].drop_duplicates())
     first, second = np.zeros(3), np.zeros(3)
     for row in rows:
-        mean, deviation = (values.ravel() / 255 for values in cv2.meanStdDev(store.read(int(row))))
+        mean, deviation = (values.ravel() / 255 for values in cv2.meanStdDev(shown(int(row))))
         first += mean
         second += mean**2 + deviation**2
     mean = first / len(rows)

@@ -77,6 +77,11 @@ class Loss(nn.Module, ABC):
         """Is called before each epoch, counted from 0; for losses that change during training."""
         del epoch, max_epochs
 
+    def of_validation(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Returns the loss of a validation, which has to mean the same in every epoch; see `forward`."""
+        value: Tensor = self(logits, labels)
+        return value
+
 
 class LossFunction(Loss):
     """Any callable `(logits, labels) -> scalar` as a loss; its method `set_epoch` is called, too, if it has one.

@@ -16,9 +16,9 @@ from lesion_exp.loss.base import Loss
 class BinaryCrossEntropy(Loss):
     """-(v y log s(d) + (1 - y) log(1 - s(d))), averaged over the batch, with d = z_1 - z_0 and s the logistic function.
 
-    Class 1 is `malignant` (classes are in alphabetical order), and v is its weight. s(d) is the softmax probability of
-    class 1, so that the loss with v = 1 is the cross-entropy of two classes. Unlike in a weighted cross-entropy, the
-    sum is divided by the number of images, not by the sum of weights.
+    Class 1 is the second one in alphabetical order (`malignant` with `task.target=malignant`), and v is its weight.
+    s(d) is the softmax probability of class 1, so that the loss with v = 1 is the cross-entropy of two classes. Unlike
+    in a weighted cross-entropy, the sum is divided by the number of images, not by the sum of weights.
 
     Args:
         class_counts: training images of the two classes.

@@ -106,3 +106,7 @@ class Distill(Loss):
     def set_epoch(self, epoch: int, max_epochs: int) -> None:
         """Passes the number of the epoch to the loss of the labels."""
         self.labels.set_epoch(epoch, max_epochs)
+
+    def of_validation(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Returns that of the loss of the labels; see `forward`."""
+        return self.labels.of_validation(logits, labels)

@@ -18,8 +18,9 @@ class LDAM(Loss):
 
     margin_c is proportional to n_c^(-1/4), with n_c training images of class c, and is `max_margin` for the rarest
     class, so that rare classes get larger margins. From epoch `defer_epoch * max_epochs` on, classes also have weights
-    by their effective number (deferred reweighting). The loss with margin 0 and scale 1 is the cross-entropy. Source:
-    Cao et al. 2019, arXiv:1906.07413, equations 11 to 13 and section 3.3.
+    by their effective number (deferred reweighting), except in `val/loss`, whose epochs could not be compared. The loss
+    with margin 0 and scale 1 is the cross-entropy. Source: Cao et al. 2019, arXiv:1906.07413, equations 11 to 13 and
+    section 3.3.
 
     The logits in the paper are cosines from a normalised head, with scale 30. The heads of this package return
     unnormalised logits, hence the default scale 1.
@@ -71,6 +72,13 @@ class LDAM(Loss):
                 f"it, got trainer.max_epochs={max_epochs}; set a positive number of epochs, or loss.defer_epoch=1"
             )
         self.reweighting = self.defer_epoch < 1 and epoch >= self.defer_epoch * max_epochs
+
+    def of_validation(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Returns the loss without reweighting in every epoch, so that epochs can be compared; see `forward`."""
+        reweighting, self.reweighting = self.reweighting, False
+        value = super().of_validation(logits, labels)
+        self.reweighting = reweighting
+        return value
 
     def compute(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Returns the mean loss of a batch; `logits` float32 (N, C), `labels` int64 (N,)."""

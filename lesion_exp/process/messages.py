@@ -24,6 +24,7 @@ QUIET_WARNINGS = (
     ".*your dataloader is not resumable.*",
     ".*`srun` command is available.*",
     ".*using a custom batch sampler.*",
+    ".*find_unused_parameters.*",  # of epochs that train all weights, after others that did not
 )
 """Warnings of libraries about settings that are intended."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import OneCycleLR
 
@@ -56,6 +58,8 @@ def one_cycle(
             f"expected an optimizer with momentum or betas for scheduler=one_cycle, got {type(optimizer).__name__}; "
             f"choose optimizer=adamw"
         )
+    while warmup_fraction * int(total_steps) == 1:  # torch divides by the length of the rise less one step
+        warmup_fraction = math.nextafter(warmup_fraction, 1)
     scheduler = OneCycleLR(
         optimizer,
         max_lr=[float(group["lr"]) for group in optimizer.param_groups],

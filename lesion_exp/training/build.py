@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Final
 
+import numpy as np
 import pandas as pd
 import pytorch_lightning as pl
 import torch
@@ -16,11 +20,13 @@ from lesion_exp.backbone.backbone import Backbone
 from lesion_exp.backbone.transformer_blocks import checkpoint_activations
 from lesion_exp.config.instantiate import instantiate
 from lesion_exp.data.datamodule import LesionDataModule
+from lesion_exp.data.lesion_dataset import network_input
 from lesion_exp.data.loaders import LoaderOptions
 from lesion_exp.data.metadata import MetadataEncoder
-from lesion_exp.data.statistics import asks_for_statistics, with_statistics
+from lesion_exp.data.statistics import asks_for_statistics, training_statistics, with_statistics
 from lesion_exp.data.views import LABELLED, PretrainingDataModule
 from lesion_exp.errors import ConfigError
+from lesion_exp.image_file import UInt8Array
 from lesion_exp.model.classifier import (
     learning_rate,
     make_classifier,
@@ -41,7 +47,11 @@ from lesion_exp.training.added_metrics import make_added_metrics
 from lesion_exp.training.data import SplitData, is_pretraining
 from lesion_exp.training.sharded import check_shardable, is_sharded
 
+log = logging.getLogger(__name__)
+
 _TRIAL_STEPS: Final = 1000
+_UNMEASURED: Final = MappingProxyType({"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)})
+"""In the place of the statistics while they are measured; what comes before normalisation does not depend on them."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +148,26 @@ def measured(config: Mapping[str, Any], split: SplitData) -> Mapping[str, Any]:
     """`config` with mean and deviation of the training part where `augmentation` asks for them."""
     if not asks_for_statistics(config["augmentation"]):
         return config
-    return {**config, "augmentation": with_statistics(config["augmentation"], split.statistics)}
+    node, dataset = config["augmentation"], config["dataset"]
+    key = json.dumps([node.get("preprocess"), dataset["mask"], dataset["mask_margin"]], sort_keys=True, default=str)
+    if key not in split.statistics:
+        split.statistics[key] = _statistics(config, split)
+    return {**config, "augmentation": with_statistics(node, split.statistics[key])}
+
+
+def _statistics(config: Mapping[str, Any], split: SplitData) -> dict[str, list[float]]:
+    """Mean and deviation of the training part after `augmentation.preprocess` and `dataset.mask`."""
+    pipeline: AugmentationPipeline = instantiate(with_statistics(config["augmentation"], _UNMEASURED), "augmentation")
+    sample, store = sample_options(config), split.loaded.store
+
+    def shown(row: int) -> UInt8Array:
+        mask = store.read(row, "masks") if sample.mask != "none" else None
+        seen = network_input(store.read(row), mask, sample, pipeline.preprocessed)
+        return np.ascontiguousarray(seen[:3].permute(1, 2, 0).numpy())
+
+    found = training_statistics(split.table, store, shown)
+    log.info("the training part has mean %(mean)s and deviation %(std)s (RGB, shares of full range)", found)
+    return found
 
 
 def save_memory(network: Backbone, trainer: Mapping[str, Any]) -> None:

@@ -203,6 +203,11 @@ class MovingAverage(WeightAveraging):
         self._trained: dict[str, Tensor] | None = None
         super().__init__(multi_avg_fn=self._average)
 
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Makes the average on the device that trains, where Lightning puts the module only later."""
+        self._device = trainer.strategy.root_device
+        super().setup(trainer, pl_module, stage)
+
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Copies the average to the module, and stores the trained weights for the last checkpoint."""
         self._trained = {name: weights.detach().clone() for name, weights in pl_module.state_dict().items()}

@@ -23,6 +23,7 @@ from lesion_exp.model.classifier import make_loss, remembers, solves_exactly
 from lesion_exp.model.inputs import sample_options
 from lesion_exp.model.network import make_backbone
 from lesion_exp.scheduler.schedule import ENDLESS, TrainingLength
+from lesion_exp.taxonomy import malignancy
 from lesion_exp.training.added_metrics import try_added_metrics
 from lesion_exp.training.build import check_optimisation, make_datamodule, metadata_encoder
 from lesion_exp.training.data import SplitData, is_pretraining
@@ -81,6 +82,7 @@ def check_training(config: Mapping[str, Any], split: SplitData) -> list[str]:
         batch_size = data.smallest_batch(ranks)
         if batch_size < data.batch_size:
             warnings.append(small_batch(data, batch_size, ranks))
+    warnings += weighed_class(config["loss"], split.classes)
     node = config["backbone"]
     if remembers(node):
         _check_neighbours(config, data, loss)
@@ -171,6 +173,29 @@ def _not_read(node: Mapping[str, Any]) -> list[str]:
     if shared.tune != "lora" and shared.lora != usual.lora:
         texts.append(f"backbone.lora has no effect with backbone.tune={shared.tune}; backbone.tune=lora reads it")
     return texts
+
+
+def weighed_class(node: Mapping[str, Any], classes: Sequence[str]) -> list[str]:
+    """Logs which class a number in `loss.pos_weight` weighs; returns a warning if that is the benign one of the two.
+
+    Args:
+        node: the node `loss`.
+        classes: the classes, in class order.
+    """
+    key, labels = "loss.pos_weight", node.get("labels")
+    if isinstance(labels, Mapping):  # of a student
+        key, node = "loss.labels.pos_weight", labels
+    weight = node.get("pos_weight")
+    if not str(node[TARGET]).endswith(".BinaryCrossEntropy") or not isinstance(weight, int | float) or weight == 1:
+        return []
+    log.info("%s=%g is the weight of the class %s", key, weight, classes[1])
+    if weight < 1 or not malignancy(classes[0]) or malignancy(classes[1]) is not False:
+        return []
+    return [
+        f"{key}={weight:g} is the weight of {classes[1]}, the second class in alphabetical order, which is benign, "
+        f"while {classes[0]} is malignant; set {key}={1 / weight:.3g} to give {classes[0]} the greater weight, or "
+        f"{key}=balanced"
+    ]
 
 
 def _check_parts(config: Mapping[str, Any], split: SplitData) -> None:

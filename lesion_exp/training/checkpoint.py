@@ -168,7 +168,7 @@ class BestCheckpoints(ModelCheckpoint):
         # between two saves the best one that `last.ckpt` refers to still exists.
         super().__init__(
             dirpath=folder,
-            filename="best-{epoch:03d}",
+            filename="best-{epoch:03d}-{step:06d}",  # an epoch may have several validations
             monitor=watched.metric,
             mode=watched.mode,
             save_top_k=2,

@@ -20,7 +20,6 @@ from lesion_exp.config.project import Project
 from lesion_exp.config.registered import check_registered
 from lesion_exp.data.copy_search import copy_ids
 from lesion_exp.data.data_fingerprint import DataFingerprint
-from lesion_exp.data.statistics import training_statistics
 from lesion_exp.data.store import ImageStore, is_built, open_or_build
 from lesion_exp.dataset.findings import Finding, collected_findings, record_finding, repeat_findings
 from lesion_exp.dataset.loading import Flow, TableOptions, leave_out_unreadable, load_table, require_any_mask, to_target
@@ -89,11 +88,10 @@ class SplitData:
     pretraining, the classes are those of the images with labels, if there are any."""
 
     @cached_property
-    def statistics(self) -> dict[str, list[float]]:
-        """Mean and deviation of the colours of the training part, see `training_statistics`."""
-        found = training_statistics(self.table, self.loaded.store)
-        log.info("the training part has mean %(mean)s and deviation %(std)s (RGB, shares of full range)", found)
-        return found
+    def statistics(self) -> dict[str, dict[str, list[float]]]:
+        """Mean and deviation of the colours of the training part, by the preprocessing after which they were measured;
+        the first job that asks for them adds them."""
+        return {}
 
 
 def load_data(config: Mapping[str, Any]) -> LoadedData:

@@ -89,6 +89,7 @@ from lesion_exp.training.trainer import (
     build_trainer,
     check_devices,
     check_trainer,
+    check_whole_parts,
     keep_profile,
     num_devices_and_nodes,
 )
@@ -198,6 +199,7 @@ def check_job(job: Job, here: bool = True) -> None:
     check_added_metrics(job.config)
     check_watched(job.config)
     check_sharding(job.config)
+    check_whole_parts(job.config["trainer"])
     if here:
         check_here(job.config["trainer"])
     check_optimisation(job.config)
@@ -278,7 +280,9 @@ def _fit_and_predict(
     callbacks: list[Callback] = [TrainingProgress(watched), PartProgress(), validations]
     pruning = None if context.pruning_dir is None else PruningCallback(Path(context.pruning_dir))
     callbacks += [pruning] if pruning else []
-    trainer = build_trainer(config["trainer"], TrackingLogger(run, live_dir), live_dir, callbacks, watched)
+    freezes = bool(config["backbone"].get("freeze_epochs", 0))
+    logger = TrackingLogger(run, live_dir)
+    trainer = build_trainer(config["trainer"], logger, live_dir, callbacks, watched, freezes=freezes)
     if run is not None and context.best is not None and context.checkpoint is not None:
         copy_best_checkpoint(Path(context.best), Path(context.checkpoint), live_dir)
     attach_teacher(prepared.teacher, config, prepared.split, built, trainer)

@@ -48,8 +48,8 @@ OWN_KEYS: Final = frozenset(
 FOLDER: Final = "profile"
 """The folder of the profile, among the run's artifacts and in its live folder."""
 _KINDS: Final = MappingProxyType({"simple": SimpleProfiler, "advanced": AdvancedProfiler, "pytorch": PyTorchProfiler})
-
-
+_DDP_WITH_FROZEN: Final = "ddp_find_unused_parameters_true"
+"""Lightning's name of DDP that does not wait for the gradients of weights that have none in this step."""
 _USUAL: Final = Watched(WATCHED_METRIC, mode_of(WATCHED_METRIC))
 
 
@@ -59,11 +59,14 @@ def build_trainer(
     live_dir: Path,
     callbacks: list[Callback],
     watched: Watched | None = _USUAL,
+    *,
+    freezes: bool = False,
 ) -> pl.Trainer:
     """Builds the Trainer that `config` (the node `trainer`) describes; it saves checkpoints in `live_dir`.
 
     The best epochs are those with the best value of the metric `watched`; None keeps the checkpoint of the last epoch
-    alone.
+    alone. With `freezes`, some epochs train only a part of the weights, so that DDP looks in each step for those
+    without a gradient.
 
     Raises:
         ConfigError: Lightning's Trainer refuses a value, or a GPU is missing.
@@ -81,6 +84,8 @@ def build_trainer(
         arguments["profiler"] = profiler_in(live_dir, arguments["profiler"])
     if is_sharded(config):
         arguments |= _sharded(num_processes(config), arguments["precision"])
+    if freezes and _is_ddp(config):
+        arguments["strategy"] = _DDP_WITH_FROZEN
     callbacks = [*_callbacks(config, live_dir, watched, logging=bool(logger)), *callbacks]
     try:
         trainer = pl.Trainer(
@@ -105,6 +110,11 @@ def build_trainer(
         ) from error
     trainer._signal_connector = SignalConnector(trainer)
     return trainer
+
+
+def _is_ddp(config: Mapping[str, Any]) -> bool:
+    """Whether Lightning distributes the training with DDP, which waits for the gradient of each weight."""
+    return bool(config["strategy"] == "ddp" or (config["strategy"] == "auto" and num_processes(config) > 1))
 
 
 class SignalConnector(_SignalConnector):
@@ -193,6 +203,25 @@ def _check_compiler(config: Mapping[str, Any]) -> None:
         raise ConfigError(
             f"expected a C++ compiler for trainer.compile={config['compile']}, but there is no {compiler}; install "
             f"one, name one in the environment variable CXX, or set trainer.compile=none"
+        )
+
+
+def check_whole_parts(config: Mapping[str, Any]) -> None:
+    """Checks that `config` (the node `trainer`) does not cut the parts that are evaluated when training has ended.
+
+    Raises:
+        ConfigError: it does.
+    """
+    if config.get("fast_dev_run"):
+        raise ConfigError(
+            f"expected trainer.fast_dev_run=false, since results would be those of a few images, got "
+            f"{config['fast_dev_run']}; set debug=fast, which trains a few batches and evaluates all images"
+        )
+    limit = config.get("limit_predict_batches")
+    if limit is not None and not (isinstance(limit, float) and limit == 1):
+        raise ConfigError(
+            f"expected trainer.limit_predict_batches=null, since results would be those of the first images of each "
+            f"part, got {limit}; set dataset.limit=100 to train and evaluate on fewer lesions"
         )
 
 

@@ -16,10 +16,11 @@ from lesion_exp.errors import ConfigError
 SIDE = 48
 
 
-def pipeline(transforms, fit="crop"):
+def pipeline(transforms, fit="crop", crop_share=1.0):
     return AugmentationPipeline(
-        SIDE, fit, None, transforms, None, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), device="gpu"
-    )
+        SIDE, fit, None, transforms, None, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), crop_share=crop_share,
+        device="gpu",
+    )  # fmt: skip
 
 
 def smooth(seed, height, width):
@@ -46,6 +47,17 @@ def test_a_warped_batch_shows_what_the_images_show_one_by_one(fit, border_mode):
     difference = np.abs(on_device.astype(int) - one_by_one)
     assert difference.mean() < 0.8
     assert (difference > 12).mean() < 0.01
+
+
+@pytest.mark.parametrize("crop_share", [1.0, 0.8])
+@pytest.mark.parametrize("fit", ["crop", "pad", "squash"])
+def test_a_recipe_without_a_crop_begins_with_the_frame_of_evaluation(fit, crop_share):
+    turn = albumentations.Rotate((-30, 30), border_mode=cv2.BORDER_REPLICATE, p=0.5)
+    made = pipeline({"flip": albumentations.D4(p=1), "turn": turn}, fit, crop_share)
+    on_device, one_by_one = both_ways(made, range(24))
+    difference = np.abs(on_device.astype(int) - one_by_one)
+    assert difference.mean() < 1.5
+    assert (difference > 12).mean() < 0.02
 
 
 def test_colours_of_a_batch_are_those_of_the_images_one_by_one():

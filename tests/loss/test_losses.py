@@ -18,6 +18,7 @@ from lesion_exp.loss.balanced_softmax import BalancedSoftmax
 from lesion_exp.loss.base import LossFunction, check_loss, is_mean_of_images
 from lesion_exp.loss.binary_cross_entropy import BinaryCrossEntropy
 from lesion_exp.loss.cross_entropy import CrossEntropy
+from lesion_exp.loss.distill import Distill
 from lesion_exp.loss.focal import Focal
 from lesion_exp.loss.ldam import LDAM
 from lesion_exp.loss.logit_adjusted import LogitAdjusted
@@ -183,6 +184,20 @@ def test_ldam_reweights_from_the_deferred_epoch_on() -> None:
     never = LDAM(COUNTS, max_margin=0.0, defer_epoch=1.0)
     never.set_epoch(10, 10)
     close(never(logits, labels), plain)
+
+
+@pytest.mark.parametrize("is_student", [False, True])
+def test_the_loss_of_a_validation_means_the_same_before_and_after_the_deferred_epoch(is_student: bool) -> None:
+    logits, labels = batch()
+    ldam = LDAM(COUNTS, defer_epoch=0.8)
+    loss = Distill(COUNTS, ldam, teacher="run") if is_student else ldam
+    before = loss.of_validation(logits, labels)
+    close(before, loss(logits, labels))
+    loss.set_epoch(8, 10)
+    weighted = loss(logits, labels)
+    assert abs(weighted - before) > 1e-3
+    close(loss.of_validation(logits, labels), before)
+    close(loss(logits, labels), weighted)
 
 
 def test_ldam_without_an_end_of_training_is_refused() -> None:

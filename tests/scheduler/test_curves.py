@@ -124,6 +124,13 @@ def test_one_cycle_starts_peaks_and_ends_at_the_given_shares() -> None:
     assert rates.index(max(rates)) == 19  # the last step of the first fifth
 
 
+@pytest.mark.parametrize(("share", "num_steps"), [(0.1, 10), (0.5, 2), (0.2, 5), (0.05, 20)])
+def test_one_cycle_that_rises_for_a_single_step_begins_low_and_falls_from_then_on(share: float, num_steps: int) -> None:
+    rates = curve(one_cycle, num_steps=num_steps, warmup_fraction=share)
+    assert (rates[0], rates[-1]) == pytest.approx((0.04, 4e-6))
+    assert rates[1:] == sorted(rates[1:], reverse=True)
+
+
 def test_one_cycle_moves_the_first_beta_of_adam() -> None:
     optimizer = Adam([nn.Parameter(torch.zeros(1))], lr=1.0, betas=(0.9, 0.99))
     schedule = one_cycle(optimizer, total_steps=10, steps_per_epoch=10)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import pytorch_lightning as pl
@@ -12,7 +14,9 @@ from lesion_exp.errors import ConfigError
 from lesion_exp.model.model_card import completed
 from lesion_exp.model.restore import restore
 from lesion_exp.training.build import build
+from lesion_exp.training.callbacks import MovingAverage
 from lesion_exp.training.data import load_data, split_data
+from lesion_exp.training.trainer import build_trainer
 from tests.tiny import TINY
 
 
@@ -115,3 +119,49 @@ def test_mean_and_deviation_of_the_training_part_are_measured_and_recorded(built
     torch.testing.assert_close(again.classifier.normalize(image), own.classifier.normalize(image))
     card = completed(options.card, job.config, "run", {})
     assert card["preprocessing"]["mean"] == options.card["preprocessing"]["mean"]
+
+
+@pytest.mark.parametrize(
+    "options", [("augmentation=colour_constancy",), ("augmentation=light", "dataset.mask=background")]
+)
+def test_mean_and_deviation_are_measured_after_preprocessing_and_masking(tmp_path, options):
+    asked = ("augmentation.mean=train", "augmentation.std=train", "augmentation.fit=squash")
+    config = compose([*TINY, *options, *asked], root=tmp_path).config
+    made = build(config, split_data(config, load_data(config)))
+    dataset = made.datamodule.dataset("train", training=False)
+    images = torch.stack([dataset[(0, place)]["image"] for place in range(len(dataset))])
+    normal = made.classifier.normalize(images).transpose(0, 1).flatten(1)
+    assert normal.mean(1).abs().max() < 0.05
+    assert (normal.std(1) - 1).abs().max() < 0.1  # the images are reduced, which takes some of their deviation
+
+
+def test_the_average_of_the_weights_is_made_on_the_device_that_trains(built):
+    average = MovingAverage(0.9)
+    trainer = SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device("meta")))
+    average.setup(trainer, built().classifier, "fit")
+    assert {weights.device.type for weights in average._average_model.parameters()} == {"meta"}
+
+
+def test_val_loss_keeps_its_meaning_when_the_loss_begins_to_reweight(built):
+    classifier, found, trained = built("loss=ldam").classifier, [], []
+    target = torch.arange(len(classifier.options.classes))
+    logits = torch.linspace(-1, 1, len(target) ** 2).reshape(len(target), -1).sin()
+    for epoch in (0, 9):
+        classifier.loss.set_epoch(epoch, 10)
+        trained.append(float(classifier.loss(logits, target)))
+        batch = {"logits": logits, "preds": logits.softmax(1), "target": target, "index": target}
+        classifier.validation_metrics.reset()
+        classifier.validation_metrics.update(**batch)
+        found.append(float(classifier.validation_metrics.compute()["val/loss"]))
+    assert trained[0] != trained[1]
+    assert found[0] == found[1] == pytest.approx(trained[0])
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "auto"])
+def test_processes_do_not_wait_for_gradients_of_weights_that_are_frozen_at_first(tmp_path, strategy):
+    node = compose([*TINY, "trainer=ddp_cpu", f"trainer.strategy={strategy}"], root=tmp_path).config["trainer"]
+    waits, looks = (build_trainer(node, False, tmp_path, [], freezes=freezes).strategy for freezes in (False, True))
+    assert not waits._ddp_kwargs.get("find_unused_parameters", False)
+    assert looks._ddp_kwargs["find_unused_parameters"]
+    alone = build_trainer({**node, "devices": 1, "strategy": "auto"}, False, tmp_path, [], freezes=True)
+    assert not isinstance(alone.strategy, type(looks))

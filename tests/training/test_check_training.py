@@ -11,7 +11,7 @@ from lesion_exp.config.compose import compose
 from lesion_exp.errors import ConfigError, DataError
 from lesion_exp.training import check_training as module
 from lesion_exp.training.build import build
-from lesion_exp.training.check_training import Trial, check_training, share_trial
+from lesion_exp.training.check_training import Trial, check_training, share_trial, weighed_class
 from lesion_exp.training.data import load_data, split_data
 from lesion_exp.training.run import check_job
 from tests.tiny import TINY
@@ -135,6 +135,28 @@ def test_each_process_needs_an_image_of_each_part_that_is_evaluated(checked, par
 
 
 @pytest.mark.parametrize(
+    ("classes", "weight", "warned"),
+    [
+        (("mel", "nv"), 6, "set loss.pos_weight=0.167 to give mel the greater weight"),
+        (("mel", "nv"), 0.2, ""),
+        (("benign", "malignant"), 6, ""),
+        (("bkl", "mel"), 6, ""),
+        (("cancer", "healthy"), 6, ""),
+    ],
+)
+def test_the_class_that_a_weight_is_given_to_is_named_and_a_benign_one_is_warned_of(caplog, classes, weight, warned):
+    caplog.set_level("INFO", "lesion_exp")
+    node = {"_target_": "lesion_exp.loss.binary_cross_entropy.BinaryCrossEntropy", "pos_weight": weight}
+    found = weighed_class(node, classes)
+    assert bool(found) == bool(warned)
+    assert warned in "".join(found)
+    assert f"loss.pos_weight={weight} is the weight of the class {classes[1]}" in caplog.text
+    assert weighed_class({**node, "pos_weight": "balanced"}, classes) == []
+    student = {"_target_": "lesion_exp.loss.distill.Distill", "labels": node}
+    assert len(weighed_class(student, classes)) == len(found)
+
+
+@pytest.mark.parametrize(
     ("change", "says"),
     [
         ("trainer.accelerator=mps", "an Apple GPU"),
@@ -142,6 +164,10 @@ def test_each_process_needs_an_image_of_each_part_that_is_evaluated(checked, par
         ("trainer.max_time=soon", "Lightning raises"),
         ("trainer.compile=default", "a C\\+\\+ compiler for trainer.compile=default, but there is no no-compiler"),
         ("scheduler=one_cycle scheduler.warmup_fraction=2", "scheduler.warmup_fraction"),
+        ("trainer.limit_predict_batches=0.1", r"limit_predict_batches=null, .* got 0\.1; set dataset\.limit=100"),
+        ("trainer.limit_predict_batches=1", "limit_predict_batches=null"),
+        ("trainer.fast_dev_run=true", "set debug=fast"),
+        ("trainer.fast_dev_run=2", "set debug=fast"),
     ],
 )
 def test_what_needs_no_data_is_checked_before_they_are_read(tiny_job, monkeypatch, change, says):

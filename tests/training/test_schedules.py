@@ -160,6 +160,19 @@ def test_plateau_looks_at_every_validation_once(trained, every):
     assert wanted[-1] < LR
 
 
+def test_plateau_looks_at_each_of_several_validations_of_an_epoch(trained):
+    rates, _ = trained(
+        "scheduler=plateau", "scheduler.patience=0", "scheduler.threshold=0.5", max_epochs=3, val_check_interval=2
+    )
+    reference, wanted = ReduceLROnPlateau(optimizer(), factor=0.5, patience=0, threshold=0.5), []
+    for loss, num_steps in zip(rates.losses, [2, 2, 3, 2, 3, 2], strict=True):
+        wanted += [reference.optimizer.param_groups[0]["lr"]] * num_steps
+        reference.step(loss)
+    wanted.append(reference.optimizer.param_groups[0]["lr"])
+    assert rates.values == pytest.approx(wanted)
+    assert wanted[-1] < LR / 2**3
+
+
 @pytest.mark.parametrize("scheduler", ["step", "cosine", "one_cycle", "plateau"])
 def test_a_resumed_training_goes_on_with_the_same_rates(trained, scheduler, tmp_path):
     settings = {"max_epochs": 4, "accumulate_grad_batches": 2}
