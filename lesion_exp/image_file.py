@@ -173,20 +173,24 @@ def decode(
     return fit(_decoded(encoded, name, is_mask=False), shortest_side)
 
 
+def is_reduced(locator: str, shortest_side: int) -> bool:
+    """Returns whether `read_image` with `reduced` reduces the image at `locator` while it decodes it.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    if split_locator(locator)[0].lower().endswith(".npz"):
+        return False
+    return _size_and_factor(read_bytes(locator), shortest_side)[2] > 1
+
+
 def _reduced(encoded: bytes, shortest_side: int) -> UInt8Array | None:
     """Returns a JPEG that is reduced while it is decoded and then scaled to `shortest_side`.
 
     Returns None where the image must be decoded as usual, which also says what is wrong with a broken file.
     """
-    try:
-        with Image.open(io.BytesIO(encoded), formats=("JPEG",)) as image:
-            width, height = image.size
-            upright = image.getexif().get(_ORIENTATION, 1) == 1
-            is_usual = image.format == "JPEG" and image.mode in {"RGB", "L"} and width * height <= MAX_PIXELS
-    except Exception:  # Pillow's readers raise whatever a broken file provokes
-        return None
-    factor = _factor(width, height, shortest_side)
-    if factor == 1 or not upright or not is_usual:
+    width, height, factor = _size_and_factor(encoded, shortest_side)
+    if factor == 1:
         return None
     try:
         small = cv2.imdecode(np.frombuffer(encoded, np.uint8), _REDUCED[factor])  # None if the file is truncated
@@ -198,6 +202,21 @@ def _reduced(encoded: bytes, shortest_side: int) -> UInt8Array | None:
     # between a half and the whole size, linear interpolation uses every pixel, in a fraction of the time of averaging
     method = cv2.INTER_LINEAR if small.shape[0] < 2 * rows else cv2.INTER_AREA
     return np.asarray(cv2.resize(small, (columns, rows), interpolation=method), dtype=np.uint8)
+
+
+def _size_and_factor(encoded: bytes, shortest_side: int) -> tuple[int, int, int]:
+    """Returns width and height of a JPEG and the factor by which it is reduced while it is decoded.
+
+    The factor is 1 for an image that is decoded as usual.
+    """
+    try:
+        with Image.open(io.BytesIO(encoded), formats=("JPEG",)) as image:
+            width, height = image.size
+            upright = image.getexif().get(_ORIENTATION, 1) == 1
+            is_usual = image.format == "JPEG" and image.mode in {"RGB", "L"} and width * height <= MAX_PIXELS
+    except Exception:  # Pillow's readers raise whatever a broken file provokes
+        return 0, 0, 1
+    return width, height, _factor(width, height, shortest_side) if upright and is_usual else 1
 
 
 def _factor(width: int, height: int, shortest_side: int) -> int:

@@ -13,7 +13,16 @@ from PIL import Image
 
 from lesion_exp import image_file
 from lesion_exp.errors import DataError
-from lesion_exp.image_file import check_mask, decode, file_and_image_size, fit, read_bytes, read_image, read_mask
+from lesion_exp.image_file import (
+    check_mask,
+    decode,
+    file_and_image_size,
+    fit,
+    is_reduced,
+    read_bytes,
+    read_image,
+    read_mask,
+)
 
 
 def picture(height=40, width=60):
@@ -302,8 +311,10 @@ def refuse_the_usual_way(monkeypatch):
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 @pytest.mark.parametrize(("height", "width"), [(450, 600), (451, 601), (603, 450), (300, 1000)])
 @pytest.mark.parametrize("side", [50, 70, 140])
-def test_a_large_jpeg_is_reduced_while_it_is_decoded(monkeypatch, mode, height, width, side):
+def test_a_large_jpeg_is_reduced_while_it_is_decoded(monkeypatch, mode, height, width, side, tmp_path):
     file = photograph(height, width, mode)
+    (tmp_path / "file").write_bytes(file)
+    assert is_reduced(str(tmp_path / "file"), side)
     usual = decode(file, side)
     refuse_the_usual_way(monkeypatch)
     reduced = decode(file, side, reduced=True)
@@ -322,8 +333,10 @@ def test_a_large_jpeg_is_reduced_while_it_is_decoded(monkeypatch, mode, height, 
     ],
     ids=["too small", "no size", "turned by EXIF", "CMYK", "PNG"],
 )
-def test_what_cannot_be_reduced_is_decoded_as_usual(file, side):
+def test_what_cannot_be_reduced_is_decoded_as_usual(file, side, tmp_path):
     assert np.array_equal(decode(file, side, reduced=True), decode(file, side))
+    (tmp_path / "file").write_bytes(file)
+    assert side is None or not is_reduced(str(tmp_path / "file"), side)
 
 
 def test_a_broken_jpeg_has_the_same_message_when_it_is_reduced():

@@ -66,15 +66,16 @@ def chosen_run(store: Store, spec: str) -> Run:
     from lesion_exp.tracking.find import find_run
 
     path = Path(spec).expanduser()
-    if path.suffix == _SAFETENSORS:
+    ending = path.suffix.lower()
+    if ending == _SAFETENSORS:
         raise ConfigError(
             f"expected a run, a bundle or a checkpoint, got run={spec}; {_checkpoint_of(path)}. safetensors are for "
             f"backbone.weights=FILE and for code of your own"
         )
-    if path.suffix == _CHECKPOINT and path.is_file():
+    if ending == _CHECKPOINT and path.is_file():
         return _run_of_checkpoint(store, path)
-    if path.suffix == _BUNDLE and path.is_file():
-        return _run_of_bundle(store, path)
+    if path.is_file() and (ending == _BUNDLE or _is_bundle(path)):
+        return run_of_bundle(store, path)
     return find_run(store, spec)
 
 
@@ -122,7 +123,26 @@ def _checkpoint_of(weights: Path) -> str:
     return "write run=ID, or run=FILE.ckpt with the run's artifact checkpoints/best.ckpt"
 
 
-def _run_of_bundle(store: Store, path: Path) -> Run:
+def _is_bundle(path: Path) -> bool:
+    """Whether the file, whatever its name, is a bundle: `bundle export` writes any name."""
+    if not zipfile.is_zipfile(path):
+        return False
+    from lesion_exp.verbs.bundle.layout import MANIFEST
+
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return MANIFEST in archive.namelist()
+    except zipfile.BadZipFile:
+        return False
+
+
+def run_of_bundle(store: Store, path: Path) -> Run:
+    """Returns the run of the bundle at `path`, which is imported unless the store has it already.
+
+    Raises:
+        ConfigError: the bundle has several runs.
+        DataError: the file is no bundle, or holds more than data.
+    """
     import logging
 
     from lesion_exp.tracking.find import find_run
@@ -145,7 +165,7 @@ def chosen_weights(arguments: Arguments, declaration: type, spec: str) -> dict[s
         ConfigError: `checkpoint=` is given as well.
     """
     path = Path(spec).expanduser()
-    if path.suffix != _CHECKPOINT or not path.is_file():
+    if path.suffix.lower() != _CHECKPOINT or not path.is_file():
         return {}
     if arguments.gives(declaration, "checkpoint"):
         raise ConfigError(

@@ -20,8 +20,10 @@ from lesion_exp.choices import (
 )
 from lesion_exp.command.arguments import Arguments, check_keys, compose_job
 from lesion_exp.command.chosen_run import RUN, RUN_NAMES, chosen_runs
+from lesion_exp.config.command_words import STORE_KEYS
 from lesion_exp.config.project import Project
 from lesion_exp.errors import ConfigError
+from lesion_exp.next_command import key_of
 from lesion_exp.option import REQUIRED, Names, Truth, choice, option, whole
 from lesion_exp.terminal import say
 
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 FOLDS: Final = "folds:"
 _STACK_KEYS: Final = ("stack", "stack_features", "stack_columns", "stack_balanced", "stack_seed")
 _READ_KEYS: Final = ("dataset", "evaluation", "split.part", "split.allow_leakage", "tracking.uri", "paths")
+_NAMED_APART: Final = ("evaluation.ensemble", *STORE_KEYS)
 
 
 @dataclass(frozen=True)
@@ -145,6 +148,7 @@ def evaluated(arguments: Arguments) -> RunEvaluation | None:
         data_root=Path(config["dataset"]["root"]) if "dataset.root" in given and not other else None,
         allow_leakage=config["split"]["allow_leakage"],
         stack=_stack_options(wanted),
+        overrides=tuple(text for text in arguments.overrides if key_of(text) not in _NAMED_APART),
     )
     project = Project.from_config(config)
     runs = _runs(project.store, wanted.run)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from lesion_exp.command.arguments import Arguments, open_project
-from lesion_exp.command.chosen_run import RUN, RUN_NAMES, chosen_run
+from lesion_exp.command.chosen_run import RUN, RUN_NAMES, chosen_run, run_of_bundle
 from lesion_exp.errors import ConfigError
 from lesion_exp.option import file, option
 from lesion_exp.process.distributed_environment import refuse_group
@@ -41,11 +41,11 @@ def reproduce(arguments: Arguments) -> int:
     """Runs a job again and compares; returns 0 if the results are equal or nearly so, 1 if they diverged."""
     refuse_group("reproduce")
     request = arguments.read(ReproductionRequest)
-    spec, is_job = _source(arguments)
+    key, spec = _source(arguments)
     places = request.places | {key: Path(text).expanduser() for key, text in arguments.take_below(SETS).items()}
-    frozen = _read(spec) if is_job else None
+    frozen = _read(spec) if key == "job" else None
     project = open_project(arguments)
-    run = None if frozen is not None else chosen_run(project.store, spec)
+    run = None if frozen is not None else _run(project.store, key, spec)
     from lesion_exp.config.freeze import relocated
     from lesion_exp.verbs.reproduce.reproduce import check, train_again
     from lesion_exp.verbs.reproduce.reproduction_report import (
@@ -75,8 +75,13 @@ def reproduce(arguments: Arguments) -> int:
     return code
 
 
-def _source(arguments: Arguments) -> tuple[str, bool]:
-    """The name of what is reproduced, and whether it is a job file."""
+def _run(store: Store, key: str, spec: str) -> Run:
+    """The run that `run=` or `bundle=` names."""
+    return run_of_bundle(store, Path(spec).expanduser()) if key == "bundle" else chosen_run(store, spec)
+
+
+def _source(arguments: Arguments) -> tuple[str, str]:
+    """What is reproduced: `run`, `job` or `bundle`, and its name; `job` also for a job file that `run=` names."""
     wanted = arguments.read(ReproduceOptions)
     sources = {"run": wanted.run, "job": wanted.job, "bundle": wanted.bundle}
     given = {key: str(value) for key, value in sources.items() if value is not None}
@@ -86,8 +91,8 @@ def _source(arguments: Arguments) -> tuple[str, bool]:
     ((key, value),) = given.items()
     if key != "run" and not Path(value).expanduser().is_file():
         raise ConfigError(f"expected a file at {key}={value}, found none; check the path")
-    is_job = key == "job" or (key == "run" and value.endswith(_JOB_ENDINGS) and Path(value).expanduser().is_file())
-    return value, is_job
+    is_job = key == "run" and value.endswith(_JOB_ENDINGS) and Path(value).expanduser().is_file()
+    return "job" if is_job else key, value
 
 
 def _read(file: str) -> Job:

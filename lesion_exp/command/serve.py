@@ -7,7 +7,7 @@ import os
 from lesion_exp.choices import NONE
 from lesion_exp.command.arguments import Arguments, check_store_keys, open_project
 from lesion_exp.command.chosen_run import ChosenRun, chosen_run, chosen_weights
-from lesion_exp.errors import not_installed
+from lesion_exp.errors import ConfigError, not_installed
 from lesion_exp.verbs.serve.listener import listening
 from lesion_exp.verbs.serve.settings import KEY_VARIABLE, ModelOptions, Settings
 
@@ -15,7 +15,10 @@ from lesion_exp.verbs.serve.settings import KEY_VARIABLE, ModelOptions, Settings
 def serve(arguments: Arguments) -> int:
     """Serves until Ctrl-C or SIGTERM."""
     spec = arguments.read(ChosenRun).run
+    gives_conformal = arguments.gives(ModelOptions, "conformal")
     options = arguments.read(ModelOptions, **chosen_weights(arguments, ModelOptions, spec))
+    if gives_conformal:
+        _check_conformal(options)
     settings = arguments.read(Settings, **_hidden_key(arguments))
     check_store_keys(arguments)
     _check_installed()
@@ -30,6 +33,19 @@ def serve(arguments: Arguments) -> int:
 
         serve_run(run, options, settings, project, listener)
     return 0
+
+
+def _check_conformal(options: ModelOptions) -> None:
+    """Checks that conformal sets are asked for beside the weights for which they are fitted.
+
+    Raises:
+        ConfigError: other weights are served.
+    """
+    if options.checkpoint != "best":
+        raise ConfigError(
+            f"expected conformal= only with the best weights of a run, on whose predictions the sets were fitted, got "
+            f"conformal={options.conformal} with other weights; leave conformal= out, or serve the best weights"
+        )
 
 
 def _check_installed() -> None:

@@ -155,9 +155,9 @@ class LesionDataModule(PartLoaders, pl.LightningDataModule):
         return epoch, done if done < len(self.training_batches) else 0
 
 
-def stack_images(dataset: LesionDataset, positions: Sequence[int] | np.ndarray) -> np.ndarray:
-    """Returns the images of the samples at `positions` in epoch 0 as uint8 (N, S, S, 3) RGB, for a figure."""
-    batch = collate_samples([dataset[(0, int(position))] for position in positions])
+def stack_images(dataset: LesionDataset, positions: Sequence[int] | np.ndarray, epoch: int = 0) -> np.ndarray:
+    """Returns the images of the samples at `positions` in `epoch` as uint8 (N, S, S, 3) RGB, for a figure."""
+    batch = collate_samples([dataset[(epoch, int(position))] for position in positions])
     shown = batch["image"]
     if "plan" in batch:
         shown = apply_plan(shown, batch["plan"], dataset.pipeline.image_size)

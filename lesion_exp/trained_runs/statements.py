@@ -15,7 +15,7 @@ from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.find import READS_TAG
 from lesion_exp.tracking.stored_run import SEEN_TAG, Run, read_stored_table
 from lesion_exp.trained_runs.run_summary import RunSummary
-from lesion_exp.trained_runs.trained_run import stored_calibrators
+from lesion_exp.trained_runs.trained_run import own_tta, stored_calibrators
 from lesion_exp.trained_runs.wording import as_value, counted, listed, number, percent, with_interval
 
 OVERALL: Final = shown_in("report")
@@ -158,3 +158,13 @@ def calibration_warning(run: Run, method: str) -> str | None:
     fitting = {name: found for name, found in stored_calibrators(run).items() if found.classes == classes}
     effect = calibration_effect(table, method, fitting)
     return None if effect is None else effect.warning
+
+
+def other_views_warning(run: Run, calibration: str, tta: str) -> str | None:
+    """Returns a warning if `calibration` was fitted on predictions with another test-time augmentation than `tta`."""
+    if calibration == "none" or tta == own_tta(run):
+        return None
+    return (
+        f"calibration={calibration} was fitted on predictions with tta={own_tta(run)}, and is applied to predictions "
+        f"with tta={tta}; tta={own_tta(run)} has the views on which it was fitted"
+    )

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import numpy as np
 from matplotlib.figure import Figure
 
 from lesion_exp.config.freeze import Job
 from lesion_exp.config.project import Project
 from lesion_exp.data.cache_names import PREVIEWS
-from lesion_exp.data.datamodule import LesionDataModule
+from lesion_exp.data.datamodule import LesionDataModule, stack_images
 from lesion_exp.dataset.display_name import display_name
 from lesion_exp.image_file import UInt8Array
 from lesion_exp.tracking import artifacts
@@ -113,13 +112,11 @@ def preview(job: Job) -> Preview:
 def augmentation_grid(datamodule: LesionDataModule) -> Figure:
     """Returns a figure with `ROWS` training images, of as many classes as fit: each as it is and augmented."""
     rows = datamodule.parts["train"]
-    chosen = rows.groupby("label").head(max(1, ROWS // rows["label"].nunique())).index[:ROWS]
+    chosen = rows.groupby("label").head(max(1, ROWS // rows["label"].nunique())).index[:ROWS].to_numpy()
     plain, training = datamodule.dataset("train"), datamodule.dataset("train", training=True)
 
-    def picture(dataset: Any, epoch: int, position: int) -> Any:
-        return np.ascontiguousarray(dataset[(epoch, position)]["image"][:3].permute(1, 2, 0).numpy())
-
-    originals = [picture(plain, 0, position) for position in chosen]
-    augmented = [[picture(training, epoch, position) for epoch in range(DRAWS)] for position in chosen]
+    originals = list(stack_images(plain, chosen))
+    draws = [stack_images(training, chosen, epoch) for epoch in range(DRAWS)]
+    augmented = [[images[row] for images in draws] for row in range(len(chosen))]
     titles = [f"{rows.loc[position, 'label']}  {rows.loc[position, 'image_id']}" for position in chosen]
     return preview_grid(originals, augmented, titles)

@@ -17,6 +17,7 @@ from lesion_exp.training.build import build
 from lesion_exp.training.callbacks import MovingAverage
 from lesion_exp.training.data import load_data, split_data
 from lesion_exp.training.trainer import build_trainer
+from lesion_exp.verbs.preview import DRAWS, augmentation_grid
 from tests.tiny import TINY
 
 
@@ -98,6 +99,10 @@ def test_augmenting_on_a_gpu_needs_one_and_trains_what_it_shows(built, monkeypat
     one_by_one = built("augmentation=standard").datamodule.dataset("train", training=True)
     difference = seen[0].int() - collate_samples([one_by_one[(0, position)] for position in range(6)])["image"].int()
     assert difference.abs().float().mean() < 3
+    shown = [axes.images[0].get_array() for axes in augmentation_grid(made.datamodule).axes[: 1 + DRAWS]]
+    side = made.datamodule.pipeline.image_size
+    assert {pixels.shape for pixels in shown} == {(side, side, 3)}
+    assert all(not np.array_equal(shown[1], other) for other in shown[2:])
 
 
 def test_mean_and_deviation_of_the_training_part_are_measured_and_recorded(built, tmp_path):

@@ -21,7 +21,7 @@ from lesion_exp.tracking.heartbeat import now_text
 from lesion_exp.tracking.run_names import ORIGIN_TAG
 from lesion_exp.tracking.spool import LOCK_FILE
 from lesion_exp.tracking.store import Store
-from lesion_exp.tracking.stored_run import PARENT_TAG, Run
+from lesion_exp.tracking.stored_run import MEMBERS_TAG, PARENT_TAG, Run, members_of
 from lesion_exp.verbs.bundle import layout
 from lesion_exp.verbs.bundle.contents import Bundle, BundledRun, open_bundle
 from lesion_exp.verbs.bundle.request import BundleImport
@@ -178,7 +178,9 @@ def _input(entry: dict[str, Any]) -> Any:
 
 
 def _link(store: Store, run: BundledRun, made: Imported) -> None:
-    """Sets the run's links to the ids of this store; the run has no parent if that is not in the store."""
+    """Sets the run's links, and the members of an ensemble, to the ids of this store; the run has no parent if that is
+    not in the store.
+    """
     if made.run_id == run.origin_id:
         return
     for tag, origin_id in run.described["links"].items():
@@ -189,6 +191,10 @@ def _link(store: Store, run: BundledRun, made: Imported) -> None:
             log.warning("run %s has no parent, since %s is not in this store", made.run_id, origin_id)
             continue
         store.client.set_tag(made.run_id, tag, origin_id if other is None else other.run_id)
+    if members := run.described["tags"].get(MEMBERS_TAG):
+        found = [(name, local_run(store, name) if layout.is_run_id(name) else None) for name in members_of(members)]
+        ids = [name if other is None else other.run_id for name, other in found]
+        store.client.set_tag(made.run_id, MEMBERS_TAG, ",".join(ids))
 
 
 def _batches(entries: Iterable[Entry], size: int) -> Iterator[list[Entry]]:

@@ -11,6 +11,7 @@ from typing import Any, Final
 import pandas as pd
 
 from lesion_exp.choices import POOLED, SOUP, STACKED
+from lesion_exp.config.command_words import without_place
 from lesion_exp.evaluation.comparison import Difference
 from lesion_exp.evaluation.evaluation_result import EvaluationResult, evaluate_table
 from lesion_exp.evaluation.posthoc import PosthocModels, fit_on_validation
@@ -76,12 +77,14 @@ def evaluate_ensemble(members: Sequence[TrainedRun], request: EvaluationRequest)
             run: RunWriter = RunWriter.of(sweep)
             values = _log(run, members, combined, posthoc, results, (name, title))
             run.log_late_metrics(values)
+            _log_overrides(run, request)
             tags = {"ensemble": POOLED, **_members_tag(members), **_seen_tag(members), "leaky": str(leaky).lower()}
             for tag, text in {**tags, **score_tags(values, leaky)}.items():
                 run.store.client.set_tag(run.run_id, tag, text)
         else:
             with _start(members, options, leaky, title) as own:
                 values = _log(own, members, combined, posthoc, results, (name, title))
+                _log_overrides(own, request)
                 if against:
                     own.log_json(against_as_plain(against), artifacts.STACKING_COMPARED)
                 own.log_metrics(values, step=0)
@@ -95,6 +98,11 @@ def evaluate_ensemble(members: Sequence[TrainedRun], request: EvaluationRequest)
         run.run_id, run_name, name, title, ids, options, leaky, results[key], applied, against,
         kept.get("importance", ()), combined.notes,
     )  # fmt: skip
+
+
+def _log_overrides(run: RunWriter, request: EvaluationRequest) -> None:
+    """Logs how the ensemble was evaluated, without locations on this machine, for the command that does so again."""
+    run.log_json(list(map(without_place, request.overrides)), artifacts.ENSEMBLE_OVERRIDES)
 
 
 def _against(table: pd.DataFrame, combined: Combined, options: Mapping[str, Any]) -> dict[str, dict[str, Difference]]:

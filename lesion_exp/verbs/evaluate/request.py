@@ -32,6 +32,8 @@ class EvaluationRequest:
     """Whether another data set may have images that a run has seen."""
     stack: StackOptions = field(default_factory=StackOptions)
     """How a stacked ensemble is fitted."""
+    overrides: tuple[str, ...] = ()
+    """The overrides of the command that asks for this, without the runs, the method of an ensemble and the store."""
 
     def __post_init__(self) -> None:
         """Checks that the options do not contradict each other.

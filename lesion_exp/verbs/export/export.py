@@ -10,12 +10,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+import pandas as pd
 import torch
 from torch import Tensor
 
 from lesion_exp.config.project import Project
 from lesion_exp.errors import ConfigError, DataError
 from lesion_exp.evaluation.calibrator import Calibrator, read_calibrator
+from lesion_exp.image_file import is_reduced
 from lesion_exp.model.restore import Restored
 from lesion_exp.progress import Stage
 from lesion_exp.tracking import artifacts
@@ -23,7 +25,7 @@ from lesion_exp.tracking.find import READS_TAG
 from lesion_exp.tracking.run_writer import RunWriter
 from lesion_exp.tracking.stored_run import Run
 from lesion_exp.trained_runs.backfill import best_network
-from lesion_exp.trained_runs.statements import calibration_warning
+from lesion_exp.trained_runs.statements import calibration_warning, other_views_warning
 from lesion_exp.trained_runs.trained_run import trained_run
 from lesion_exp.verbs.export.check import Check, RealImages, check, drawn
 from lesion_exp.verbs.export.file_format import FORMATS, Format, path_of
@@ -79,6 +81,10 @@ def as_markdown(run_id: str, checks: Iterable[Mapping[str, Any]]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+_REDUCED_DECODING: Final = (
+    "a JPEG file whose short side is at least 2, 4 or 8 times short_side is decoded at a half, a quarter or an eighth "
+    "of its size, and then scaled to short_side"
+)
 CHECK_FILE = f"{artifacts.EXPORT_CHECK}.json"
 _AT_ONCE = 32
 
@@ -101,19 +107,28 @@ def export(run: Run, request: ExportRequest, project: Project) -> Exported:
     """
     form, path = FORMATS[request.kind], path_of(request)
     restored, content = best_network(run, project)
-    card = content["lesion_exp"]
+    card = _with_decoding(content["lesion_exp"], restored)
     others = other_inputs(restored)
     request.check_preparation(card["preprocessing"], others)
     restored.classifier.options = replace(restored.classifier.options, tta=request.tta)
     calibrator = _calibrator(card, request.calibration)
     table = trained_run(run, project, request.data_root).data().table
     part = "test" if READS_TAG in run.tags else "val"
-    images = RealImages(restored, calibrator, drawn(table, part, request.check_images), inside=request.inside)
+    rows = drawn(table, part, request.check_images)
+    if request.inside:
+        _check_decoding(restored, rows)
+    images = RealImages(restored, calibrator, rows, inside=request.inside)
     network = ExportedNetwork(restored, calibrator, _photograph(card) if request.inside else None).eval()
-    warning = calibration_warning(run, request.calibration)
-    if warning is not None:
-        log.warning("warning: %s", warning)
-    warnings = [] if warning is None else [warning]
+    warnings = [
+        text
+        for text in (
+            calibration_warning(run, request.calibration),
+            other_views_warning(run, request.calibration, request.tta),
+        )
+        if text is not None
+    ]
+    for text in warnings:
+        log.warning("warning: %s", text)
     facts = {**facts_of(card, request, others, form.largest_batch), "warnings": warnings}
     extra = [_ranges(restored, table, request)] if request.kind == "onnx_int8" else []
     request.output.mkdir(parents=True, exist_ok=True)
@@ -124,6 +139,28 @@ def export(run: Run, request: ExportRequest, project: Project) -> Exported:
         found = check(images, form.open(path), request, part, sizes, form.largest_batch)
     _keep(run, found)
     return Exported(run.run_id, path, found)
+
+
+def _with_decoding(card: Mapping[str, Any], restored: Restored) -> dict[str, Any]:
+    """Returns the card of a network with the decoding of its images, if this is not the usual one."""
+    if not restored.preparation.reduced:
+        return dict(card)
+    return {**card, "preprocessing": {**card["preprocessing"], "decoding": _REDUCED_DECODING}}
+
+
+def _check_decoding(restored: Restored, rows: pd.DataFrame) -> None:
+    """Checks that the images of `rows` are decoded at their full size, as a file that takes photographs expects.
+
+    Raises:
+        ConfigError: one is reduced while it is decoded.
+    """
+    prepared = restored.preparation
+    if prepared.reduced and any(is_reduced(path, prepared.short_side) for path in rows["image_path"]):
+        raise ConfigError(
+            "expected preprocessing=outside for this network, got inside: it was trained with dataset.store_size=none, "
+            "with which large JPEG files are reduced while they are decoded, and the file takes photographs that are "
+            "decoded at their full size; set preprocessing=outside"
+        )
 
 
 @contextmanager

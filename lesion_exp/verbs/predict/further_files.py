@@ -17,7 +17,7 @@ from lesion_exp.verbs.predict.output_files import (
     to_label_file,
 )
 from lesion_exp.verbs.predict.plan import DONE_FILE, PLAN_FILE
-from lesion_exp.verbs.predict.request import PredictionRequest
+from lesion_exp.verbs.predict.request import OUTPUT_ENDINGS, PredictionRequest
 
 
 def check_first(run: Run, request: PredictionRequest) -> None:
@@ -37,7 +37,8 @@ def check_first(run: Run, request: PredictionRequest) -> None:
 
 
 def check_further_files(request: PredictionRequest) -> None:
-    """Checks the files of pseudo-labels, of features and of the submission that `request` asks for.
+    """Checks the files of pseudo-labels, of features and of the submission that `request` asks for, and those that are
+    named after its output.
 
     Raises:
         ConfigError: one exists already, and this prediction has not written it before it was stopped; or two files of
@@ -47,6 +48,13 @@ def check_further_files(request: PredictionRequest) -> None:
     taken = {output: "output=", facts_path(output): "the facts about output="}
     if request.rank is not None:
         taken[to_label_file(output)] = "the images to label next"
+    others = [path for ending in OUTPUT_ENDINGS if (path := output.with_suffix(ending)) != output and path.exists()]
+    for path, what in list(taken.items())[1:] if others and not request.force else ():
+        if path.exists() and not _is_of_stopped(path, output):
+            raise ConfigError(
+                f"expected a new file for {what.replace('output=', output.name)}, but {path} belongs to "
+                f"{others[0]}; name another output=, or use force=true to replace it"
+            )
     for key, path in _chosen(request, output).items():
         if path in taken:
             raise ConfigError(

@@ -176,9 +176,13 @@ def _of_table(path: Path, needed: Sequence[str], columns: Mapping[str, str]) -> 
     key = next((name for name in IMAGE_COLUMNS if name in mapped), None)
     if key is None or lacking:
         wanted = lacking or ["image_path (or image, or image_id: a file name below the csv's folder)"]
+        keys = [name for name in needed if name not in mapped]
+        keys += [name for name, column in mapped.items() if column not in raw]
+        given = {name: column for name, column in columns.items() if column in raw}
+        named = {**given, **dict.fromkeys(keys or ["image_path"], "COLUMN")}
         raise DataError(
             f"expected the columns {', '.join(wanted)} in {path}, got {', '.join(raw.columns)}; name others with "
-            f"columns='{{{(needed or ['image_path'])[0]}: COLUMN}}'"
+            f"columns='{{{', '.join(f'{name}: {column}' for name, column in named.items())}}}'"
         )
     find = _finder(path.absolute().parent)
     names = raw[mapped[key]].fillna("").str.strip()

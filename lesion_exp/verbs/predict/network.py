@@ -19,7 +19,7 @@ from lesion_exp.model.restore import Restored, restore
 from lesion_exp.process.distributed_environment import run_modules
 from lesion_exp.process.signals import preserve_stop_signals
 from lesion_exp.text_table import write_csv
-from lesion_exp.trained_runs.trained_run import TrainedRun, own_tta
+from lesion_exp.trained_runs.trained_run import TrainedRun
 from lesion_exp.verbs.predict.active_learning import images_to_label
 from lesion_exp.verbs.predict.images import contents_digest
 from lesion_exp.verbs.predict.loop import Share, predict_plan
@@ -91,11 +91,6 @@ def open_network(opened: TrainedRun, request: PredictionRequest) -> NetworkPredi
         ConfigError: the run has no network, or options contradict each other.
         DataError: there are no images, or columns that the network needs are missing.
     """
-    if request.calibration != "none" and request.tta not in (None, own_tta(opened.run)):
-        log.warning(
-            "calibration=%s was fitted on predictions with tta=%s, and is applied to predictions with tta=%s",
-            request.calibration, own_tta(opened.run), request.tta,
-        )  # fmt: skip
     config, checkpoint = opened.weights(request.checkpoint, request.tta, request.trainer)
     check_accelerator({**config["trainer"], **request.trainer}, WITHOUT_GPU)
     restored = restore(config, checkpoint)

@@ -45,6 +45,7 @@ METADATA: Final = ("age", "sex", "site")
 IDS: Final = ("lesion_id", "patient_id")
 MAPPABLE: Final = (*IMAGE_COLUMNS, *PICTURES, *METADATA, *IDS)
 """Columns of a csv of images that may have other names, see `columns`."""
+OUTPUT_ENDINGS: Final = (".csv", ".parquet")
 NO_IMAGES: Final = "expected input=, or dataset=NAME for a data set, got none; for example input=FOLDER"
 
 
@@ -54,7 +55,7 @@ class PredictionRequest:
 
     output: Path = option(
         REQUIRED,
-        file("predictions.csv", ".csv", ".parquet"),
+        file("predictions.csv", *OUTPUT_ENDINGS),
         "file to write, .csv or .parquet, with the columns image, prediction, p_<class> and error",
     )
     source: str | None = option(

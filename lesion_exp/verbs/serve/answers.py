@@ -81,7 +81,8 @@ class ImageAnswer(BaseModel):
         "was a malignant one",
     )
     conformal_set: list[str] | None = Field(
-        description="a set of classes that contains the true class at the rate that /model names; the likeliest first"
+        description="a set of classes that contains the true class at the rate that /model names, the likeliest first; "
+        "null if other weights than the best of the run are served, for which no sets were fitted"
     )
     gradcam: Pictures | None = Field(default=None, description="only with gradcam=true")
     error: str | None = Field(description="the reason why this image has no prediction; null if it has one")
@@ -145,7 +146,9 @@ def answered(image: str, model: ServedModel, predicted: ServedPrediction, pictur
         malignant_probability=malignant_share(by_class),
         caution=malignant_sentence(rates) if is_benign else None,
         malignant_sensitivity=measured(rates.malignant_sensitivity) if is_benign and rates is not None else None,
-        conformal_set=[classes[place] for place in order if predicted.in_set[place]],
+        conformal_set=(
+            None if predicted.in_set is None else [classes[place] for place in order if predicted.in_set[place]]
+        ),
         gradcam=pictures,
         error=None,
     )

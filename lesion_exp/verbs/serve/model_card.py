@@ -11,6 +11,7 @@ from lesion_exp import taxonomy
 from lesion_exp.choices import DRAWN
 from lesion_exp.errors import DataError
 from lesion_exp.evaluation.answer_rates import Rate
+from lesion_exp.evaluation.conformal import ConformalSets
 from lesion_exp.evaluation.lesion_counts import TOO_FEW, LesionCounts, lesion_counts
 from lesion_exp.evaluation.limits import LEAST_LESIONS
 from lesion_exp.evaluation.malignant_view import MALIGNANT, malignant_classes, rule_in_words
@@ -35,6 +36,14 @@ from lesion_exp.version import __version__
 
 Plain = dict[str, Any]
 _OF_MALIGNANT: Final = ("recall", "specificity", "auroc")
+_OF_SETS: Final = (
+    "Its conformal sets, and its probabilities if they are calibrated, are right on average over images like those of "
+    "its validation part, with the same mix of diagnoses. In a practice with another mix they are not."
+)
+OTHER_WEIGHTS: Final = (
+    "These are other weights than the best of the run, which alone were evaluated: how good they are was not measured, "
+    "and they have no conformal sets."
+)
 
 
 def model_card(run: Run, model: ServedModel) -> Plain:
@@ -63,9 +72,9 @@ def model_card(run: Run, model: ServedModel) -> Plain:
         "classes": _classes(model.classes),
         "metadata": _metadata(model),
         "data": _data(facts),
-        "results": _results(facts),
+        "results": _results(facts) if model.is_evaluated else None,
         "probabilities": _probabilities(facts, model),
-        "answers": _answers(model),
+        "answers": _answers(facts, model),
         "warnings": [
             *warnings_of(facts),
             *([] if model.warning is None else [model.warning]),
@@ -94,8 +103,9 @@ def _metadata(model: ServedModel) -> Plain | None:
 
 
 def _data(facts: RunSummary) -> Plain:
+    units = ["images", *(["lesions"] if facts.counts_lesions else []), "patients", "counts"]
     parts = {
-        words: {unit: facts.parts[part].get(unit) for unit in ("images", "lesions", "patients", "counts")}
+        words: {unit: facts.parts[part].get(unit) for unit in units}
         for part, words in PARTS.items()
         if part in facts.parts
     }
@@ -120,7 +130,7 @@ def _results(facts: RunSummary) -> Plain | None:
     return {
         "part": PARTS[facts.part or "val"],
         "images": len(table),
-        "lesions": rests.total,
+        "lesions": rests.total if facts.counts_lesions else None,
         "headline": headline(facts),
         "floor": baseline_sentence(facts),
         "intervals": f"{evaluation_notes(facts)} {_rule(facts)}".rstrip(),
@@ -128,7 +138,7 @@ def _results(facts: RunSummary) -> Plain | None:
         "by_class": {
             name: {
                 "images": int(counts.get(name, 0)),
-                "lesions": rests.classes[name][0],
+                "lesions": rests.classes[name][0] if facts.counts_lesions else None,
                 "metrics": [_metric(key, facts.values[key], rests) for key in by_class if key.endswith(f"/{name}")
                             and key in facts.values],
             }
@@ -149,44 +159,53 @@ def _metric(key: str, value: Value, rests: LesionCounts | None = None) -> Plain:
     return plain if rests is None else {**plain, "too_few": rests.too_few(key) or None}
 
 
-def _answers(model: ServedModel) -> Plain:
+def _answers(facts: RunSummary, model: ServedModel) -> Plain:
     """How often predictions were right on the test part, by their confidence and for malignant lesions."""
     rates = model.rates
     right = [None] * len(NAMES) if rates is None else rates.right
     return {
         "tested": rates is not None,
         "by_confidence": [
-            {"level": name, "probability": band_in_words(name), "right": _rate(rate)}
+            {"level": name, "probability": band_in_words(name), "right": _rate(rate, facts)}
             for name, rate in zip(NAMES, right, strict=True)
         ],
-        "malignant_sensitivity": None if rates is None else _rate(rates.malignant_sensitivity),
+        "malignant_sensitivity": None if rates is None else _rate(rates.malignant_sensitivity, facts),
         "caution": malignant_sentence(rates),
     }
 
 
-def _rate(rate: Rate | None) -> Plain | None:
-    return None if rate is None else asdict(rate)
+def _rate(rate: Rate | None, facts: RunSummary) -> Plain | None:
+    if rate is None:
+        return None
+    return asdict(rate) if facts.counts_lesions else {**asdict(rate), "lesions": None}
 
 
 def _probabilities(facts: RunSummary, model: ServedModel) -> Plain:
     """How reliable the probabilities and the conformal sets are."""
-    calibrator, sets, calibration = model.calibrator, model.conformal, model.calibration
-    before, after = facts.values.get("ece"), as_value(facts.evaluation_file("calibrated").get("ece"))
-    fits = facts.evaluation_file("calibrated").get("calibration") == calibration
-    coverage = as_value(facts.evaluation_file("conformal").get(f"{sets.method}/coverage"))
-    size = as_value(facts.evaluation_file("conformal").get(f"{sets.method}/set_size"))
+    calibrator, calibration = model.calibrator, model.calibration
+    before = facts.values.get("ece") if model.is_evaluated else None
+    after = as_value(facts.evaluation_file("calibrated").get("ece"))
+    fits = model.is_evaluated and facts.evaluation_file("calibrated").get("calibration") == calibration
     return {
         "calibration": calibration,
         "fitted_on": None if calibrator is None else f"{calibrator.images:,} images of the validation part",
         "error_before": None if before is None else _metric("ece", before),
         "error_after": _metric("ece", after) if after is not None and fits else None,
-        "conformal": {
-            "method": sets.method,
-            "promise": 1 - sets.alpha,
-            "fitted_on": f"{sets.lesions:,} lesions of the validation part",
-            "coverage": None if coverage is None else _metric("coverage", coverage),
-            "mean_size": None if size is None else _metric("set_size", size),
-        },
+        "conformal": None if model.conformal is None else _sets(facts, model.conformal),
+    }
+
+
+def _sets(facts: RunSummary, sets: ConformalSets) -> Plain:
+    """The conformal sets, and their coverage and size on the test part."""
+    stored = facts.evaluation_file("conformal")
+    coverage, size = as_value(stored.get(f"{sets.method}/coverage")), as_value(stored.get(f"{sets.method}/set_size"))
+    unit = "lesions" if facts.counts_lesions else "images"
+    return {
+        "method": sets.method,
+        "promise": 1 - sets.alpha,
+        "fitted_on": f"{sets.lesions:,} {unit} of the validation part",
+        "coverage": None if coverage is None else _metric("coverage", coverage),
+        "mean_size": None if size is None else _metric("set_size", size),
     }
 
 
@@ -217,18 +236,20 @@ def _of_few_lesions(facts: RunSummary, table: pd.DataFrame) -> list[str]:
 def _limits(facts: RunSummary, model: ServedModel) -> list[str]:
     """What the network cannot do, in sentences."""
     names = ", ".join(model.classes)
+    used = "trained and tested" if model.is_evaluated else "trained"
     found = [
         f"It knows {len(model.classes)} classes ({names}) and gives one of them to any image, also to healthy skin, to "
         f"other diseases and to pictures of anything else.",
-        f"It was trained and tested on {facts.data_name or 'one data set'} only. Other cameras, lighting, skin tones "
-        f"and patients may make it worse in ways that no figure here shows.",
-        "Its conformal sets, and its probabilities if they are calibrated, are right on average over images like those "
-        "of its validation part, with the same mix of diagnoses. In a practice with another mix they are not.",
+        f"It was {used} on {facts.data_name or 'one data set'} only. Other cameras, lighting, skin tones and "
+        f"patients may make it worse in ways that no figure here shows.",
+        _OF_SETS if model.is_evaluated else OTHER_WEIGHTS,
         "A heat map shows coarsely which parts of the image raised the score of a class. It is not an outline of the "
         "lesion, and it does not prove that the network used the lesion.",
     ]
     if facts.key("dataset._target_") == DRAWN:
         found.insert(0, "It was trained on generated drawings: its predictions for photographs of skin mean nothing.")
+    if not model.is_evaluated:
+        return found
     if facts.predictions is None:
         found.append("No result of this network on a test part is stored.")
         return found

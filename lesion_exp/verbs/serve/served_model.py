@@ -135,8 +135,8 @@ class ServedPrediction:
 
     probs: FloatArray
     """float64 (C,), calibrated; NaN if the network gives no finite values."""
-    in_set: npt.NDArray[np.bool_]
-    """bool (C,), whether each class belongs to the conformal set."""
+    in_set: npt.NDArray[np.bool_] | None
+    """bool (C,), whether each class belongs to the conformal set; None without conformal sets."""
     square: UInt8Array | None = None
     """uint8 (S, S, 3) RGB, what the network sees; only with a saliency map."""
     saliency: npt.NDArray[np.float32] | None = None
@@ -149,7 +149,8 @@ class ServedModel:
     Args:
         predictor: without calibration, since conformal sets are fitted on uncalibrated probabilities.
         calibrator: None leaves the probabilities as they are.
-        conformal: the conformal sets.
+        conformal: the conformal sets; None for other weights than the best of the run. The stored sets and results are
+            those of the best weights.
         layer: the layer of the saliency maps; None is the last.
         rates: how often predictions were right on the test part; None if these weights were not evaluated on one.
         warning: a warning that the calibration makes probabilities worse, if it does.
@@ -162,7 +163,7 @@ class ServedModel:
         self,
         predictor: Predictor,
         calibrator: Calibrator | None,
-        conformal: ConformalSets,
+        conformal: ConformalSets | None,
         layer: str | None = None,
         rates: AnswerRates | None = None,
         warning: str | None = None,
@@ -182,6 +183,11 @@ class ServedModel:
         self.warning = warning
         self._preparation = predictor.preparation
         self._saliency = SaliencyMaps(predictor, layer)
+
+    @property
+    def is_evaluated(self) -> bool:
+        """Whether these are the best weights of the run, whose results and conformal sets are stored."""
+        return self.conformal is not None
 
     @property
     def calibration(self) -> str:
@@ -216,11 +222,14 @@ class ServedModel:
         raw = probabilities(table)
         finite = np.isfinite(raw).all(axis=1)
         probs = np.full_like(raw, np.nan)
-        in_set = np.zeros(raw.shape, dtype=np.bool_)
+        in_set = None if self.conformal is None else np.zeros(raw.shape, dtype=np.bool_)
         if finite.any():
             probs[finite] = raw[finite] if self.calibrator is None else self.calibrator.apply(raw[finite])
-            in_set[finite] = self.conformal.sets(raw[finite])
-        predictions = [ServedPrediction(probs[row], in_set[row]) for row in range(len(asked))]
+            if in_set is not None and self.conformal is not None:
+                in_set[finite] = self.conformal.sets(raw[finite])
+        predictions = [
+            ServedPrediction(probs[row], None if in_set is None else in_set[row]) for row in range(len(asked))
+        ]
         self._add_saliency(predictions, asked)
         return predictions
 
@@ -254,10 +263,11 @@ def open_model(run: Run, options: ModelOptions, project: Project) -> ServedModel
     opened = trained_run(run, project)
     predictor = opened.predictor(checkpoint=options.checkpoint)
     calibrator = opened.calibrator(calibration)
-    conformal = ConformalSets.from_dict(_kept(run, f"conformal/{options.conformal}.json"))
-    tested = (
-        tested_predictions(run) if options.checkpoint == "best" else None
-    )  # the stored predictions are those of the best weights
+    conformal: ConformalSets | None = None
+    tested: pd.DataFrame | None = None
+    if options.checkpoint == "best":  # the stored sets and predictions are those of the best weights
+        conformal = ConformalSets.from_dict(_kept(run, f"conformal/{options.conformal}.json"))
+        tested = tested_predictions(run)
     rates = None
     if tested is not None:
         rates = answer_rates(tested if calibrator is None else calibrator.calibrate(tested), EDGES)

@@ -6,9 +6,11 @@ import pytest
 from mlflow.exceptions import INVALID_PARAMETER_VALUE, MlflowException
 
 from lesion_exp.cli import main
+from lesion_exp.command.chosen_run import chosen_run
 from lesion_exp.errors import ConfigError, DataError
 from lesion_exp.tracking.find import find_run
 from lesion_exp.tracking.heartbeat import mark_dead_runs
+from lesion_exp.tracking.run_writer import RunWriter
 from lesion_exp.tracking.stored_run import artifact_names, download_artifact, read_history
 from lesion_exp.verbs.bundle import layout
 from lesion_exp.verbs.bundle.export import export_runs, with_children
@@ -55,6 +57,13 @@ def test_a_run_arrives_as_it_was(stores, tmp_path, exported):
     assert contents(find_run(stores[1], made.run_id)) == contents(run)
     assert len(read_history(run)["val/accuracy"]) == 2
     assert find_run(stores[1], run.run_id[:8]).run_id == made.run_id
+
+
+@pytest.mark.parametrize("name", ["my_run", "RUN.ZIP"])
+def test_a_bundle_of_any_name_names_its_run(stores, tmp_path, whole_bundle, name):
+    content, run_id = whole_bundle
+    (tmp_path / name).write_bytes(content)
+    assert chosen_run(stores[0], str(tmp_path / name)).tags["bundle_run_id"] == run_id
 
 
 def test_importing_twice_does_nothing(stores, tmp_path, exported):
@@ -229,3 +238,36 @@ def test_a_mistake_in_the_command_is_refused(tmp_path, monkeypatch, capsys, argu
     monkeypatch.chdir(tmp_path)
     assert main(["bundle", *arguments]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_ids_of_other_runs_are_those_of_the_store_where_they_were_trained(stores, tmp_path, caplog, make_run):
+    home, away = stores
+    network = make_run(home, "network")
+    export_runs([network], tmp_path / "network.zip")
+    (there,) = import_bundle(away, tmp_path / "network.zip")
+    made = make_run(away, "stack", ensemble="stacked", members=there.run_id)
+    away.client.log_param(made.run_id, "loss.teacher", there.run_id)
+    RunWriter.of(made).log_json({"predicts": [[there.run_id]]}, "ensemble/stacking.json")
+    stack, beside = find_run(away, made.run_id), find_run(away, there.run_id)
+    export_runs([stack, beside], tmp_path / "both.zip")
+    assert "bundle export" not in caplog.text
+    back = find_run(home, import_bundle(home, tmp_path / "both.zip")[0].run_id)
+    assert back.run_id != stack.run_id
+    assert back.tags["members"] == back.params["loss.teacher"] == network.run_id
+    content = json.loads(download_artifact(back, "ensemble/stacking.json").read_text())
+    assert content == {"predicts": [[network.run_id]]}
+    export_runs([stack], tmp_path / "alone.zip")
+    assert f"learned from run {there.run_id}, which the bundle does not have" in caplog.text
+    assert f"predicts with the networks of other runs, of which the bundle lacks {there.run_id}" in caplog.text
+
+
+def test_the_members_of_an_ensemble_have_the_ids_of_their_new_store(stores, tmp_path, make_run):
+    source, target = stores
+    networks = [make_run(source, f"network {n}") for n in range(2)]
+    joined = make_run(source, "joined", ensemble="mean", members=",".join(run.run_id for run in networks))
+    export_runs([joined, *networks], tmp_path / "all.zip")
+    first, *others = import_bundle(target, tmp_path / "all.zip")
+    imported = find_run(target, first.run_id)
+    assert imported.members == [made.run_id for made in others]
+    export_runs([imported, *(find_run(target, made.run_id) for made in others)], tmp_path / "again.zip")
+    assert (tmp_path / "again.zip").read_bytes() == (tmp_path / "all.zip").read_bytes()

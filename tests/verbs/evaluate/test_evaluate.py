@@ -330,10 +330,21 @@ def test_the_command_prints_one_json_object(project, capsys, monkeypatch):
     _, config, ids = project
     monkeypatch.chdir(config["paths"]["root"])
     assert (
-        main(["evaluate", f"run=[{ids[0][:8]},{ids[1]}]", "ensemble=rank", "--json", "evaluation.bootstrap_draws=100"])
+        main(
+            [
+                "evaluate",
+                f"run=[{ids[0][:8]},{ids[1]}]",
+                "ensemble=rank",
+                "--json",
+                "evaluation.bootstrap_draws=100",
+                "split.part=val",
+            ]
+        )
         == 0
     )
     found = json.loads(capsys.readouterr().out)
     assert found["members"] == ids
     assert found["evaluation"]["ensemble"] == "rank"
+    kept = download_artifact(find_run(project[0], found["run_id"]), "ensemble/overrides.json")
+    assert json.loads(kept.read_text()) == ["evaluation.bootstrap_draws=100", "split.part=val"]
     assert found["metrics"]["balanced_accuracy"]["low"] <= found["metrics"]["balanced_accuracy"]["high"]

@@ -26,7 +26,7 @@ from lesion_exp.verbs.export.export import as_text, export
 from lesion_exp.verbs.export.file_format import FORMATS
 from lesion_exp.verbs.export.request import ExportRequest
 from tests import own_process
-from tests.untrained_run import CLASSES
+from tests.untrained_run import CLASSES, untrained_run
 
 SCRIPT = Path(__file__).parents[3] / "scripts" / "edge_predict.py"
 
@@ -124,6 +124,33 @@ def test_calibration_and_tta_are_in_the_file(project, tmp_path):
     runner = FORMATS["onnx"].open(done.path)
     found = [runner({"images": read_image(str(path))[None]})[0] for path in paths]
     np.testing.assert_allclose(np.stack(found), probabilities(table), atol=1e-5)
+
+
+def test_a_calibration_of_other_views_is_warned_of(project, tmp_path, caplog):
+    done = written(project, tmp_path, "onnx", calibration="temperature", tta="flips8")
+    said = "calibration=temperature was fitted on predictions with tta=none"
+    assert said in caplog.text
+    facts = json.loads(Path(f"{done.path}.json").read_text())
+    assert [text for text in facts["warnings"] if said in text]
+    assert "tta=none has the views" in facts["warnings"][-1]
+    caplog.clear()
+    written(project, tmp_path / "own", "onnx", calibration="temperature")
+    assert "tta=" not in caplog.text
+
+
+def test_photographs_that_are_reduced_while_they_are_decoded_are_prepared_outside(project, tmp_path):
+    run, config, *_ = project
+    root = Project.from_config(config).root
+    reduced, changed = untrained_run(root, "image_size=16", "dataset.store_size=none", name="from files")
+    for name in ("split_hash", "dataset_fingerprint"):
+        run.store.client.set_tag(reduced.run_id, name, fresh(run).tags[name])
+    whole = Project.from_config(changed)
+    with pytest.raises(ConfigError, match=r"dataset\.store_size=none.*set preprocessing=outside"):
+        export(fresh(reduced), ExportRequest("onnx", tmp_path, check_images=6), whole)
+    done = export(fresh(reduced), ExportRequest("onnx", tmp_path, "outside", check_images=6), whole)
+    assert done.check.failure is None
+    facts = json.loads(Path(f"{done.path}.json").read_text())
+    assert "decoded at a half" in facts["preprocessing"]["decoding"]
 
 
 def test_metadata_are_an_input_of_their_own(project, tmp_path):

@@ -67,6 +67,23 @@ def test_a_table_finds_its_images_by_path_or_by_name(photographs, tmp_path, capl
     assert "left out" not in caplog.text, "the table says which are meant"
 
 
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        ({}, "columns='{site: COLUMN}'"),
+        ({"age": "years"}, "columns='{site: COLUMN, age: COLUMN}'"),
+        ({"age": "localization"}, "columns='{age: localization, site: COLUMN}'"),
+    ],
+)
+def test_the_column_to_name_is_the_one_that_is_lacking(photographs, columns, said):
+    table = photographs / "cases.csv"
+    table.write_text("image_id,age,sex,localization\ngood0,50,f,back\n")
+    with pytest.raises(DataError) as caught:
+        images_of(str(table), ["age", "sex", "site"], columns)
+    assert said in str(caught.value)
+    images_of(str(table), ["age", "sex", "site"], {"site": "localization"})
+
+
 def test_columns_of_another_name_are_mapped(photographs):
     table = photographs / "cases.csv"
     table.write_text("file,localization,outline\ngood0.png,Back,good1.png\n")

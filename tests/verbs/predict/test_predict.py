@@ -84,6 +84,9 @@ def test_the_same_batches_give_the_very_probabilities_that_were_evaluated_and_a_
     said = json.loads(Path(summary["facts"]).read_text())
     assert said["calibration"] == summary["calibration"] == "isotonic"
     assert said["warnings"] == summary["warnings"]
+    assert not any("tta=" in text for text in summary["warnings"])
+    _, summary = command("views.csv", "calibration=temperature", "tta=flips8")
+    assert any("with tta=none, and is applied to predictions with tta=flips8" in text for text in summary["warnings"])
 
 
 def test_thresholds_are_given_or_those_of_the_evaluation_and_features_lie_beside(project, command, tmp_path):
@@ -196,9 +199,9 @@ def test_a_data_set_is_predicted_with_its_ids_whether_it_has_labels_or_not(proje
     rows.loc[rows.index[0], "label"] = kept["label"].iloc[0]
     rows.to_csv(tmp_path / "pool.csv", index=False)
     given = ("run=latest", "dataset=csv", f"dataset.root={tmp_path}", "dataset.table=pool.csv")
-    assert main(["predict", *given, "output=d.parquet", "pseudo_labels=pseudo.csv", "threshold=0.2"]) == 0
+    assert main(["predict", *given, "output=pool.parquet", "pseudo_labels=pseudo.csv", "threshold=0.2"]) == 0
     assert "have the ids of images" not in capsys.readouterr().err
-    table = pd.read_parquet("d.parquet")
+    table = pd.read_parquet("pool.parquet")
     assert table["image"].tolist() == kept["image_id"].tolist()
     np.testing.assert_allclose(probabilities(table), probabilities(kept), atol=1e-5)
     pseudo = pd.read_csv("pseudo.csv").set_index("image_id")

@@ -14,6 +14,7 @@ from lesion_exp.training.results import identity
 from lesion_exp.verbs.report.page import render
 from lesion_exp.verbs.report.run_report import SECTIONS, run_page
 from lesion_exp.verbs.report.sections.checklists import ANSWERS, NAMES, fill, read_checklist
+from lesion_exp.verbs.report.sections.galleries import maps_in_words
 
 
 @pytest.fixture
@@ -176,3 +177,107 @@ def test_images_whose_lesions_are_not_known_are_not_said_to_be_of_lesions(full_r
 def test_nobody_knows_how_many_models_made_imported_predictions(full_run):
     run = full_run(kind=IMPORTED)
     assert ANSWERS["ensemble"](RunSummary(run, RunArtifacts(run))) is None
+
+
+def with_config(**changes):
+    """Edits the kept job: `dataset__mask` is the key `dataset.mask`."""
+
+    def change(folder):
+        job = folder / "config" / "job.yaml"
+        body = yaml.safe_load(job.read_text())
+        for name, value in changes.items():
+            group, key = name.split("__")
+            body["config"][group][key] = value
+        job.write_text(yaml.safe_dump(body))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("changes", "inputs", "architecture"),
+    [
+        ({}, "The image alone.", "its input is an RGB image of 96 x 96 pixels, its output"),
+        (
+            {"dataset__mask": "channel"},
+            "The image, and its lesion mask (dataset.mask=channel).",
+            "its input is an RGB image of 96 x 96 pixels with the lesion mask as its fourth channel, its output",
+        ),
+        (
+            {"dataset__view": "both", "backbone__metadata": "concat"},
+            "The dermoscopic and the clinical photograph, and age, sex and site (concat).",
+            "two RGB images of 96 x 96 pixels, a dermoscopic and a clinical one, with age, sex and site (concat)",
+        ),
+    ],
+)
+def test_every_input_of_the_network_is_named(full_run, changes, inputs, architecture):
+    run = full_run(with_config(**changes))
+    facts = RunSummary(run, RunArtifacts(run))
+    assert ANSWERS["inputs"](facts) == inputs
+    size = facts.key("image_size")
+    assert architecture.replace("96 x 96", f"{size} x {size}") in ANSWERS["architecture"](facts)
+
+
+@pytest.mark.parametrize(
+    ("fit", "said"),
+    [
+        ("crop", "The largest square in the middle of the image, resized to"),
+        ("squash", "The whole image, stretched to a square, resized to"),
+        ("pad", "The whole image, with a border that makes it a square, resized to"),
+    ],
+)
+def test_the_preprocessing_says_which_part_of_the_image_is_used(full_run, fit, said):
+    run = full_run(with_config(augmentation__fit=fit))
+    words = ANSWERS["preprocessing"](RunSummary(run, RunArtifacts(run)))
+    assert words.startswith(said)
+    assert "cut" not in words
+
+
+def test_resampled_parts_are_not_said_to_have_natural_frequencies(full_run):
+    run = full_run()
+    assert "natural class frequencies." in ANSWERS["imbalance"](RunSummary(run, RunArtifacts(run)))
+    run = full_run(split="resample_then_split")
+    said = ANSWERS["imbalance"](RunSummary(run, RunArtifacts(run)))
+    assert said.endswith("so that no part has its natural class frequencies.")
+
+
+def test_predictions_without_probabilities_are_not_said_to_have_some(full_run, edited):
+    run = full_run()
+    facts = RunSummary(run, RunArtifacts(run))
+    assert "Thresholds of operating points are chosen on the validation part alone." in ANSWERS["output"](facts)
+    assert "a reliability diagram" in ANSWERS["measures"](facts)
+
+    def labels_only(folder):
+        path = folder / "predictions" / "test.parquet"
+        pd.read_parquet(path).assign(labels_only=True).to_parquet(path)
+
+    run = full_run(labels_only)
+    facts = RunSummary(run, RunArtifacts(run))
+    assert ANSWERS["output"](facts) == "A class, without probabilities; no threshold is chosen."
+    assert "reliability" not in ANSWERS["measures"](facts)
+    run = full_run(edited("operating_points/points.json", []))
+    assert "Thresholds" not in ANSWERS["output"](RunSummary(run, RunArtifacts(run)))
+
+
+def test_the_reason_of_a_failed_audit_is_said(full_run):
+    def failed(**counts):
+        def change(folder):
+            path = folder / "split" / "audit.json"
+            audit = json.loads(path.read_text()) | {"passed": False}
+            audit["crossings"] |= {kind: {"count": count, "cases": []} for kind, count in counts.items()}
+            path.write_text(json.dumps(audit))
+
+        run = full_run(change)
+        return ANSWERS["disjoint"](RunSummary(run, RunArtifacts(run)))
+
+    taught = "there are 3 images of validation or test that the teacher was trained on"
+    assert failed(seen_by_teacher=3) == f"The audit failed: {taught}."
+    assert failed(lesions=2) == "The audit failed: parts share patients, lesions or images."
+    assert failed(lesions=2, seen_by_teacher=3) == (
+        f"The audit failed: parts share patients, lesions or images and {taught}."
+    )
+
+
+def test_maps_of_another_checkpoint_file_are_named_as_such():
+    assert maps_in_words("grad_cam-val-file") == "grad cam, validation part, weights of another file"
+    assert maps_in_words("grad_cam-last") == "grad cam, test part, weights of the last epoch"
+    assert maps_in_words("grad_cam") == "grad cam, test part"

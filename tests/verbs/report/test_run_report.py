@@ -1,6 +1,7 @@
 import html
 import json
 import re
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -336,6 +337,25 @@ def test_joined_runs_name_their_members(bare_run, page_of):
     _, page = page_of(bare_run(kind="ensemble", members="a" * 32 + "," + "b" * 32, ensemble="rank"))
     assert "combines the runs aaaaaaaa and bbbbbbbb" in page.text
     assert "run=[aaaaaaaa,bbbbbbbb]' ensemble=rank" in page.text
+
+
+def test_runs_are_combined_again_on_the_same_images_in_the_same_way(full_run, page_of):
+    def on_validation(folder):
+        shutil.rmtree(folder / "evaluation" / "test")
+        (folder / "predictions" / "test.parquet").unlink()
+
+    def elsewhere(folder):
+        (folder / "ensemble").mkdir()
+        words = ["dataset=ph2", "dataset.root=DIR", "evaluation.tta=flips8"]
+        (folder / "ensemble" / "overrides.json").write_text(json.dumps(words))
+
+    tags = {"kind": "ensemble", "ensemble": "mean", "members": f"{'a' * 32},{'b' * 32}"}
+    command = "lesion-exp evaluate 'run=[aaaaaaaa,bbbbbbbb]' ensemble=mean"
+    _, page = page_of(full_run(on_validation, **tags))
+    assert f"{command} split.part=val" in page.text
+    _, page = page_of(full_run(elsewhere, **tags))
+    assert f"{command} dataset=ph2 dataset.root=DIR evaluation.tta=flips8" in page.text
+    assert "DIR is the folder of the data set on your machine" in page.text
 
 
 @pytest.mark.parametrize(("kind", "message"), [("sweep", "use sweep="), ("comparison", "of kind comparison")])

@@ -22,6 +22,7 @@ from lesion_exp.verbs.reproduce.reproduce import (
     using_threads,
 )
 from lesion_exp.verbs.reproduce.reproduction_report import as_json, condition_lines
+from tests.refusal import assert_refused
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
 
@@ -182,6 +183,12 @@ def test_a_mistake_in_the_command_is_refused(tmp_path, monkeypatch, capsys, argu
     assert main(["reproduce", *arguments]) == 2
     assert said in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_is_no_bundle_is_told_so(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "notes").write_text("no archive")
+    assert_refused(capsys, ["reproduce", "bundle=notes"], "expected a whole bundle of lesion-exp bundle export")
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ from tests.refusal import assert_refused
         (["run=latest", "queue=0"], "queue"),
         (["run=latest", "checkpoint=first"], "best or last"),
         (["run=latest", "conformal=raps"], "lac or aps"),
+        (["run=latest", "conformal=lac", "checkpoint=last"], "leave conformal= out"),
         (["run=latest", "seed=1"], "seed=1"),
     ],
 )

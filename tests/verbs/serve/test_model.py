@@ -8,8 +8,10 @@ from lesion_exp.errors import ConfigError
 from lesion_exp.evaluation.answer_rates import answer_rates
 from lesion_exp.evaluation.calibrator import calibration_effect
 from lesion_exp.tracking.stored_run import read_predictions
+from lesion_exp.trained_runs.run_summary import RunSummary
 from lesion_exp.trained_runs.trained_run import stored_calibrators
-from lesion_exp.verbs.serve.model_card import model_card
+from lesion_exp.verbs.serve.answers import answered
+from lesion_exp.verbs.serve.model_card import OTHER_WEIGHTS, model_card
 from lesion_exp.verbs.serve.served_model import EDGES, Asked, Patient, ServedModel, open_model
 from lesion_exp.verbs.serve.settings import ModelOptions
 from tests.verbs.report.conftest import CLASSES
@@ -70,6 +72,40 @@ def test_without_a_choice_nothing_is_calibrated_and_rates_are_those_of_the_kept_
     untested = model_card(run, ServedModel(model.predictor, None, model.conformal))["answers"]
     assert not untested["tested"]
     assert "was not measured" in untested["caution"]
+
+
+def test_other_weights_do_not_borrow_the_results_and_the_sets_of_the_best(project, tmp_path):
+    root, run = project
+    weights = tmp_path / "epoch3.ckpt"
+    kept = run.store.artifact_dir(run.artifact_uri)
+    weights.write_bytes((kept / "checkpoints" / "best.ckpt").read_bytes())
+    model = open_model(run, ModelOptions(checkpoint=weights), compose([], root=root).project)
+    card = model_card(run, model)
+    assert card["results"] is None
+    assert card["probabilities"]["conformal"] is None
+    assert card["probabilities"]["error_before"] is card["probabilities"]["error_after"] is None
+    assert not card["answers"]["tested"]
+    assert OTHER_WEIGHTS in card["limits"]
+    assert not any("melanomas" in text or "tested on" in text for text in card["limits"])
+    predicted = model.answer([Asked(model.prepare(picture(), "it", Patient()), with_heat_map=True)])[0]
+    image = answered("it", model, predicted, None)
+    assert image.conformal_set is None
+    assert image.prediction in CLASSES
+
+
+def test_where_no_lesion_is_known_the_card_counts_images(project, monkeypatch):
+    root, run = project
+    model = open_model(run, ModelOptions(), compose([], root=root).project)
+    known = model_card(run, model)
+    monkeypatch.setattr(RunSummary, "counts_lesions", False)
+    card = model_card(run, model)
+    assert known["results"]["lesions"] > 0
+    assert card["results"]["lesions"] is None
+    assert card["results"]["by_class"]["mel"]["lesions"] is None
+    assert known["probabilities"]["conformal"]["fitted_on"].endswith("lesions of the validation part")
+    assert card["probabilities"]["conformal"]["fitted_on"].endswith("images of the validation part")
+    assert {entry["right"]["lesions"] for entry in card["answers"]["by_confidence"] if entry["right"]} == {None}
+    assert "lesions" not in card["data"]["parts"]["training"]
 
 
 def test_a_calibration_that_does_harm_is_said_when_the_server_starts(project, caplog):

@@ -7,6 +7,7 @@ from lesion_exp.split import PARTS
 from lesion_exp.trained_runs.run_summary import RunSummary
 from lesion_exp.trained_runs.statements import split_in_words
 from lesion_exp.trained_runs.wording import counted, listed, percent
+from lesion_exp.training.lineage import CROSSINGS as LINEAGE
 from lesion_exp.verbs.report.sections.split import CHARACTERISTICS
 
 GENERATED = "synthetic"
@@ -91,8 +92,16 @@ def disjoint(facts: RunSummary) -> str | None:
     if "passed" not in facts.audit:
         return None
     if not facts.audit["passed"]:
-        return "The audit failed: parts share lesions or images."
+        return f"The audit failed: {listed(_failures(facts))}."
     return "The audit found no patient or lesion (where known), byte-identical or near-duplicate image in two parts."
+
+
+def _failures(facts: RunSummary) -> list[str]:
+    """The reasons why the audit failed, in words."""
+    counts = {kind: found.get("count", 0) for kind, found in facts.audit.get("crossings", {}).items()}
+    taught = [f"there are {counts[kind]:,} {words}" for kind, words in LINEAGE.items() if counts.get(kind)]
+    is_shared = any(count for kind, count in counts.items() if kind not in LINEAGE)
+    return [*(["parts share patients, lesions or images"] if is_shared or not taught else []), *taught]
 
 
 def sizes(facts: RunSummary) -> str | None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+from lesion_exp.evaluation.predictions import has_labels_only
 from lesion_exp.evaluation.registry import short_of
 from lesion_exp.tracking import artifacts
 from lesion_exp.trained_runs.run_summary import RunSummary
@@ -10,6 +13,12 @@ from lesion_exp.verbs.report.sections.origin import augmentation_in_words, hardw
 from lesion_exp.verbs.report.sections.training import watched_metric
 
 _PARAMETERS = "resolved.parameters"
+_FRAMES: Final = {
+    "crop": "The largest square in the middle of the image",
+    "squash": "The whole image, stretched to a square",
+    "pad": "The whole image, with a border that makes it a square",
+}
+"""Value of `augmentation.fit` -> the part of the image that becomes the input."""
 
 
 def title(facts: RunSummary) -> str | None:
@@ -29,11 +38,13 @@ def preprocessing(facts: RunSummary) -> str | None:
     lesion = f", lesion mask: {mask}" if mask not in (None, "none") else ""
     share = facts.key("augmentation.crop_share")
     shown = f" ({100 * share:.3g}% of each side)" if isinstance(share, float) and share < 1 else ""
-    way = f" ({facts.key('augmentation.interpolation')})" if facts.key("augmentation.interpolation") else ""
+    filter_name = facts.key("augmentation.interpolation")
+    way = f" ({filter_name})" if filter_name else ""
+    frame = _FRAMES.get(str(facts.key("augmentation.fit")), "The image")
     mean, deviation = facts.key("augmentation.mean"), facts.key("augmentation.std")
     values = f": {mean} and {deviation} of full range, RGB" if isinstance(mean, list) else " of the training part"
     return (
-        f"Resized{way}, cut to {size} x {size} pixels{shown}, normalised by mean and deviation of each colour"
+        f"{frame}{shown}, resized to {size} x {size} pixels{way}, normalised by mean and deviation of each colour"
         f"{values}{named}{lesion}."
     )
 
@@ -43,7 +54,11 @@ def inputs(facts: RunSummary) -> str | None:
     metadata = facts.key("backbone.metadata")
     if metadata is None:
         return None
-    return "The image alone." if metadata == "none" else f"The image, and age, sex and site ({metadata})."
+    given = [f"age, sex and site ({metadata})"] if metadata != "none" else []
+    mask = facts.key("dataset.mask")
+    given += [f"its lesion mask (dataset.mask={mask})"] if mask not in (None, "none") else []
+    first = "The dermoscopic and the clinical photograph" if facts.key("dataset.view") == "both" else "The image"
+    return f"{first}, and {listed(given)}." if given else f"{first} alone."
 
 
 def architecture(facts: RunSummary) -> str | None:
@@ -54,7 +69,20 @@ def architecture(facts: RunSummary) -> str | None:
     count = facts.run.params.get(_PARAMETERS)
     parameters = f" with {counted(int(count), 'parameter')}" if count and count.isdecimal() else ""
     out = f"one probability for each of {len(facts.classes)} classes" if facts.classes else "class probabilities"
-    return f"{name}{parameters}; its input is an RGB image of {size} x {size} pixels, its output {out} (softmax)."
+    return f"{name}{parameters}; its input is {_input(facts, int(size))}, its output {out} (softmax)."
+
+
+def _input(facts: RunSummary, size: int) -> str:
+    """The input of the network, in words."""
+    pixels = f"of {size} x {size} pixels"
+    if facts.key("dataset.view") == "both":
+        seen = f"two RGB images {pixels}, a dermoscopic and a clinical one"
+    elif facts.key("dataset.mask") == "channel":
+        seen = f"an RGB image {pixels} with the lesion mask as its fourth channel"
+    else:
+        seen = f"an RGB image {pixels}"
+    metadata = facts.key("backbone.metadata")
+    return seen if metadata in (None, "none") else f"{seen}, with age, sex and site ({metadata})"
 
 
 def initialisation(facts: RunSummary) -> str | None:
@@ -130,9 +158,15 @@ def imbalance(facts: RunSummary) -> str | None:
     sampler, weights = facts.option("sampler"), facts.key("loss.class_weights")
     if sampler is None:
         return None
+    parts = "the validation and test parts have their natural class frequencies"
+    if facts.option("split") == "resample_then_split":
+        parts = (
+            "before the split the same number of rows was drawn of each class, so that no part has its natural class "
+            "frequencies"
+        )
     return (
         f"Sampler {sampler}, loss {facts.option('loss')} with class weights {weights or 'of its own'}; balanced "
-        f"accuracy weights all classes equally; the validation and test parts have their natural class frequencies."
+        f"accuracy weights all classes equally; {parts}."
     )
 
 
@@ -140,10 +174,11 @@ def output(facts: RunSummary) -> str | None:
     """The output of the network, and the choice of thresholds."""
     if facts.predictions is None:
         return None
-    return (
-        "A probability for each class; the class with the highest probability is predicted. Thresholds of operating "
-        "points are chosen on the validation part alone."
-    )
+    if has_labels_only(facts.predictions):
+        return "A class, without probabilities; no threshold is chosen."
+    words = "A probability for each class; the class with the highest probability is predicted."
+    chosen = "Thresholds of operating points are chosen on the validation part alone."
+    return f"{words} {chosen}" if facts.kept.entries("operating_points/points.json") else words
 
 
 def computed(facts: RunSummary) -> str | None:

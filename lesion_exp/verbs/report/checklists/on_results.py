@@ -7,6 +7,7 @@ from collections import Counter
 from lesion_exp.evaluation.figures.style import NUMBERED_FROM
 from lesion_exp.evaluation.lesion_counts import lesion_counts
 from lesion_exp.evaluation.malignant_view import MALIGNANT
+from lesion_exp.evaluation.predictions import has_labels_only
 from lesion_exp.evaluation.registry import WATCHED, short_of, words_of
 from lesion_exp.split import PARTS
 from lesion_exp.trained_runs.run_summary import RunSummary
@@ -44,7 +45,9 @@ def measures(facts: RunSummary) -> str | None:
     further = [words for name, words in (("decision_curve", "a decision curve"), ("operating", "operating points"),
                                          ("conformal", "conformal sets")) if facts.evaluation_file(name)]  # fmt: skip
     named = [short_of(name) for name in OVERALL if name in facts.values]
-    words = listed([*named, "metrics of each class", "a reliability diagram", *further])
+    if facts.predictions is not None and not has_labels_only(facts.predictions):
+        further = ["a reliability diagram", *further]
+    words = listed([*named, "metrics of each class", *further])
     return f"{words[:1].upper()}{words[1:]}."
 
 

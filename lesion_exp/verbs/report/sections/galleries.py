@@ -87,8 +87,9 @@ def maps_in_words(folder: str) -> str:
     """Returns the name of a folder such as `grad_cam-val` in words: the method, the part and the weights."""
     method, *more = folder.split("-")
     part = "validation part" if "val" in more else "test part"
-    last = ", weights of the last epoch" if "last" in more else ""
-    return f"{method.replace('_', ' ')}, {part}{last}"
+    weights = ", weights of the last epoch" if "last" in more else ""
+    weights = ", weights of another file" if "file" in more else weights
+    return f"{method.replace('_', ' ')}, {part}{weights}"
 
 
 def _explanations(facts: RunSummary) -> list[Block]:

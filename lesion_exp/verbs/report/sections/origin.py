@@ -158,9 +158,10 @@ def reproduce(facts: RunSummary) -> Section:
     if facts.members:
         runs = f"run=[{','.join(member[:8] for member in facts.members)}]"
         method = f"ensemble={facts.run.tags.get('ensemble', 'mean')}"
-        command = command_on(facts, "evaluate", runs, method, *_stack_keys(facts))
-        again = Code("Combine the same runs again", command)
-        return Section("reproduce", "How to reproduce", [again, _fingerprints(facts), *_kept(facts)])
+        command = command_on(facts, "evaluate", runs, method, *_stack_keys(facts), *_evaluated_with(facts))
+        again: list[Block] = [Code("Combine the same runs again", command)]
+        again += [Text(words)] if (words := placeholders(command)) else []
+        return Section("reproduce", "How to reproduce", [*again, _fingerprints(facts), *_kept(facts)])
     if not facts.job:
         return Section("reproduce", "How to reproduce", [not_stored(JOB), _fingerprints(facts), *_kept(facts)])
     data = data_words(facts.config)
@@ -175,6 +176,16 @@ def reproduce(facts: RunSummary) -> Section:
     blocks += [Code("The command that made this run", made)] if made else [not_stored(JOB)]
     blocks += [Text(words)] if (words := placeholders(with_store, from_file, made or "")) else []
     return Section("reproduce", "How to reproduce", [*blocks, _fingerprints(facts), *_kept(facts)])
+
+
+def _evaluated_with(facts: RunSummary) -> list[str]:
+    """The overrides with which an ensemble was evaluated; of an older run, the part alone."""
+    found = facts.kept.json(artifacts.ENSEMBLE_OVERRIDES)
+    if isinstance(found, list):
+        return [str(word) for word in found]
+    folder = artifacts.evaluation("")
+    evaluated = {name.removeprefix(folder).partition("/")[0] for name in facts.kept.names if name.startswith(folder)}
+    return ["split.part=val"] if evaluated == {"val"} else []
 
 
 def _stack_keys(facts: RunSummary) -> list[str]:

@@ -38,7 +38,7 @@ function cells(answer, classes) {
     make("td", { className: "number share", "data-label": "Probability" }, percent(answer.probability), bar(answer.probability)),
     make("td", { "data-label": "Confidence" }, make("span", { className: `level ${answer.confidence.level.replace(" ", "-")}` }, answer.confidence.level)),
     ...(sumsMalignant(classes) ? [malignant()] : []),
-    make("td", { "data-label": "Conformal set" }, answer.conformal_set.join(", ") || "empty"),
+    make("td", { "data-label": "Conformal set" }, answer.conformal_set ? answer.conformal_set.join(", ") || "empty" : "–"),
   ];
 }
 

@@ -5,7 +5,7 @@ import { capitalised, make, number, percent } from "./dom.js";
 export function showCard(body, card) {
   body.replaceChildren(
     ...card.warnings.map((text) => make("p", { className: "message bad" }, text)),
-    ...(card.results ? [make("p", { className: "lead" }, card.results.headline), make("p", {}, card.results.floor)] : [make("p", { className: "lead" }, "No result of this network is stored.")]),
+    ...(card.results ? [make("p", { className: "lead" }, card.results.headline), make("p", {}, card.results.floor)] : [make("p", { className: "lead" }, "No result of these weights is stored.")]),
     block("Limits", true, make("ul", { className: "limits" }, card.limits.map((text) => make("li", {}, text)))),
     ...(card.results ? [block("Results", false, results(card.results))] : []),
     block("How often answers were right", false, answers(card.answers)),
@@ -45,7 +45,7 @@ function results(found) {
     }),
   ]);
   return make("div", {}, make("div", { className: "tables" },
-    table(`All classes together, ${found.part} part (${found.images.toLocaleString("en")} images of ${found.lesions.toLocaleString("en")} lesions)`, ["metric", ">value", ">95% interval"], overall),
+    table(`All classes together, ${found.part} part (${found.images.toLocaleString("en")} images${found.lesions === null ? "" : ` of ${found.lesions.toLocaleString("en")} lesions`})`, ["metric", ">value", ">95% interval"], overall),
     table("Each class, with 95% intervals", ["class", ">images", ...kinds.map(([, name]) => `>${name}`)], rows)),
     make("p", { className: "hint" }, found.intervals));
 }
@@ -55,7 +55,7 @@ function answers(found) {
   const rows = found.by_confidence.map(({ level, probability, right }) => [
     `${capitalised(level)} (${probability})`,
     right ? right.images.toLocaleString("en") : "0",
-    right ? right.lesions.toLocaleString("en") : "0",
+    right === null ? "0" : right.lesions === null ? "–" : right.lesions.toLocaleString("en"),
     right ? percent(right.value) : "not measured",
     right ? `${percent(right.low)} to ${percent(right.high)}` : "–",
   ]);
@@ -82,12 +82,12 @@ function probabilities(found) {
   const sets = found.conformal;
   const metric = (entry) => (entry ? `${number(entry.value)} (${interval(entry)})` : null);
   return pairs([
-    ["calibration", found.calibration === "none" ? "none: the network's own probabilities (start the server with calibration=temperature to calibrate them)" : `${found.calibration} scaling, fitted on ${found.fitted_on}`],
+    ["calibration", found.calibration === "none" ? `none: the network's own probabilities${sets === null ? "" : " (start the server with calibration=temperature to calibrate them)"}` : `${found.calibration} scaling, fitted on ${found.fitted_on}`],
     ["calibration error before", metric(found.error_before)],
     ["calibration error after", metric(found.error_after)],
-    ["conformal sets", `${sets.method.toUpperCase()}, built to contain the true class of ${percent(sets.promise)} of lesions; fitted on ${sets.fitted_on}`],
-    ["contained on the test part", metric(sets.coverage)],
-    ["mean number of classes in a set", metric(sets.mean_size)],
+    ["conformal sets", sets === null ? "none: they are fitted for the best weights of a run alone" : `${sets.method.toUpperCase()}, built to contain the true class of ${percent(sets.promise)} of lesions; fitted on ${sets.fitted_on}`],
+    ["contained on the test part", metric(sets && sets.coverage)],
+    ["mean number of classes in a set", metric(sets && sets.mean_size)],
   ]);
 }
 

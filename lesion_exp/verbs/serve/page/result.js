@@ -68,7 +68,7 @@ function kind(entry) {
 }
 
 function barOf(entry, share, answer) {
-  const inSet = answer.conformal_set.includes(entry.code);
+  const inSet = (answer.conformal_set || []).includes(entry.code);
   return make(
     "li",
     { className: entry.malignant ? "malignant" : "" },
@@ -79,6 +79,7 @@ function barOf(entry, share, answer) {
 }
 
 function set(answer, card) {
+  if (answer.conformal_set === null) return null;
   const known = new Map(card.classes.map((entry) => [entry.code, entry]));
   const sets = card.probabilities.conformal;
   const promise = Math.round(100 * sets.promise);
