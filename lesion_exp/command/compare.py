@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
-from lesion_exp.choices import COMPARISON_FORMATS, EVALUATED_PARTS
+from lesion_exp.choices import BOOTSTRAP_UNITS, COMPARISON_FORMATS, EVALUATED_PARTS
 from lesion_exp.command.arguments import Arguments, check_keys, compose_job
 from lesion_exp.command.chosen_run import RUN, chosen_run
 from lesion_exp.errors import ConfigError
@@ -15,10 +15,10 @@ from lesion_exp.option import choice, option
 from lesion_exp.terminal import console, say
 
 if TYPE_CHECKING:
+    from lesion_exp.evaluation.intervals import Unit
     from lesion_exp.verbs.compare.compare import Compared
 
-_UNIT: Final = "evaluation.bootstrap_unit"
-_READ_KEYS: Final = ("tracking.uri", "evaluation.bootstrap_draws", "evaluation.bootstrap_seed", _UNIT, "paths")
+_READ_KEYS: Final = ("tracking.uri", "evaluation.bootstrap_draws", "evaluation.bootstrap_seed", "paths")
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,12 @@ class CompareOptions:
         choice(EVALUATED_PARTS),
         "part of the data; without it, test if every run has it, else val",
         key="split.part",
+    )
+    unit: str | None = option(
+        None,
+        choice(BOOTSTRAP_UNITS),
+        "what intervals and tests take together; without it, patients if a run was evaluated over patients",
+        key="evaluation.bootstrap_unit",
     )
 
 
@@ -72,7 +78,6 @@ def compared(arguments: Arguments) -> Compared | None:
         raise ConfigError("expected the runs to compare, got none; for example lesion-exp compare 3f2a91c0 latest")
     wanted = arguments.read(CompareOptions)
     check_keys(arguments, _READ_KEYS, "a comparison")
-    gives_unit = _UNIT in arguments.given_keys()
     arguments.show_tree = False
     arguments.named_runs += arguments.names
     job = compose_job(arguments)
@@ -89,7 +94,7 @@ def compared(arguments: Arguments) -> Compared | None:
         run_ids,
         against=against,
         part=wanted.part,
-        unit=evaluation["bootstrap_unit"] if gives_unit else None,
+        unit=cast("Unit | None", wanted.unit),
         draws=int(evaluation["bootstrap_draws"]),
         seed=int(evaluation["bootstrap_seed"]),
     )

@@ -131,6 +131,7 @@ def test_help_and_wrong_values_import_nothing_heavy():
 def test_the_arguments_of_a_function_are_keys_of_its_verb(name):
     keys = {*VERBS[name].own_keys, "tracking.uri"}
     longer = {"part": "split.part", "data_root": "dataset.root", "tracking_uri": "tracking.uri"}
+    longer["unit"] = "evaluation.bootstrap_unit"
     arguments = inspect.signature(getattr(lesion_exp, name)).parameters.values()
     named = {longer.get(one.name, one.name) for one in arguments if one.kind is one.KEYWORD_ONLY}
     assert named

@@ -13,11 +13,12 @@ from lesion_exp.verbs.predict.output_files import (
     facts_path,
     folder_of,
     output_of,
+    same_stem,
     submission_path,
     to_label_file,
 )
 from lesion_exp.verbs.predict.plan import DONE_FILE, PLAN_FILE
-from lesion_exp.verbs.predict.request import OUTPUT_ENDINGS, PredictionRequest
+from lesion_exp.verbs.predict.request import PredictionRequest
 
 
 def check_first(run: Run, request: PredictionRequest) -> None:
@@ -37,8 +38,7 @@ def check_first(run: Run, request: PredictionRequest) -> None:
 
 
 def check_further_files(request: PredictionRequest) -> None:
-    """Checks the files of pseudo-labels, of features and of the submission that `request` asks for, and those that are
-    named after its output.
+    """Checks the files of pseudo-labels, of features, of the submission and of images to label that `request` asks for.
 
     Raises:
         ConfigError: one exists already, and this prediction has not written it before it was stopped; or two files of
@@ -48,12 +48,11 @@ def check_further_files(request: PredictionRequest) -> None:
     taken = {output: "output=", facts_path(output): "the facts about output="}
     if request.rank is not None:
         taken[to_label_file(output)] = "the images to label next"
-    others = [path for ending in OUTPUT_ENDINGS if (path := output.with_suffix(ending)) != output and path.exists()]
-    for path, what in list(taken.items())[1:] if others and not request.force else ():
-        if path.exists() and not _is_of_stopped(path, output):
+        other, path = same_stem(output), to_label_file(output)
+        if other is not None and path.exists() and not request.force and not _is_of_stopped(path, output):
             raise ConfigError(
-                f"expected a new file for {what.replace('output=', output.name)}, but {path} belongs to "
-                f"{others[0]}; name another output=, or use force=true to replace it"
+                f"expected a new file for the images to label next, but {path} belongs to {other}; name another "
+                f"output=, or use force=true to replace it"
             )
     for key, path in _chosen(request, output).items():
         if path in taken:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lesion_exp.errors import ConfigError
-from lesion_exp.verbs.predict.request import PredictionRequest
+from lesion_exp.verbs.predict.request import OUTPUT_ENDINGS, PredictionRequest
 
 
 def output_of(request: PredictionRequest) -> Path:
@@ -21,6 +21,12 @@ def folder_of(output: Path) -> Path:
 def facts_path(output: Path) -> Path:
     """The file that says how the probabilities in `output` were made, see `PredictionPlan.facts`."""
     return output.with_name(f"{output.stem}_facts.json")
+
+
+def same_stem(output: Path) -> Path | None:
+    """Returns the other output of the same stem, `p.csv` for `p.parquet`, whose facts have the same path; else None."""
+    others = (output.with_suffix(ending) for ending in OUTPUT_ENDINGS)
+    return next((path for path in others if path != output and path.exists()), None)
 
 
 def to_label_file(output: Path) -> Path:

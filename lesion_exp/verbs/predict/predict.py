@@ -20,7 +20,7 @@ from lesion_exp.trained_runs.statements import calibration_warning, other_views_
 from lesion_exp.trained_runs.trained_run import own_tta, trained_run
 from lesion_exp.verbs.predict.further_files import check_further_files
 from lesion_exp.verbs.predict.network import open_network
-from lesion_exp.verbs.predict.output_files import facts_path
+from lesion_exp.verbs.predict.output_files import facts_path, same_stem
 from lesion_exp.verbs.predict.pseudo_labels import thresholds_of, write_pseudo_labels
 from lesion_exp.verbs.predict.request import PredictionRequest
 from lesion_exp.verbs.predict.stacked import is_stacked, open_stack
@@ -102,6 +102,11 @@ def predict(run: Run, request: PredictionRequest, project: Project) -> Predictio
     if pseudo is not None and made.calibrator is None and request.target_precision is None:
         warnings.append(UNCALIBRATED)
     output = made.output
+    if (other := same_stem(output)) is not None and facts_path(output).exists():
+        warnings.append(
+            f"{facts_path(output).name} now says how {output.name} was made, and no longer how {other.name} was; give "
+            f"the outputs different names to keep the facts of both"
+        )
     lock = output.with_name(f".{output.name}.lock")
     if not hold(lock):
         raise ConfigError(

@@ -57,11 +57,13 @@ def test_features_in_the_home_folder_are_not_replaced_unasked(tmp_path, monkeypa
         check_further_files(request_of(tmp_path, features=Path("~/f.npz")))
 
 
-@pytest.mark.parametrize(("name", "options"), [("new_facts.json", {}), ("new_to_label.csv", {"rank": "entropy"})])
-def test_the_facts_of_an_output_are_not_replaced_by_those_of_another(tmp_path, name, options):
-    (tmp_path / name).touch()
-    check_further_files(request_of(tmp_path, **options))  # those of an output that is gone
+def test_the_images_to_label_of_an_output_are_not_replaced_by_those_of_another(tmp_path):
+    (tmp_path / "new_to_label.csv").touch()
+    check_further_files(request_of(tmp_path, rank="entropy"))  # those of an output that is gone
     (tmp_path / "new.parquet").touch()
-    with pytest.raises(ConfigError, match=rf"{name} belongs to .*new\.parquet; name another output=.*force=true"):
-        check_further_files(request_of(tmp_path, **options))
-    check_further_files(request_of(tmp_path, force=True, **options))
+    check_further_files(request_of(tmp_path))
+    with pytest.raises(
+        ConfigError, match=r"new_to_label.csv belongs to .*new\.parquet; name another output=.*force=true"
+    ):
+        check_further_files(request_of(tmp_path, rank="entropy"))
+    check_further_files(request_of(tmp_path, force=True, rank="entropy"))

@@ -80,11 +80,15 @@ def test_the_same_batches_give_the_very_probabilities_that_were_evaluated_and_a_
     capsys.readouterr()
     said = json.loads(Path("exact_facts.json").read_text())
     assert (said["calibration"], said["precision"], said["images"]) == ("none", "bf16-mixed", len(kept))
+    assert main(["predict", "run=latest", "input=in_order.csv", "output=exact.csv"]) == 0
+    told = "exact_facts.json now says how exact.csv was made, and no longer how exact.parquet was"
+    assert told in " ".join(capsys.readouterr().err.split())
     _, summary = command("isotonic.csv", "calibration=isotonic")
     said = json.loads(Path(summary["facts"]).read_text())
     assert said["calibration"] == summary["calibration"] == "isotonic"
     assert said["warnings"] == summary["warnings"]
     assert not any("tta=" in text for text in summary["warnings"])
+    assert not any("no longer how" in text for text in summary["warnings"])
     _, summary = command("views.csv", "calibration=temperature", "tta=flips8")
     assert any("with tta=none, and is applied to predictions with tta=flips8" in text for text in summary["warnings"])
 
