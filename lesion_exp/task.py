@@ -266,8 +266,10 @@ class LesionClassifier(NetworkTask):
         shown["image"] = mixed.images[0]
         if "clinical" in batch:
             shown["clinical"] = mixed.images[1]
-        logits = self(shown)
         weight, order = mixed.weight, mixed.permutation
+        if "metadata" in batch:
+            shown["metadata"] = weight * batch["metadata"] + (1 - weight) * batch["metadata"][order]
+        logits = self(shown)
         if self.teacher is None:
             teacher, other = batch.get("teacher"), _ordered(batch.get("teacher"), order)
         else:

@@ -170,3 +170,21 @@ def test_processes_do_not_wait_for_gradients_of_weights_that_are_frozen_at_first
     assert looks._ddp_kwargs["find_unused_parameters"]
     alone = build_trainer({**node, "devices": 1, "strategy": "auto"}, False, tmp_path, [], freezes=True)
     assert not isinstance(alone.strategy, type(looks))
+
+
+def test_the_metadata_of_a_mixed_batch_are_mixed_like_its_images_and_labels(built, monkeypatch):
+    made = built("backbone.metadata=concat", "augmentation/mix=mixup", "augmentation.mix.probability=1")
+    dataset = made.datamodule.dataset("train", training=True)
+    batch = collate_samples([dataset[(0, position)] for position in range(6)])
+    classifier, shown = made.classifier, []
+    monkeypatch.setattr(classifier, "log", lambda *args, **kwargs: None)
+    forward = classifier.forward
+    monkeypatch.setattr(classifier, "forward", lambda batch: shown.append(batch) or forward(batch))
+    classifier.training_step(batch, 0)
+    mixed = classifier.mix(
+        [classifier.normalize(batch["image"])], torch.Generator().manual_seed(classifier._step_seed(0))
+    )
+    own, other = batch["metadata"], batch["metadata"][mixed.permutation]
+    torch.testing.assert_close(shown[0]["image"], mixed.images[0])
+    torch.testing.assert_close(shown[0]["metadata"], mixed.weight * own + (1 - mixed.weight) * other)
+    assert not torch.equal(shown[0]["metadata"], own)
