@@ -160,11 +160,18 @@ def calibration_warning(run: Run, method: str) -> str | None:
     return None if effect is None else effect.warning
 
 
-def other_views_warning(run: Run, calibration: str, tta: str) -> str | None:
-    """Returns a warning if `calibration` was fitted on predictions with another test-time augmentation than `tta`."""
+def calibration_warnings(run: Run, calibration: str, tta: str) -> list[str]:
+    """Returns the warnings of a `calibration` of predictions with the test-time augmentation `tta`.
+
+    They say that it makes the probabilities of the test part worse, and that it was fitted on predictions with another
+    augmentation.
+    """
+    worse = calibration_warning(run, calibration)
+    found = [] if worse is None else [worse]
     if calibration == "none" or tta == own_tta(run):
-        return None
-    return (
+        return found
+    return [
+        *found,
         f"calibration={calibration} was fitted on predictions with tta={own_tta(run)}, and is applied to predictions "
-        f"with tta={tta}; tta={own_tta(run)} has the views on which it was fitted"
-    )
+        f"with tta={tta}; tta={own_tta(run)} has the views on which it was fitted",
+    ]

@@ -25,7 +25,7 @@ from lesion_exp.tracking.find import READS_TAG
 from lesion_exp.tracking.run_writer import RunWriter
 from lesion_exp.tracking.stored_run import Run
 from lesion_exp.trained_runs.backfill import best_network
-from lesion_exp.trained_runs.statements import calibration_warning, other_views_warning
+from lesion_exp.trained_runs.statements import calibration_warnings
 from lesion_exp.trained_runs.trained_run import trained_run
 from lesion_exp.verbs.export.check import Check, RealImages, check, drawn
 from lesion_exp.verbs.export.file_format import FORMATS, Format, path_of
@@ -119,14 +119,7 @@ def export(run: Run, request: ExportRequest, project: Project) -> Exported:
         _check_decoding(restored, rows)
     images = RealImages(restored, calibrator, rows, inside=request.inside)
     network = ExportedNetwork(restored, calibrator, _photograph(card) if request.inside else None).eval()
-    warnings = [
-        text
-        for text in (
-            calibration_warning(run, request.calibration),
-            other_views_warning(run, request.calibration, request.tta),
-        )
-        if text is not None
-    ]
+    warnings = calibration_warnings(run, request.calibration, request.tta)
     for text in warnings:
         log.warning("warning: %s", text)
     facts = {**facts_of(card, request, others, form.largest_batch), "warnings": warnings}

@@ -64,11 +64,12 @@ def draw_figures(trained: TrainedRun, folder: Path, formats: Sequence[str]) -> l
     for name, table in tables.items():
         title = f"{PARTS[name]} part" if name in PARTS else name
         with Stage(f"drawing the figures of {title}"):
-            own = {**options, "calibration": _calibration(trained, name) or options["calibration"]}
+            calibration = _calibration(trained, name)
+            own = {**options, "calibration": calibration or options["calibration"]}
             fits = name != _VALIDATION and not _has_other_views(name)
             result = evaluate_table(table, posthoc if fits else None, evaluation_options(own))
             drawn = [*_curves(result.table, title), *result.figures(title)]
-            if not fits and _calibration(trained, name):
+            if not fits and calibration:
                 drawn = [(kind, figure) for kind, figure in drawn if kind not in _OF_CALIBRATED]
                 log.warning(
                     "warning: the decision curve and the calibration of %s are left out: they belong to probabilities "

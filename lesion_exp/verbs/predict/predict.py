@@ -16,7 +16,7 @@ from lesion_exp.data.lock import hold, release
 from lesion_exp.errors import ConfigError
 from lesion_exp.evaluation.challenge_format import FORMATS
 from lesion_exp.tracking.stored_run import Run
-from lesion_exp.trained_runs.statements import calibration_warning, other_views_warning
+from lesion_exp.trained_runs.statements import calibration_warnings
 from lesion_exp.trained_runs.trained_run import own_tta, trained_run
 from lesion_exp.verbs.predict.further_files import check_further_files
 from lesion_exp.verbs.predict.network import open_network
@@ -94,11 +94,7 @@ def predict(run: Run, request: PredictionRequest, project: Project) -> Predictio
     if request.challenge is not None:
         FORMATS[request.challenge].places(made.classes)  # raises before anything is predicted
         ids = submission_ids(made.images, request)
-    of_calibration = (
-        calibration_warning(run, request.calibration),
-        other_views_warning(run, request.calibration, request.tta or own_tta(run)),
-    )
-    warnings = [text for text in (*of_calibration, *made.warnings) if text is not None]
+    warnings = [*calibration_warnings(run, request.calibration, request.tta or own_tta(run)), *made.warnings]
     if pseudo is not None and made.calibrator is None and request.target_precision is None:
         warnings.append(UNCALIBRATED)
     output = made.output
