@@ -247,12 +247,15 @@ def _offers(facts: DataFacts, folds: int) -> tuple[str, ...]:
         few = f"a test part of {facts.parts['test']} images says little"
         found.append(f"split=kfold: {few}; with more hours the plan has folds")
     if facts.masks == 1:
-        found.append("dataset.mask=overlay, or crop: all images have masks (the gain is untested)")
+        found.append(
+            "dataset.mask=crop: all images have masks (8 epochs from scratch on HAM10000 had a balanced accuracy of "
+            "0.616 with it and 0.572 without, and on PH2 an AUROC of 0.858 and 0.746; one run each)"
+        )
     complete = [name for name, share in facts.missing.items() if share <= METADATA_MISSING]
     if complete:
         found.append(
             f"backbone.metadata=concat: {', '.join(complete)} known for most images (on HAM10000 a run had a balanced "
-            f"accuracy of 0.788 with it, and 0.767 without; one run each)"
+            f"accuracy of 0.788 with it, and 0.767 without; from scratch 0.622 and 0.572; one run each)"
         )
     if len(facts.sources) > 1:
         found.append(f"sampler=by_source: the images are from {len(facts.sources)} sources (untested)")
