@@ -187,12 +187,16 @@ def _chooses_split(text: str) -> bool:
 
 
 def _user_choices(overrides: Sequence[str], given: Composed) -> list[Choice]:
-    """What the user gave, as it goes into the preset: groups by their option, keys by their resolved value."""
+    """What the user gave, as it goes into the preset: groups by their option, keys by their resolved value.
+
+    A key below another key that the user gave is part of the value of that one.
+    """
     config, found = OmegaConf.create(given.config), []
     last = {key_of(text): text for text in overrides}
+    whole = tuple(f"{key}." for key in last if key not in given.options)
     for text in last.values():
         key, value = key_and_value(text)
-        if _node(text) in ELSEWHERE:
+        if _node(text) in ELSEWHERE or key.startswith(whole):
             continue
         if key in given.options:
             found.append(Choice(key, value, GIVEN, is_group=True))

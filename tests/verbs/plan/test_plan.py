@@ -174,6 +174,17 @@ def test_a_set_without_lesions_and_metadata_gets_a_plan(project):
     assert plan.decision.offers == ()
 
 
+@pytest.mark.parametrize("swapped", [False, True])
+def test_a_mapping_and_one_of_its_keys_are_one_choice(tmp_path, swapped):
+    words = ["split.ratios={train: 0.7, val: 0.15, test: 0.15}", "split.ratios.train=0.7"]
+    words = words[::-1] if swapped else words
+    given = compose([*SET, *words], root=tmp_path)
+    own = [each for each in room._user_choices(words, given) if each.key.startswith("split")]
+    assert [(each.key, each.value) for each in own] == [("split.ratios", given.config["split"]["ratios"])]
+    tree = OmegaConf.create(preset_text(["title"], own))
+    assert OmegaConf.to_container(tree)["split"] == {"ratios": given.config["split"]["ratios"]}
+
+
 def test_texts_that_yaml_reads_otherwise_are_quoted():
     numbers = ["1e3", "1e5", "1_0", "1:30", "nan", "0x1F"]
     others = ["no", "a:", "x: y", "a # b", "last:4", "plain", "", "ä", None, True, 0.1, [1, "no"], {"a": "b c"}]
