@@ -68,7 +68,10 @@ def in_latex(text: str) -> str:
 
 
 def _row(cells: Iterable[str]) -> str:
-    return " & ".join(cells) + r" \\"
+    """The line of a row. A rule or the end of the row above would take a bracket or a star at its beginning as an
+    argument of its own, also in the next line."""
+    text = " & ".join(cells)
+    return ("{}" if text.startswith(("[", "*")) else "") + text + r" \\"
 
 
 def _entry_in_latex(entry: Entry) -> str:

@@ -170,6 +170,15 @@ def test_special_characters_are_escaped():
     assert r"| x\|y\* | **1** < 2 |" in table.markdown()
 
 
+def test_a_row_that_begins_with_a_bracket_or_a_star_is_no_argument_of_the_line_above():
+    """`\\\\` and `\\midrule` take a bracket behind them as a length, also over the end of the line."""
+    rows = [[Entry(name), Entry("1")] for name in ("[0.45,1.0]", "*", "plain [x]")]
+    lines = PrintedTable(["[a]", "b"], [rows], 1, ["c"]).latex().splitlines()
+    assert [line for line in lines if line.endswith(r"\\")] == [
+        r"{}[a] & b \\", r"{}[0.45,1.0] & 1 \\", r"{}* & 1 \\", r"plain [x] & 1 \\",
+    ]  # fmt: skip
+
+
 def test_folds_are_tested_on_all_their_images_together(store, monkeypatch, own_process, capsys):
     monkeypatch.chdir(store.root)
     words = ["split=kfold", "split.num_folds=2", "split.fold=0,1", "loss=cross_entropy,focal", "test=true"]
