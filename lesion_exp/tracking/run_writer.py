@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 _LONGEST_DIGEST: Final = 36
 _METRICS_IN_A_CALL: Final = 1000
 _PICTURE_DPI: Final = 150
+_FOOTER: Final = "footer"
+"""The id of the footer in a figure."""
 _FOOTER_SIZE: Final = 6.5
 _FOOTER_GAP: Final = 0.05
 """Distance between a figure and its footer, inches."""
@@ -196,6 +198,8 @@ def save_figure(figure: Figure, path: Path, footer: str) -> None:
 
     from lesion_exp.evaluation.figures.gallery import PNG_LEVEL
 
+    for earlier in [text for text in figure.texts if text.get_gid() == _FOOTER]:  # of another format
+        earlier.remove()
     FigureCanvasAgg(figure)
     layout = figure.get_layout_engine()
     if layout is not None:
@@ -206,8 +210,9 @@ def save_figure(figure: Figure, path: Path, footer: str) -> None:
     drawn = figure.get_tightbbox()
     below = (min(drawn.y0, 0.0) - _FOOTER_GAP) / figure.get_figheight()
     line = figure.text(
-        0.005, below, redacted(footer), fontsize=_FOOTER_SIZE, color=_FOOTER_COLOUR, va="top", parse_math=False
-    )
+        0.005, below, redacted(footer), fontsize=_FOOTER_SIZE, color=_FOOTER_COLOUR, va="top", parse_math=False,
+        gid=_FOOTER,
+    )  # fmt: skip
     written = line.get_window_extent().transformed(figure.dpi_scale_trans.inverted())
     frame = Bbox.union([drawn, written]).padded(_MARGIN)
     of_png: dict[str, Any] = {"pil_kwargs": {"compress_level": PNG_LEVEL}} if path.suffix == ".png" else {}

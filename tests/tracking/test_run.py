@@ -244,6 +244,16 @@ def test_the_footer_stands_below_all_of_the_figure(tmp_path: Path, loc: str) -> 
     assert below[0] > 1, "with a gap above it"
 
 
+def test_a_figure_that_is_saved_twice_has_one_footer(tmp_path: Path) -> None:
+    figure = Figure(figsize=(3, 2), layout="constrained")
+    figure.subplots().plot([1, 2])
+    for name in ("a.pdf", "b.png", "c.png"):
+        save_figure(figure, tmp_path / name, "run demo, test part")
+    assert [text.get_text() for text in figure.texts] == ["run demo, test part"]
+    first, second = (np.asarray(Image.open(tmp_path / name)) for name in ("b.png", "c.png"))
+    np.testing.assert_array_equal(first, second)
+
+
 def test_a_figure_is_drawn_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = []
     draw = Axes.draw

@@ -164,6 +164,7 @@ class ComparisonReport:
         return {
             **_values(group, self.comparison),
             "name": job.name,
+            "title": job.title,
             "runs": [run.run_id for run in job.runs],
             "seeds": list(job.seeds),
         }

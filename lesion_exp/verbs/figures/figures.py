@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -26,6 +26,7 @@ from lesion_exp.tracking.run_writer import RunWriter, save_figure
 from lesion_exp.tracking.stored_run import artifact_names, check_classifies, read_stored_table
 from lesion_exp.trained_runs.trained_run import TrainedRun
 from lesion_exp.training.part_evaluation import evaluation_options
+from lesion_exp.verbs.figures.comparison_figure import comparison_figure
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +39,8 @@ def draw_figures(trained: TrainedRun, folder: Path, formats: Sequence[str]) -> l
     """Draws the figures of each part and data set that the run has predicted, and returns their paths.
 
     These are confusion matrix, ROC, precision-recall, reliability and decision curves, and subgroups; `roc_test.pdf` is
-    the ROC curve of the test part. No picture of a patient is drawn.
+    the ROC curve of the test part. Of a comparison it is the figure of the differences, as `differences_test.pdf`. No
+    picture of a patient is drawn.
 
     Args:
         trained: the run.
@@ -50,11 +52,14 @@ def draw_figures(trained: TrainedRun, folder: Path, formats: Sequence[str]) -> l
         DataError: it has no predictions.
     """
     check_classifies(trained.run, "figures")
+    comparison = trained.run.fetch(f"{artifacts.COMPARISON}.json")
+    if comparison is not None:
+        return _draw_comparison(trained, json.loads(comparison.read_text(encoding="utf-8")), folder, formats)
     tables = _tables(trained)
     if not tables:
         raise DataError(
             f"expected a run with predictions, got {trained.run_id} ({trained.run.status}) without any; name a run "
-            f"that has finished its training or evaluation"
+            f"that has finished its training or evaluation, or a comparison"
         )
     options = {**compose([], root=trained.run.store.root).config["evaluation"], **trained.evaluation}
     posthoc = _fitted(tables.get(_VALIDATION), float(options["conformal_alpha"]))
@@ -81,6 +86,17 @@ def draw_figures(trained: TrainedRun, folder: Path, formats: Sequence[str]) -> l
                     path = folder / f"{Path(kind).stem}_{name}.{ending}"
                     save_figure(figure, path, writer.footer(title))
                     paths.append(path)
+    return paths
+
+
+def _draw_comparison(
+    trained: TrainedRun, stored: Mapping[str, Any], folder: Path, formats: Sequence[str]
+) -> list[Path]:
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"differences_{stored['part']}.{ending}" for ending in formats]
+    figure, footer = comparison_figure(stored), RunWriter.of(trained.run).footer(f"{PARTS[stored['part']]} part")
+    for path in paths:
+        save_figure(figure, path, footer)
     return paths
 
 

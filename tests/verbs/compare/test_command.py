@@ -4,11 +4,15 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
 from lesion_exp.cli import main
+from lesion_exp.evaluation.figures import forest_plots
+from lesion_exp.verbs.figures import comparison_figure
 
 Plant = Callable[..., str]
 Predicted = Callable[..., pd.DataFrame]
@@ -121,3 +125,28 @@ def test_the_unit_can_be_chosen(capsys: pytest.CaptureFixture[str], project: Pat
     assert "for images without patient_id, got patient" in capsys.readouterr().err
     assert main([*words, "evaluation.bootstrap_unit=lesion"]) == 0
     assert "120 images of 60 lesions" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("num_runs", [2, 4])
+def test_the_figure_of_a_comparison_is_drawn_again_from_its_json(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, project: Path, ids: list[str], num_runs: int
+) -> None:
+    drawn: list[tuple[Any, ...]] = []
+    draw = forest_plots.differences_figure
+
+    def noted(*given: Any) -> Figure:
+        drawn.append(given)
+        return draw(*given)
+
+    monkeypatch.setattr(forest_plots, "differences_figure", noted)
+    monkeypatch.setattr(comparison_figure, "differences_figure", noted)
+    assert main(["compare", *ids[:num_runs], *options(project), "--json"]) == 0
+    run_id = json.loads(capsys.readouterr().out)["run_id"]
+    words = ["figures", f"run={run_id}", "format=pdf,svg", "output=drawn", f"paths.root={project}"]
+    assert main(words) == 0
+    assert capsys.readouterr().out.split() == ["drawn/differences_test.pdf", "drawn/differences_test.svg"]
+    assert Path("drawn/differences_test.pdf").read_bytes().startswith(b"%PDF")
+    (first, *others), (again, *same) = drawn
+    assert others == same
+    assert (again.pairs, again.class_images, again.unit) == (first.pairs, first.class_images, first.unit)
+    assert (again.num_images, again.num_lesions, again.added) == (first.num_images, first.num_lesions, first.added)
