@@ -100,7 +100,8 @@ def check_file(path: Path, what: str) -> None:
         DataError: there is no file at `path`.
     """
     if not path.is_file():
-        raise DataError(f"expected a file with {what}, but there is none at {path}; correct the path")
+        found = "there is a folder" if path.is_dir() else "there is none"
+        raise DataError(f"expected a file with {what}, but {found} at {path}; correct the path")
 
 
 def is_full(error: BaseException) -> bool:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from lesion_exp.command.arguments import Arguments, compose_job
 from lesion_exp.command.chosen_run import RUN, RUN_NAMES, chosen_run
 from lesion_exp.errors import ConfigError, check_output
+from lesion_exp.next_command import key_and_value, key_of
 from lesion_exp.option import Names, file, option
 from lesion_exp.terminal import console, say
 
@@ -74,9 +75,24 @@ def audit(arguments: Arguments) -> int:
     return 0
 
 
+def _folders(arguments: Arguments) -> dict[str, list[Path]]:
+    """The folders of the parts in the folder that `split=file split.path=` names, which are removed from the overrides;
+    none if it is a file."""
+    from lesion_exp.config.places import SPLIT_PATH, folders_of_parts
+
+    given = dict(map(key_and_value, arguments.overrides))
+    text = given.get(SPLIT_PATH, "")
+    if given.get("split") != "file" or not text or not Path(text).expanduser().is_dir():
+        return {}
+    folders = folders_of_parts(Path(text).expanduser())
+    if folders:
+        arguments.overrides = [word for word in arguments.overrides if key_of(word) not in ("split", SPLIT_PATH)]
+    return folders
+
+
 def _audited(arguments: Arguments, wanted: AuditOptions) -> SplitAudit | None:
     """The audit that the arguments ask for; None after `--cfg job`."""
-    lists = wanted.lists()
+    lists = wanted.lists() or _folders(arguments)
     if lists and any(key == "split" or key == "split.path" for key in arguments.given_keys()):
         raise ConfigError(
             "expected the parts once, got train_ids=, val_ids= or test_ids= beside split=; leave one of them out"

@@ -322,7 +322,8 @@ VERBS: Final = {
                 (
                     "split=NAME",
                     "the split: file with split.path=FILE, a csv or parquet with a column of images and one of their "
-                    "parts; official, the parts of the data set, such as its folders train and test; or any other",
+                    "parts, or a folder with folders train and test; official, the parts of the data set, such as its "
+                    "folders train and test; or any other",
                 ),
                 ("task.target", ""),
                 ("evaluation.bootstrap_draws", ""),

@@ -14,8 +14,9 @@ from lesion_exp.config.named_run import RUN, WEIGHTS
 from lesion_exp.errors import DataError
 from lesion_exp.next_command import key_and_value
 
+SPLIT_PATH: Final = "split.path"
 _FILES: Final = {
-    "split.path": "the csv of the split",
+    SPLIT_PATH: "the csv of the split",
     "dataset.pseudo_labels": "a file of pseudo-labels",
     WEIGHTS: "a file of weights",
 }
@@ -67,7 +68,27 @@ def check_data_folders(dataset: Mapping[str, Any]) -> None:
             raise DataError(no_folder(root, name, key))
 
 
+def folders_of_parts(folder: Path) -> dict[str, list[Path]]:
+    """Returns part -> the folders in `folder` with a common name of the part, such as `train` and `testing`; empty if
+    there is none for the training part or none for the test part."""
+    from lesion_exp.dataset.table import OFFICIAL_PARTS
+
+    found: dict[str, list[Path]] = {}
+    for path in sorted(folder.iterdir()):
+        part = OFFICIAL_PARTS.get(path.name.lower())
+        if part is not None and path.is_dir():
+            found.setdefault(part, []).append(path)
+    return found if {"train", "test"} <= found.keys() else {}
+
+
 def _check_file(key: str, path: Path) -> None:
+    if key == SPLIT_PATH and path.is_dir():
+        parts = folders_of_parts(path) or {part: [Path("DIR")] for part in ("train", "test")}
+        words = " ".join(f"{part}_ids={','.join(map(str, folders))}" for part, folders in parts.items())
+        raise DataError(
+            f"expected {_FILES[key]} at {key}, but there is a folder at {path}; name a csv with the columns image_id "
+            f"and split, or audit the folders of the parts with {words} instead of split=file"
+        )
     if not path.is_file():
         meant = meant_weights(path.name) if key == WEIGHTS else ""
         remedy = meant or "; correct the path"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -38,6 +39,20 @@ def test_what_is_not_there_is_refused(
     (tmp_path / "file").mkdir()
     (tmp_path / "nowhere.csv").touch()
     check_places(config)
+
+
+def test_a_folder_in_place_of_the_csv_of_a_split_is_told_with_the_keys_that_take_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tree" / "Training").mkdir(parents=True)
+    config = compose(["split=file", "split.path=tree"], root=tmp_path).config
+    with pytest.raises(DataError, match=r"there is a folder at .*tree; .* with train_ids=DIR test_ids=DIR"):
+        check_places(config)
+    (tmp_path / "tree" / "test").mkdir()
+    said = f"train_ids={tmp_path}/tree/Training test_ids={tmp_path}/tree/test"
+    with pytest.raises(DataError, match=re.escape(said)):
+        check_places(config)
 
 
 @pytest.mark.parametrize("words", ["dataset=synthetic", "dataset=synthetic dataset.root=new", "backbone.weights=none"])

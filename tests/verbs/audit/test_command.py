@@ -78,6 +78,19 @@ def test_lists_of_images_are_audited_and_a_split_by_patient_passes(audited, stor
     assert "No test image shows a lesion, patient or picture of the training part." in found["paragraph"]
 
 
+def test_a_folder_with_the_folders_of_the_parts_is_audited(audited, store):
+    audited("split=grouped", "--json")
+    table, parts = deal(store.root, "patient_id")
+    for row, part in zip(table.itertuples(), parts["split"], strict=True):
+        path = store.root / "tree" / part.title() / row.dx / f"{row.image_id}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    found = json.loads(audited("split=file", "split.path=tree", "--json"))
+    assert found["passed"]
+    assert found["split"] == ["test: Test", "train: Train"]
+    assert found["images_left_out"] == 0
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
