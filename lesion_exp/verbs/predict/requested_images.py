@@ -34,6 +34,8 @@ class RequestedImages:
     known: pd.DataFrame
     """`image_id` and all other columns of the csv or of the data set, a row for each image in the same order. The
     cells of a csv are texts, as they stand there. Labels are no part of it."""
+    has_ids: bool = False
+    """Whether a csv has a column `image_id`; otherwise, for files, it is the path without its ending."""
 
 
 def requested_images(request: PredictionRequest, needed: Sequence[str], config: Mapping[str, Any]) -> RequestedImages:
@@ -51,7 +53,7 @@ def requested_images(request: PredictionRequest, needed: Sequence[str], config: 
         return _of_data_set(request.dataset, needed, config)
     assert request.source is not None, "the request checks that it has images"
     images = images_of(request.source, needed, request.columns)
-    return RequestedImages(images, _of_source(images, request.source, request.columns))
+    return RequestedImages(images, *_of_source(images, request.source, request.columns))
 
 
 def _of_data_set(node: Mapping[str, Any], needed: Sequence[str], config: Mapping[str, Any]) -> RequestedImages:
@@ -71,17 +73,19 @@ def _of_data_set(node: Mapping[str, Any], needed: Sequence[str], config: Mapping
     return RequestedImages(images.assign(**read | pictures), table)
 
 
-def _of_source(images: pd.DataFrame, source: str, columns: Mapping[str, str]) -> pd.DataFrame:
-    """The columns of a csv, by the names that they have here; else an id of each image: its name without the ending."""
+def _of_source(images: pd.DataFrame, source: str, columns: Mapping[str, str]) -> tuple[pd.DataFrame, bool]:
+    """The columns of a csv, by the names that they have here, and whether it has ids; else an id of each image, its
+    name without the ending."""
     names = [str(PurePosixPath(name.replace("\\", "/")).with_suffix("")) for name in images["image"].astype(str)]
     found = pd.DataFrame({"image_id": names}, index=images.index)
     path = Path(source).expanduser()
     if path.suffix.lower() not in TABLE_SUFFIXES or not path.is_file():
-        return found
+        return found, False
     raw = read_csv(str(path)).set_axis(images.index)
     raw = raw.assign(**{name: raw[column] for name, column in columns.items()})
-    ids = raw["image_id"].where(raw["image_id"].notna(), found["image_id"]) if "image_id" in raw else found["image_id"]
-    return raw.assign(image_id=ids).drop(columns="label", errors="ignore")
+    has_ids = "image_id" in raw
+    ids = raw["image_id"].where(raw["image_id"].notna(), found["image_id"]) if has_ids else found["image_id"]
+    return raw.assign(image_id=ids).drop(columns="label", errors="ignore"), has_ids
 
 
 def seen_images(runs: Sequence[Run], images: RequestedImages, request: PredictionRequest) -> tuple[str, ...]:

@@ -24,8 +24,8 @@ log = logging.getLogger(__name__)
 def submission_ids(images: RequestedImages, request: PredictionRequest) -> list[str]:
     """Returns the id of each row of the submission that `request` asks for: that of the image, or of its lesion.
 
-    An image's id is its file name without its ending. The id of a lesion is that in the column `lesion_id` of the csv,
-    else the name of the folder of its image.
+    An image's id is that in the column `image_id` of the csv, else its file name, both without the ending. The id of a
+    lesion is that in the column `lesion_id` of the csv, else the name of the folder of its image.
 
     Raises:
         DataError: several images have the same id, or a lesion has no id.
@@ -34,7 +34,8 @@ def submission_ids(images: RequestedImages, request: PredictionRequest) -> list[
     paths = [PurePosixPath(clean_name(name)) for name in images.table["image"]]
     of_lesions = FORMATS[request.challenge].of_lesions
     if not of_lesions:
-        ids = [without_suffix(path.name) for path in paths]
+        given = images.known["image_id"] if images.has_ids else images.table["image"]
+        ids = [without_suffix(PurePosixPath(clean_name(name)).name) for name in given]
     elif "lesion_id" in images.known:
         ids = ["" if pd.isna(name) else str(name) for name in images.known["lesion_id"]]
     else:
@@ -48,8 +49,15 @@ def submission_ids(images: RequestedImages, request: PredictionRequest) -> list[
         )
     doubled = sorted({name for name, twice in zip(ids, pd.Series(ids).duplicated(), strict=True) if twice})
     if doubled:
-        what, remedy = ("lesion", "name one image of each, for example the dermoscopic one, in a csv with the columns "
-                        "image_path and lesion_id") if of_lesions else ("image name", "rename the files")  # fmt: skip
+        what, remedy = "image name", "correct the column image_id" if images.has_ids else "rename the files"
+        if of_lesions:
+            what, remedy = (
+                "lesion",
+                (
+                    "name one image of each, for example the dermoscopic one, in a csv with the columns image_path and "
+                    "lesion_id"
+                ),
+            )
         raise DataError(
             f"expected each {what} once for format={request.challenge}, but {len(doubled):,} occur several times:\n"
             f"{first_cases(doubled)}\n{remedy}"

@@ -25,6 +25,20 @@ def test_images_have_their_names_without_folder_and_ending(tmp_path):
         submission_ids(images_of("a/ISIC_1.jpg", "b/ISIC_1.jpg"), asked)
 
 
+def test_images_have_the_ids_of_the_csv(tmp_path):
+    cases = tmp_path / "cases.csv"
+    photos = ["photos/0001.jpg", "photos/0002.jpg"]
+    ids = ["ISIC_0034524", "ISIC_0034525.jpg"]
+    pd.DataFrame({"image_path": photos, "image_id": ids}).to_csv(cases, index=False)
+    asked = request_of(tmp_path, "isic2018", cases)
+    assert submission_ids(requested_images(asked, (), {}), asked) == ["ISIC_0034524", "ISIC_0034525"]
+    pd.DataFrame({"image_path": photos, "image_id": "ISIC_1"}).to_csv(cases, index=False)
+    with pytest.raises(DataError, match="ISIC_1\ncorrect the column image_id"):
+        submission_ids(requested_images(asked, (), {}), asked)
+    pd.DataFrame({"image_path": photos}).to_csv(cases, index=False)
+    assert submission_ids(requested_images(asked, (), {}), asked) == ["0001", "0002"]
+
+
 def test_lesions_are_named_by_the_csv_or_by_folders(tmp_path):
     assert submission_ids(images_of("in/IL_1/a.jpg", "in/IL_2/b.jpg"), request_of(tmp_path, "milk10k")) == [
         "IL_1", "IL_2",
