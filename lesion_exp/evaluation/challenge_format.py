@@ -52,7 +52,8 @@ class ChallengeFormat:
         """Returns a submission: the ids and a column for each class of the challenge.
 
         The probability of a column is the sum over the classes that belong to it by the taxonomy, and 0 where none
-        does. `target` is without the classes that are `undecided`.
+        does. `target` is without the classes that are `undecided`. Values are from 0 to 1, also where the rounding of
+        float32 makes a sum greater.
 
         Args:
             ids: the names of images, or of lesions.
@@ -67,7 +68,8 @@ class ChallengeFormat:
         for number, column in enumerate(place):
             if column is not None:
                 values[:, self.columns.index(column)] += probs[:, number]
-        return pd.DataFrame({self.key: list(ids), **dict(zip(self.columns, values.T, strict=True))})
+        columns = np.clip(values, 0, 1).T
+        return pd.DataFrame({self.key: list(ids), **dict(zip(self.columns, columns, strict=True))})
 
     def undecided(self, classes: Sequence[str]) -> list[str]:
         """Returns those of `classes` whose lesions may be malignant or benign by the taxonomy (`unk`, `misc`).

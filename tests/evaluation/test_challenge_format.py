@@ -66,3 +66,12 @@ def test_a_class_that_may_be_either_is_not_malignant_where_the_target_is_all_the
             FORMATS[name].places(("mel", "nv", "unk"))
     with pytest.raises(ConfigError, match="wart"):
         FORMATS["isic2020"].places(("mel", "wart"))
+
+
+@pytest.mark.parametrize("name", ["isic2018", "isic2020"])
+def test_no_value_is_above_1_where_float32_rounds_up(name):
+    probs = np.array([[1e-7, 1e-9, 1, 0]], dtype=np.float32)
+    classes = ("akiec", "bcc", "mel", "nv") if name == "isic2020" else ("mel_in_situ", "mel_metastasis", "mel", "nv")
+    written = FORMATS[name].submission(["a"], probs.astype(np.float64), classes)
+    assert probs.astype(np.float64).sum() > 1
+    assert written.iloc[0, 1:].max() == 1

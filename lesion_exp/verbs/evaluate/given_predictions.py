@@ -179,13 +179,14 @@ def _of_two_classes(malignant: FloatArray, request: ImportRequest, names: Sequen
     if request.values == "logits":  # of a sigmoid, which is the softmax of 0 and the logit
         return np.concatenate([np.zeros_like(malignant), malignant], axis=1)
     _check_target(malignant, names, file)
+    malignant = np.clip(malignant, 0, 1)  # sums of float32 may be 1.0000001
     return np.concatenate([1 - malignant, malignant], axis=1)
 
 
 def _check_target(values: FloatArray, names: Sequence[str], file: str) -> None:
-    off = ((values < 0) | (values > 1)).any(axis=1)
+    off = ((values < -SUM_TOLERANCE) | (values > 1 + SUM_TOLERANCE)).any(axis=1)
     if off.any():
-        cases = [f"{names[row]}: {values[row, 0]:g}" for row in np.flatnonzero(off).tolist()]
+        cases = [f"{names[row]}: {values[row, 0]:.9g}" for row in np.flatnonzero(off).tolist()]
         raise DataError(
             f"expected the probability that an image is malignant, from 0 to 1, in {file}, but {len(cases):,} of "
             f"{len(names):,} rows hold others:\n{first_cases(cases)}\nvalues=logits is for logits; convert other "
