@@ -9,13 +9,20 @@ import pandas as pd
 
 from lesion_exp.archive import file_of, join_locator, split_locator
 from lesion_exp.dataset.image_files import Choice, ImageNames, locate_files, locate_images
+from lesion_exp.dataset.joins import join_rows
 from lesion_exp.dataset.source_files import SourceFiles
-from lesion_exp.dataset.table import DatasetInfo, map_labels, mark_leaks, named_columns, standardize
+from lesion_exp.dataset.table import DatasetInfo, map_labels, mark_leaks, named_columns, require_columns, standardize
 from lesion_exp.errors import DataError
 from lesion_exp.image_ids import plain_ids
 from lesion_exp.text_table import read_csv, typed
 
 METADATA: Final = "train-metadata.csv"
+GROUND_TRUTHS: Final = ("ISIC_2024_Training_GroundTruth.csv", "ISIC_2024_Permissive_Training_GroundTruth.csv")
+"""The labels as the ISIC archive publishes them, of all images and of those with a licence for more uses."""
+TRUTH: Final = {"isic_id": "isic_id", "malignant": "target"}
+"""Columns of these labels -> the names that Kaggle gives them."""
+ARCHIVE_METADATA: Final = "metadata.csv"
+"""The other columns, in the archive's folder of images."""
 IMAGE_FILE: Final = "train-image.hdf5"
 COLUMNS: Final = {"isic_id": "image_id", "patient_id": "patient_id", "target": "leaks_target"}
 """Columns of the metadata -> their names in the table."""
@@ -33,7 +40,11 @@ INFO: Final = DatasetInfo(
     ),
     licence="CC BY-NC 4.0",
     archive="isic",
-    where="https://www.kaggle.com/competitions/isic-2024-challenge: train-image.hdf5 (unzipped), train-metadata.csv",
+    where=(
+        "https://www.kaggle.com/competitions/isic-2024-challenge: train-image.hdf5 (unzipped), train-metadata.csv; or "
+        "https://challenge.isic-archive.com/data/#2024: ISIC_2024_Training_Input.zip, "
+        "ISIC_2024_Training_GroundTruth.csv"
+    ),
     published_counts={"benign": 400_666, "malignant": 393},
 )
 
@@ -41,20 +52,37 @@ INFO: Final = DatasetInfo(
 def read_isic2024(root: str, ignore: Sequence[str] = ()) -> pd.DataFrame:
     """Returns the table of ISIC 2024.
 
-    The images are entries of `train-image.hdf5`, named by `isic_id`, or single files. Own columns: the published ones.
+    The images are entries of `train-image.hdf5`, named by `isic_id`, or single files. The metadata are those of Kaggle,
+    or the ground truth and the `metadata.csv` of the ISIC archive. Own columns: the published ones.
     Those that reveal the label (`target`, `iddx_*`, `mel_*`) begin with `leaks_`.
 
     Raises:
         DataError: a file is missing, still zipped or not in the published format.
     """
     files = SourceFiles(root, INFO.title, ignore)
-    locator = files.require(METADATA)
-    frame = named_columns(read_csv(locator), files.shorten(locator), COLUMNS, OPTIONAL)
+    frame = named_columns(*_published(files), COLUMNS, OPTIONAL)
     frame = mark_leaks(map_labels(frame, "leaks_target", CODES), *LEAKING)
     frame["leaks_target"] = typed(frame["leaks_target"])
     frame["image_id"] = plain_ids(frame["image_id"])
     frame["image_path"] = _locate(frame["image_id"], files)
     return standardize(frame, INFO.name)
+
+
+def _published(files: SourceFiles) -> tuple[pd.DataFrame, str]:
+    """Returns the columns of the metadata with `target`, and the names of their files.
+
+    Kaggle has one file. The archive has the labels in a file of their own.
+    """
+    locator = files.require(METADATA, *GROUND_TRUTHS)
+    frame, where = read_csv(locator), files.shorten(locator)
+    if "target" in frame or "malignant" not in frame:
+        return frame, where
+    require_columns(frame, TRUTH, where)
+    further = files.require(ARCHIVE_METADATA)
+    metadata, of_metadata = read_csv(further), files.shorten(further)
+    require_columns(metadata, ["isic_id"], of_metadata)
+    frame = frame[list(TRUTH)].rename(columns=TRUTH)
+    return join_rows(frame, metadata, "isic_id", of_metadata, INFO.title), f"{where} and {of_metadata}"
 
 
 def _locate(ids: pd.Series, files: SourceFiles) -> pd.Series:

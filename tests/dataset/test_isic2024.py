@@ -94,3 +94,32 @@ def test_an_hdf5_file_that_is_zipped_missing_or_broken(replica: Path) -> None:
 
 def test_the_published_counts_sum_to_the_set() -> None:
     assert sum(INFO.published_counts.values()) == 401_059
+
+
+@pytest.mark.parametrize("of", ["Training", "Permissive_Training"])
+def test_the_download_of_the_isic_archive(tmp_path: Path, of: str) -> None:
+    """The labels are a file of their own, and the metadata lie among the images."""
+    lines = [line.split(",") for line in METADATA.splitlines()]
+    rows = [",".join([line[0], *line[2:7]]) for line in (lines[0], *reversed(lines[1:]))]
+    truth = "isic_id,malignant\n" + "".join(f"{line[0]},{line[1]}.0\n" for line in lines[1:])
+    (tmp_path / f"ISIC_2024_{of}_GroundTruth.csv").write_text(truth)
+    (tmp_path / f"ISIC_2024_{of}_Supplement.csv").write_text("isic_id,iddx_1\nISIC_0015670,Benign\n")
+    with zipfile.ZipFile(tmp_path / f"ISIC_2024_{of}_Input.zip", "w") as archive:
+        archive.writestr(f"ISIC_2024_{of}_Input/metadata.csv", "\n".join(rows))
+        for key, colour in COLOURS.items():
+            archive.writestr(f"ISIC_2024_{of}_Input/{key}.jpg", _jpeg(colour))
+    table = read_isic2024(str(tmp_path))
+    assert table["label"].tolist() == ["benign", "malignant"]
+    assert table["patient_id"].tolist() == ["IP_1235828", "IP_8170065"]
+    assert table["leaks_target"].tolist() == [0, 1]
+    assert table["age"].tolist()[0] == 60
+    for locator, colour in zip(table["image_path"], COLOURS.values(), strict=True):
+        assert np.abs(read_image(locator).astype(int) - colour).max() < 8
+
+
+def test_the_labels_of_the_archive_without_its_metadata_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"train-metadata\.csv or ISIC_2024_Training_GroundTruth\.csv"):
+        read_isic2024(str(tmp_path))
+    (tmp_path / "ISIC_2024_Training_GroundTruth.csv").write_text("isic_id,malignant\nISIC_0015670,0\n")
+    with pytest.raises(DataError, match=r"expected metadata\.csv"):
+        read_isic2024(str(tmp_path))

@@ -93,14 +93,13 @@ def of_file(path: Path) -> TrueClasses:
     if challenge is not None:
         columns = {column: name for column, name in challenge.classes.items() if column in frame}
         if TARGET in columns:
-            texts = frame[TARGET].map(str, na_action="ignore")  # parquet has numbers
-            names = {0: BENIGN, 1: MALIGNANT}
-            raw = typed(texts).map(names.get, na_action="ignore").astype(object).fillna("")
-            codes = {name: name for name in names.values()}
+            labelled = _malignant_or_benign(frame[TARGET])
         else:
-            raw, codes = one_hot_label(frame, columns, path.name), columns
+            raw = one_hot_label(frame, columns, path.name)
+            labelled = map_labels(pd.DataFrame({"raw": raw}), "raw", columns)
         named = named.assign(image_id=frame[challenge.key])
-        labelled = map_labels(pd.DataFrame({"raw": raw}), "raw", codes)
+    elif {"image_id", MALIGNANT} <= set(named) and not set(_LABELS) & set(named):  # ISIC 2024 in the archive
+        labelled = _malignant_or_benign(named[MALIGNANT])
     else:
         found = next((name for name in _LABELS if name in named), None)
         if "image_id" not in named or found is None:
@@ -122,6 +121,14 @@ def of_file(path: Path) -> TrueClasses:
             f"have none or repeat an id:\n{first_cases(bad['image_id'])}\ncorrect these rows"
         )
     return TrueClasses(_with_parts(standardize(table, path.stem), path.name), path.name, unscored=unscored)
+
+
+def _malignant_or_benign(values: pd.Series) -> pd.DataFrame:
+    """A table with the column `label`: malignant for 1 or true, benign for 0 or false, missing for other cells."""
+    texts = values.map(str, na_action="ignore")  # parquet has numbers
+    names = {0: BENIGN, 1: MALIGNANT}
+    raw = typed(texts).map(names.get, na_action="ignore").astype(object).fillna("")
+    return map_labels(pd.DataFrame({"raw": raw}), "raw", {name: name for name in names.values()})
 
 
 def _named(frame: pd.DataFrame, file: str) -> pd.DataFrame:
