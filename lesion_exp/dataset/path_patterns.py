@@ -51,9 +51,9 @@ def ignore_example(paths: Sequence[str]) -> str:
     return as_override("dataset.ignore", patterns) if len(patterns) <= MOST_PATTERNS else ""
 
 
-def as_override(key: str, value: str | Sequence[str]) -> str:
+def as_override(key: str, value: str | Sequence[str] | Mapping[str, str]) -> str:
     """Returns `key=value` as it is typed in a shell, with the quotes that Hydra's grammar needs."""
-    text = as_value(value if isinstance(value, str) else list(value))
+    text = as_value(value if isinstance(value, (str, Mapping)) else list(value))
     return "'" + f"{key}={text}".replace("'", "'\\''") + "'"
 
 

@@ -3,7 +3,8 @@
 A label becomes the class that it is, or that wholly or mostly contains it (see `taxonomy.map_label`): a common nevus is
 an nv. Images whose label no class contains are marked by `is_unknown`, so no closed-set metric counts them.
 
-The probabilities of a model are never changed. A class without an image in the data set keeps its probability, and a
+The probabilities of a model are not changed, except that imported ones of classes that are finer than the true ones
+are added up (see `map_predicted_classes`). A class without an image in the data set keeps its probability, and a
 prediction of it is an error.
 """
 
@@ -13,11 +14,12 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
+import numpy as np
 import pandas as pd
 
 from lesion_exp import taxonomy
 from lesion_exp.errors import DataError, first_cases
-from lesion_exp.evaluation.predictions import classes_of, is_unknown
+from lesion_exp.evaluation.predictions import FloatArray, classes_of, is_unknown
 from lesion_exp.taxonomy import IS_UNKNOWN
 
 GIVEN_LABEL: Final = "given_label"
@@ -68,6 +70,57 @@ def predicted_mapping_in_words(labels: Iterable[str], found: Mapping[str, str | 
         if label in counts and name is not None and name != class_of(label, known)
     ]
     return f"predicted classes were mapped to the true classes by the taxonomy: {', '.join(pairs)}" if pairs else ""
+
+
+def map_predicted_classes(
+    classes: Sequence[str], known: Collection[str], spelled: Collection[str] = ()
+) -> dict[str, str]:
+    """Returns the class for which the probability of each of the predicted `classes` counts, by class.
+
+    As with predicted labels, it is the true class that contains the predicted one: where the truth has akiec alone,
+    its probability is that of ak and scc together. A class that no true class contains stays.
+
+    Args:
+        classes: the classes of the predictions.
+        known: the true classes.
+        spelled: classes whose spelling the result has. Others are spelled as in `classes`, and else are codes.
+    """
+    spelling = {taxonomy.code_of(name) or name: name for name in (*classes, *spelled)}
+    found = {name: taxonomy.map_label(name, known, classes) or name for name in classes}
+    codes = {name: taxonomy.code_of(target) or target for name, target in found.items()}
+    return {name: spelling.get(code, code) for name, code in codes.items()}
+
+
+def added_up(
+    probs: FloatArray, classes: Sequence[str], targets: Mapping[str, str]
+) -> tuple[tuple[str, ...], FloatArray]:
+    """Returns the classes in `targets` in alphabetical order, and the probabilities of each, added up: float (N, D).
+
+    Args:
+        probs: float (N, C), the probabilities of `classes`.
+        classes: the predicted classes.
+        targets: as `map_predicted_classes` returns it.
+    """
+    found = tuple(sorted(set(targets.values())))
+    sums = np.zeros((len(probs), len(found)))
+    for place, name in enumerate(classes):
+        sums[:, found.index(targets[name])] += probs[:, place]
+    return found, sums
+
+
+def added_in_words(targets: Mapping[str, str]) -> str:
+    """Returns a sentence on the predicted classes that count for another class; empty if none does.
+
+    Args:
+        targets: as `map_predicted_classes` returns it.
+    """
+    pairs = [f"{name} is {target}" for name, target in targets.items() if name != target]
+    return (
+        f"predicted classes were mapped to the true classes by the taxonomy, and the probabilities of one class added "
+        f"up: {', '.join(pairs)}"
+        if pairs
+        else ""
+    )
 
 
 def map_classes(table: pd.DataFrame, classes: Sequence[str], source: str) -> pd.DataFrame:

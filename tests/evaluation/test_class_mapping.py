@@ -5,7 +5,10 @@ import pytest
 from lesion_exp.errors import DataError
 from lesion_exp.evaluation.class_mapping import (
     GIVEN_LABEL,
+    added_in_words,
+    added_up,
     map_classes,
+    map_predicted_classes,
     map_predicted_labels,
     mapping_in_words,
     mapping_of,
@@ -92,3 +95,28 @@ def test_a_predicted_label_is_the_true_class_that_contains_it():
     assert map_predicted_labels(["nv", "atypical nevus"], finer) == {"nv": "nv", "atypical nevus": "atypical_nevus"}
     assert map_predicted_labels(["mel", "NV"], ["benign", "malignant"]) == {"mel": "malignant", "NV": "benign"}
     assert predicted_mapping_in_words(["NV"], {"NV": "nv"}, HAM) == ""
+
+
+def test_probabilities_of_classes_that_are_finer_than_the_true_ones_are_added_up():
+    classes = ("ak", "bcc", "mel", "scc", "unk")
+    targets = map_predicted_classes(classes, {"akiec", "bcc", "mel", "nv"})
+    assert targets == {"ak": "akiec", "bcc": "bcc", "mel": "mel", "scc": "akiec", "unk": "unk"}
+    probs = np.array([[0.1, 0.2, 0.3, 0.15, 0.25], [0.5, 0.1, 0.1, 0.3, 0.0]])
+    found, sums = added_up(probs, classes, targets)
+    assert found == ("akiec", "bcc", "mel", "unk")
+    np.testing.assert_allclose(sums, [[0.25, 0.2, 0.3, 0.25], [0.8, 0.1, 0.1, 0.0]])
+    assert added_in_words(targets).endswith("added up: ak is akiec, scc is akiec")
+    assert map_predicted_classes(classes, {"benign", "malignant"})["bcc"] == "malignant"
+
+
+def test_classes_that_the_truth_tells_apart_keep_their_names_and_a_run_its_spelling():
+    own = map_predicted_classes(("mel", "nv"), {"melanoma", "naevus"})
+    assert own == {"mel": "mel", "nv": "nv"}
+    assert added_in_words(own) == ""
+    assert map_predicted_classes(("mel", "nv"), {"melanoma", "naevus"}, ("melanoma", "naevus")) == {
+        "mel": "melanoma", "nv": "naevus",
+    }  # fmt: skip
+    finer = map_predicted_classes(("common_nevus", "nevus"), {"nevus", "melanoma"})
+    assert finer == {"common_nevus": "nevus", "nevus": "nevus"}
+    coarser = map_predicted_classes(("mel", "nv"), {"mel", "common_nevus", "atypical_nevus"})
+    assert coarser == {"mel": "mel", "nv": "nv"}

@@ -11,18 +11,27 @@ import numpy as np
 import pandas as pd
 
 from lesion_exp import taxonomy
-from lesion_exp.dataset.path_patterns import as_override
 from lesion_exp.errors import DataError, did_you_mean, first_cases
 from lesion_exp.evaluation.class_mapping import (
+    added_in_words,
+    added_up,
     class_of,
     map_classes,
+    map_predicted_classes,
     map_predicted_labels,
     mapping_in_words,
     predicted_mapping_in_words,
 )
 from lesion_exp.evaluation.intervals import Estimate, bootstrap, units_of
 from lesion_exp.evaluation.metrics import metric_names, weighted_metrics
-from lesion_exp.evaluation.predictions import PREFIX, FloatArray, has_labels_only, predictions_table
+from lesion_exp.evaluation.predictions import (
+    PREFIX,
+    FloatArray,
+    has_labels_only,
+    is_unknown,
+    known_rows,
+    predictions_table,
+)
 from lesion_exp.evaluation.registry import AUROC_MACRO
 from lesion_exp.evaluation.weighted import Weighted, difference
 from lesion_exp.text_table import as_numbers, read_table
@@ -51,7 +60,7 @@ class Scores:
     """Metric -> `all`, `untouched`, `touched` and `difference` (all - untouched), as far as they are defined."""
     has_probabilities: bool
     notes: tuple[str, ...] = ()
-    """How predicted labels and true classes were matched, one sentence each."""
+    """How predicted and true classes were matched, and which images that leaves out, one sentence each."""
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain values, for JSON."""
@@ -83,8 +92,9 @@ def scores(
         DataError: no test image has a prediction, an image has two, a probability is no number, or a class is unknown.
     """
     rows, probs, classes, has_probabilities, others, mapped = _joined(split, predicted, source)
-    table = predictions_table(rows, probs, classes)
-    is_touched = touched.loc[rows.index].to_numpy()
+    whole = predictions_table(rows, probs, classes)
+    table = known_rows(whole).reset_index(drop=True)
+    is_touched = touched.loc[rows.index].to_numpy()[~is_unknown(whole)]
     wanted = [name for name in METRICS if has_probabilities or name != AUROC_MACRO]
     wanted = [name for name in wanted if name in metric_names(classes)]
     masks = {"all": np.ones(len(table), bool), "untouched": ~is_touched, "touched": is_touched}
@@ -102,7 +112,7 @@ def scores(
         absent_classes=tuple(sorted(set(labels) - set(labels[~is_touched]))),
         metrics={name: {where: found[where][name] for where in found if name in found[where]} for name in wanted},
         has_probabilities=has_probabilities,
-        notes=(*([mapped] if mapped else []), *mapping_in_words(table)),
+        notes=(*([mapped] if mapped else []), *mapping_in_words(whole)),
     )
 
 
@@ -142,7 +152,7 @@ class _Predicted(NamedTuple):
     others: int
     """Predictions of images that are not among the test images."""
     mapped: str
-    """Which predicted labels count as a true class, in words; empty if none does."""
+    """Which predicted classes count as a true one, in words; empty if none does."""
 
 
 def _joined(table: pd.DataFrame, predicted: pd.DataFrame, source: str) -> _Predicted:
@@ -177,12 +187,9 @@ def _joined(table: pd.DataFrame, predicted: pd.DataFrame, source: str) -> _Predi
     chosen = test[at.notna()]
     taken = predicted.iloc[at.dropna().to_numpy(np.int64)]
     labels = sorted(set(chosen["label"].astype(str)))
-    mapped = ""
-    if columns:
-        classes, probs = _of_columns(taken, columns, labels, source)
-    else:
-        classes, probs, mapped = _of_labels(taken, labels, source)
-        chosen = map_classes(chosen, classes, source)
+    read = _of_columns(taken, columns, labels, source) if columns else _of_labels(taken, labels, source)
+    classes, probs, mapped = read
+    chosen = map_classes(chosen, classes, source)
     return _Predicted(
         chosen.drop(columns=["split", "group"], errors="ignore"),
         probs,
@@ -195,8 +202,11 @@ def _joined(table: pd.DataFrame, predicted: pd.DataFrame, source: str) -> _Predi
 
 def _of_columns(
     predicted: pd.DataFrame, columns: Sequence[str], labels: Sequence[str], source: str
-) -> tuple[tuple[str, ...], FloatArray]:
-    """The classes, and the probabilities (N, C), of `columns`; `labels` are the true classes of the images."""
+) -> tuple[tuple[str, ...], FloatArray, str]:
+    """The classes, the probabilities (N, C), and in words which classes of `columns` count as a true class.
+
+    Probabilities of classes that are finer than the true `labels` are added up.
+    """
     column_of_class: dict[str, str] = {}
     for column in columns:
         name = column.removeprefix(PREFIX)
@@ -207,15 +217,7 @@ def _of_columns(
                 f"{name}; leave one of them"
             )
         column_of_class[name] = column
-    lacking = [label for label in labels if label not in column_of_class]
-    if lacking:
-        raise DataError(
-            f"expected a column {PREFIX}CLASS for the class of each test image in {source}, got {', '.join(columns)}, "
-            f"without {', '.join(lacking)}; add these columns, or leave their images out with "
-            f"{as_override('dataset.filter', f'label not in {lacking}')}"
-        )
-    classes = tuple(sorted(column_of_class))
-    cells = predicted[[column_of_class[name] for name in classes]]
+    cells = predicted[list(column_of_class.values())]
     probs = cells.apply(as_numbers).to_numpy(np.float64)
     bad = ~np.isfinite(probs).all(axis=1)
     if bad.any():
@@ -224,7 +226,28 @@ def _of_columns(
             f"expected a number in each column {PREFIX}CLASS of {source}, but {int(bad.sum()):,} rows hold others; "
             f"correct or remove them:\n{first_cases(rows)}"
         )
-    return classes, probs
+    targets = map_predicted_classes(list(column_of_class), labels)
+    classes, sums = added_up(probs, list(column_of_class), targets)
+    _check_true_classes(classes, labels, columns, source)
+    return classes, sums, added_in_words(targets)
+
+
+def _check_true_classes(classes: Sequence[str], labels: Sequence[str], columns: Sequence[str], source: str) -> None:
+    """Checks that images of at least two classes are left, or of one if there is no other.
+
+    Raises:
+        DataError: there are fewer, because the other `labels` belong to none of `classes`.
+    """
+    found = {label: taxonomy.map_label(label, classes, labels) for label in labels}
+    lacking = [label for label, target in found.items() if target is None]
+    if lacking and len({*found.values()} - {None}) < 2:
+        is_binary = all({True, False} <= set(map(taxonomy.malignancy, names)) for names in (classes, labels))
+        remedy = ", or set task.target=malignant to tell malignant from benign alone" if is_binary else ""
+        raise DataError(
+            f"expected a column {PREFIX}CLASS for the class of each test image in {source}, got {', '.join(columns)}, "
+            f"without {', '.join(lacking)}, so that images of fewer than two classes are left; add these columns"
+            f"{remedy}"
+        )
 
 
 def _of_labels(predicted: pd.DataFrame, labels: Sequence[str], source: str) -> tuple[tuple[str, ...], FloatArray, str]:

@@ -48,6 +48,7 @@ from lesion_exp.training.part_evaluation import (
 )
 from lesion_exp.verbs.evaluate.given_predictions import GivenPredictions, read_predictions_file
 from lesion_exp.verbs.evaluate.import_request import ImportRequest
+from lesion_exp.verbs.evaluate.imported_classes import imported_classes
 from lesion_exp.verbs.evaluate.run_evaluation import RunEvaluation
 from lesion_exp.verbs.evaluate.true_classes import TrueClasses, of_dataset, of_file, of_run
 
@@ -97,11 +98,15 @@ def import_predictions(
         known = sorted({*truth.table["label"].astype(str), *truth.classes})
         given = read_predictions_file(request, known)
         matched = _match(given, truth, request)
-        classes, probs, mapped = _probabilities(given, truth, known, request)
+        if given.labels:
+            classes, of_rows, mapped = _of_labels(given, truth, known, request)
+            probs = of_rows[matched.places]
+        else:
+            classes, probs, mapped = imported_classes(given, truth, matched.places, request)
         rows = _known_to(classes, map_classes(matched.rows, classes, truth.source))
         rows = rows.assign(**{LABELS_ONLY: True}) if given.labels else rows
         rows = rows.assign(**{RESCALED: True}) if given.is_rescaled else rows
-        table = predictions_table(rows.drop(columns="split"), probs[matched.places], classes)
+        table = predictions_table(rows.drop(columns="split"), probs, classes)
     tables = {part: _part_of(table, rows, part) for part in ("val", "test") if (rows["split"] == part).any()}
     if "test" not in tables:
         raise DataError(
@@ -116,7 +121,7 @@ def import_predictions(
             for part, part_table in tables.items()
         }
     name = request.name or request.predictions.stem
-    notes = (*given.notes, *([mapped] if mapped else []))
+    notes = (*given.notes, *mapped)
     facts = {**_facts(request, given, truth, classes, matched, rows), "notes": list(notes)}
     tags = {
         "kind": IMPORTED,
@@ -287,21 +292,11 @@ def _places(table: pd.DataFrame, key: str, ids: Sequence[str]) -> IntArray:
     return places
 
 
-def _probabilities(
+def _of_labels(
     given: GivenPredictions, truth: TrueClasses, known: Sequence[str], request: ImportRequest
-) -> tuple[tuple[str, ...], np.ndarray, str]:
-    """The classes, and float (N, C), the probability of each: 1 or 0 for predicted labels.
-
-    The text says which predicted labels count as a true class; it is empty if none does.
-    """
-    if not given.labels:
-        lacking = [name for name in truth.classes if name not in given.classes]
-        if lacking and set(given.classes) < set(truth.classes):
-            log.warning("the file has no column of %s; their probability is 0", ", ".join(lacking))
-            places = [given.classes.index(name) if name in given.classes else -1 for name in truth.classes]
-            padded = np.concatenate([given.probs, np.zeros((len(given.probs), 1))], axis=1)
-            return truth.classes, padded[:, places], ""
-        return given.classes, given.probs, ""
+) -> tuple[tuple[str, ...], np.ndarray, list[str]]:
+    """The classes, float (N, C), 1 for the predicted class of each row of the file and 0 for the others, and a note on
+    which predicted labels count as a true class, if any does."""
     found = map_predicted_labels(given.labels, known)
     strange = [label for label, name in found.items() if name is None]
     if strange:
@@ -321,7 +316,7 @@ def _probabilities(
         )
     of_rows = [classes.index(str(found[label])) for label in given.labels]
     words = predicted_mapping_in_words(given.labels, found, known)
-    return classes, np.eye(len(classes))[of_rows], words
+    return classes, np.eye(len(classes))[of_rows], [words] if words else []
 
 
 def _remedy_for(strange: Sequence[str], column: str) -> str:

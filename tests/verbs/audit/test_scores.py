@@ -1,10 +1,7 @@
-import shlex
-
 import numpy as np
 import pandas as pd
 import pytest
 
-from lesion_exp.config.overrides import parse_overrides
 from lesion_exp.errors import DataError
 from lesion_exp.verbs.audit.scores import read_predicted, scores
 
@@ -142,13 +139,56 @@ def test_predictions_of_other_images_are_counted_and_do_not_count(test_part):
         scores(split, touched, more[more["image_id"] == "t/1"], "a file", 50, 0)
 
 
-def test_a_class_without_a_column_can_be_left_out_by_the_filter_that_the_message_names(test_part):
-    with pytest.raises(DataError, match="without nv; add these columns, or leave their images out with") as error:
-        scores(test_part, test_part["label"] == "x", predicted(test_part, True).drop(columns="p_nv"), "a file", 50, 0)
-    (typed,) = shlex.split(str(error.value).rpartition(" out with ")[2])
-    (override,) = parse_overrides([typed])
-    assert override.key_or_group == "dataset.filter"
-    assert set(test_part.query(override.value())["label"]) == {"mel"}
+def test_columns_of_coarser_and_finer_classes_are_mapped_as_predicted_labels_are(test_part):
+    nothing = pd.Series(False, index=test_part.index)
+    table = predicted(test_part, np.arange(60) % 3 > 0)
+    plain = scores(test_part, nothing, table, "a file", 20, 0)
+    assert plain.notes == ()
+    nevi = np.where(np.arange(60) % 2, "atypical_nevus", "common_nevus")
+    truth = test_part.assign(label=np.where(test_part["label"] == "nv", nevi, test_part["label"]))
+    of_more = table.assign(p_bcc=0.0, p_akiec=0.0)
+    for given in (table, of_more):
+        found = scores(truth, nothing, given, "a file", 20, 0)
+        assert found.metrics["accuracy"] == plain.metrics["accuracy"]
+        assert "atypical_nevus (15 images) is nv, common_nevus (15 images) is nv" in " ".join(found.notes)
+    folders = test_part.assign(label=test_part["label"].map({"mel": "melanoma", "nv": "nevus"}))
+    assert scores(folders, nothing, table, "a file", 20, 0).metrics == plain.metrics
+    binary = table.rename(columns={"p_mel": "p_malignant", "p_nv": "p_benign"})
+    assert scores(test_part, nothing, binary, "a file", 20, 0).metrics["accuracy"] == plain.metrics["accuracy"]
+    parts = table.assign(p_mel=table["p_mel"] / 2, p_mel_in_situ=table["p_mel"] / 2)
+    found = scores(test_part, nothing, parts, "a file", 20, 0)
+    assert found.metrics == plain.metrics
+    assert "mel_in_situ is mel" in found.notes[0]
+
+
+def test_images_of_a_class_without_a_column_are_left_out_and_counted(test_part):
+    touched = pd.Series(np.arange(60) % 30 < 10, index=test_part.index)
+    table = predicted(test_part, np.arange(60) % 3 > 0)
+    more = test_part.iloc[:4].assign(image_id=list("abcd"), row_id=list("abcd"), label="vasc", lesion_id=None)
+    more.index = range(200, 204)
+    both = pd.concat([more, test_part])
+    others = pd.DataFrame({"image_id": list("abcd"), "p_mel": 0.5, "p_nv": 0.5})
+    of_both = pd.concat([pd.Series(True, index=more.index), touched])
+    found = scores(both, of_both, pd.concat([table, others]), "a file", 20, 0)
+    plain = scores(test_part, touched, table, "a file", 20, 0)
+    assert found.metrics == plain.metrics
+    assert found.images == plain.images
+    assert found.missing == 0
+    assert "left out: vasc (4 images)" in " ".join(found.notes)
+
+
+def test_a_file_that_leaves_one_class_is_refused_and_no_filter_to_that_class_is_named(test_part):
+    nothing = pd.Series(False, index=test_part.index)
+    one = predicted(test_part, True).drop(columns="p_nv")
+    with pytest.raises(DataError, match="without nv, so that images of fewer than two classes are left; add") as told:
+        scores(test_part, nothing, one, "a file", 50, 0)
+    assert "dataset.filter" not in str(told.value)
+    assert "task.target" not in str(told.value)  # no image would be benign
+    coarse = test_part.assign(label=test_part["label"].map({"mel": "malignant", "nv": "benign_dermal"}))
+    with pytest.raises(DataError, match=r"or set task\.target=malignant to tell"):
+        scores(coarse, nothing, predicted(test_part, True), "a file", 50, 0)
+    binary = coarse.assign(label=coarse["label"].replace("benign_dermal", "benign"))
+    assert scores(binary, nothing, predicted(test_part, True), "a file", 50, 0).metrics["accuracy"]["all"].value == 1
 
 
 @pytest.mark.parametrize(

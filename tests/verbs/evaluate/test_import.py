@@ -1,4 +1,5 @@
 import json
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 import lesion_exp
 from lesion_exp.cli import main
+from lesion_exp.evaluation.challenge_format import FORMATS
 from lesion_exp.evaluation.predictions import probabilities
 from lesion_exp.tracking.find import find_run
 from lesion_exp.tracking.stored_run import download_artifact, read_predictions
@@ -352,3 +354,113 @@ def test_probabilities_for_the_images_of_a_run_of_labels_have_areas(files, store
     labels.to_csv("labels.csv", index=False)
     like = imported(capsys, "predictions=labels.csv")["run_id"]
     assert "auroc_macro" in lesion_exp.import_predictions("submission.csv", FAST, like=like).metrics
+
+
+EIGHT = ("ak", "bcc", "bkl", "df", "mel", "nv", "scc", "vasc")
+KAGGLE = {
+    "AKIEC": "Actinic keratoses", "BCC": "Basal cell carcinoma", "BKL": "Benign keratosis-like lesions",
+    "DF": "Dermatofibroma", "MEL": "Melanoma", "NV": "Melanocytic nevi", "VASC": "Vascular lesions",
+}  # fmt: skip
+"""The names of the classes of HAM10000 in most notebooks."""
+
+
+@pytest.fixture
+def eight(store, monkeypatch, own_process, capsys):
+    """A run with the eight classes of ISIC 2019, its images and its probabilities."""
+    monkeypatch.chdir(store.root)
+    names = [f"ISIC_{number:07d}" for number in range(NUMBER)]
+    probs = np.random.default_rng(0).dirichlet(np.ones(len(EIGHT)), NUMBER)
+    pd.DataFrame({"image_id": names, "label": np.resize(EIGHT, NUMBER)}).to_csv("truth.csv", index=False)
+    own = pd.DataFrame(probs, columns=[f"p_{name}" for name in EIGHT])
+    own.assign(image_id=names).to_csv("own.csv", index=False)
+    return imported(capsys, "predictions=own.csv")["run_id"], names, probs
+
+
+def like(capsys, run_id, *words):
+    assert main(["import", f"like={run_id}", FAST, "--json", *words]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def comparable(capsys, *runs):
+    assert main(["compare", *runs, FAST, "--json"]) == 0
+    assert main(["evaluate", f"run=[{','.join(runs)}]", "ensemble=mean", FAST, "--json"]) == 0
+    capsys.readouterr()
+    return True
+
+
+def test_an_entry_to_a_challenge_is_compared_with_the_run_that_wrote_it(eight, store, capsys):
+    run_id, names, probs = eight
+    FORMATS["isic2019"].submission(names, probs, EIGHT).to_csv("entry.csv", index=False)
+    found = like(capsys, run_id, "predictions=entry.csv")
+    assert found["classes"] == list(EIGHT)
+    assert "unk left out: not among the classes of run" in found["notes"][-1]
+    kept = read_predictions(find_run(store, found["run_id"]), "test").set_index("image_id")
+    np.testing.assert_allclose(probabilities(kept.loc[names]), probs, atol=1e-6)
+    assert comparable(capsys, found["run_id"], run_id)
+
+
+def test_a_class_with_probability_that_the_run_lacks_is_told_with_the_options_that_leave_it_out(eight, store, capsys):
+    run_id, names, probs = eight
+    entry = FORMATS["isic2019"].submission(names, 0.9 * probs, EIGHT).assign(UNK=0.1)
+    entry.to_csv("entry.csv", index=False)
+    found = like(capsys, run_id, "predictions=entry.csv")
+    assert "unk" in found["classes"]
+    assert "does not know unk, so compare and ensembles refuse" in found["notes"][-1]
+    typed = shlex.split(found["notes"][-1].partition("; ")[2].removesuffix(" reads the classes of that run alone"))
+    assert typed[-1] == "rescale=true"
+    assert comparable(capsys, like(capsys, run_id, "predictions=entry.csv", *typed)["run_id"], run_id)
+
+
+@pytest.mark.parametrize("names", [KAGGLE, {"AKIEC": "AK"}])
+def test_probabilities_of_finer_classes_count_for_the_true_class(names, files, store, own_process, capsys):
+    """As predicted labels do: where the truth has akiec alone, P(akiec) is P(ak), or P(ak) and P(scc) together."""
+    own = imported(capsys, "predictions=submission.csv")
+    theirs = files[1].rename(columns=names)
+    if names != KAGGLE:
+        theirs = theirs.assign(AK=0.75 * theirs["AK"], SCC=0.25 * theirs["AK"])
+    theirs.to_csv("theirs.csv", index=False)
+    found = imported(capsys, "predictions=theirs.csv")
+    assert found["classes"] == own["classes"]
+    assert found["metrics"]["auroc_macro"]["value"] == pytest.approx(own["metrics"]["auroc_macro"]["value"])
+    assert "ak is akiec" in found["notes"][0]
+    assert comparable(capsys, like(capsys, own["run_id"], "predictions=theirs.csv")["run_id"], own["run_id"])
+
+
+def test_the_classes_of_a_run_keep_their_spelling(files, store, own_process, capsys):
+    """A run that was trained on folders has the names of the folders as classes."""
+    (store.root / "clinic").mkdir()
+    labels = ["nevus", "melanoma"] * (NUMBER // 2)
+    pd.DataFrame({"image_id": files[1]["image"], "label": labels}).to_csv("clinic/cases.csv", index=False)
+    theirs = pd.DataFrame({"image_id": files[1]["image"], "melanoma": np.linspace(0.1, 0.9, NUMBER)})
+    theirs = theirs.assign(nevus=1 - theirs["melanoma"])
+    theirs.to_csv("own.csv", index=False)
+    words = ["dataset=csv", "dataset.root=clinic", "dataset.table=cases.csv", FAST, "--json"]
+    assert main(["import", "predictions=own.csv", *words]) == 0
+    own = json.loads(capsys.readouterr().out)
+    assert own["classes"] == ["melanoma", "nevus"]
+    theirs.rename(columns={"melanoma": "p_mel", "nevus": "p_nv"}).to_csv("theirs.csv", index=False)
+    found = like(capsys, own["run_id"], "predictions=theirs.csv")
+    assert found["classes"] == ["melanoma", "nevus"]
+    assert comparable(capsys, found["run_id"], own["run_id"])
+
+
+@pytest.mark.parametrize("values", [[0, 1], [0.0, 1.0], ["false", "True"]])
+def test_the_ground_truth_of_isic_2024_is_read_as_the_archive_publishes_it(values, files, store):
+    truth = pd.DataFrame({"isic_id": files[1]["image"], "malignant": np.resize(np.array(values, dtype=object), NUMBER)})
+    truth.to_csv("archive.csv", index=False)
+    found = of_file(Path("archive.csv")).table
+    assert found["label"].tolist() == ["benign", "malignant"] * (NUMBER // 2)
+    truth.assign(label="nv").to_csv("archive.csv", index=False)
+    assert set(of_file(Path("archive.csv")).table["label"]) == {"nv"}
+
+
+def test_a_sum_of_float32_may_be_slightly_above_1(files, store, own_process, capsys):
+    names = files[1]["image"]
+    pd.DataFrame({"isic_id": names, "target": np.arange(NUMBER) % 2}).to_csv("truth.csv", index=False)
+    scores = pd.DataFrame({"isic_id": names, "target": np.linspace(0, 1.0000001, NUMBER)})
+    scores.to_csv("sums.csv", index=False)
+    run = find_run(store, imported(capsys, "predictions=sums.csv")["run_id"])
+    assert read_predictions(run, "test")["p_malignant"].max() == 1
+    scores.assign(target=scores["target"] * 1.0012345).to_csv("sums.csv", index=False)
+    said = "ISIC_0000069: 1.0012346"
+    assert_refused(capsys, ["import", "predictions=sums.csv", "truth=truth.csv", FAST], said)
