@@ -24,6 +24,8 @@ class File:
     without the ending of an image file are alike, and so are those in upper and lower case, unless several images have
     them (see `ImageIds`).
 
+    A file may have both columns, as manifests do. They must then name the same images, unless no `row_id` names any.
+
     Args:
         path: the csv, or the manifest that was stored with a run (csv or parquet).
     """
@@ -38,7 +40,7 @@ class File:
             DataError: the file or a column is missing, a part is unknown, or some image is missing or named twice.
         """
         named = read_table(self.path, "the parts at split.path")
-        key = next((key for key in KEYS if key in named), None)
+        key = self._key(table, named)
         if key is None or "split" not in named:
             raise DataError(
                 f"expected the columns image_id and split in {self.path}, got {', '.join(map(str, named))}; rename its "
@@ -60,6 +62,30 @@ class File:
                 f"{first_cases(cases)}\ncorrect the file, or leave images out with dataset.filter"
             )
         return self._with_all_parts(table.assign(split=parts.loc[table[key]].to_numpy()))
+
+    def _key(self, table: pd.DataFrame, named: pd.DataFrame) -> str | None:
+        """Returns the column that names the images; None if there is none.
+
+        Raises:
+            DataError: there are both, and they name different images, such as a `row_id` that numbers the rows.
+        """
+        keys = [key for key in KEYS if key in named]
+        if len(keys) < 2:
+            return keys[0] if keys else None
+        images = table["image_id"].to_numpy()
+        by_row, by_image = (ImageIds(table[key]).rows(named[key]) for key in keys)
+        if (by_row < 0).all():
+            return keys[1]
+        differ = (by_row >= 0) & (by_image >= 0) & (images[by_row] != images[by_image])
+        if differ.any():
+            rows = named.loc[differ, keys].itertuples(index=False, name=None)
+            cases = [f"row_id {row} is another image than image_id {image}" for row, image in rows]
+            raise DataError(
+                f"expected the columns row_id and image_id of {self.path} to name the same image in each row, but "
+                f"{len(cases):,} of {len(named):,} rows differ:\n{first_cases(cases)}\nremove the column that does not "
+                f"name the images"
+            )
+        return keys[0]
 
     def _with_all_parts(self, table: pd.DataFrame) -> pd.DataFrame:
         empty = [part for part in PARTS if part not in set(table["split"])]

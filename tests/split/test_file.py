@@ -77,6 +77,27 @@ def test_a_file_that_does_not_fit_is_refused(lesions_table, parts, tmp_path, cha
         read(lesions_table, change(parts), tmp_path)
 
 
+def test_numbers_of_rows_are_not_taken_for_other_images(lesions_table, tmp_path):
+    """Images whose ids are numbers, in a file whose column `row_id` numbers the rows."""
+    ids = [str(number + 1) for number in range(len(lesions_table))]
+    table = lesions_table.assign(image_id=ids, row_id=ids)
+    parts = Grouped(0, RATIOS).split(table)[["image_id", "split"]].sample(frac=1, random_state=0)
+    numbered = parts.assign(row_id=range(1, len(parts) + 1))
+    with pytest.raises(DataError, match=r"rows differ:\n  - row_id 1 is another image than image_id \d+"):
+        read(table, numbered, tmp_path)
+    wanted = parts.set_index("image_id")["split"].loc[ids].tolist()
+    strangers = numbered.assign(row_id="line " + numbered["row_id"].astype(str))
+    for usable in (parts, strangers, parts.assign(row_id=parts["image_id"])):
+        assert read(table, usable, tmp_path)["split"].tolist() == wanted
+
+
+def test_repeated_images_are_named_by_their_rows(lesions_table, tmp_path):
+    table = pd.concat([lesions_table, lesions_table.iloc[:5].assign(row_id=lambda frame: frame["row_id"] + "#2")])
+    split = ByImage(0, RATIOS).split(table.reset_index(drop=True))
+    named = split[["row_id", "image_id", "split"]]
+    assert read(table.reset_index(drop=True), named, tmp_path)["split"].tolist() == split["split"].tolist()
+
+
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00\x81", b'image_id,split\n"open'])
 def test_a_file_that_is_no_table_is_refused(lesions_table, tmp_path, content):
     path = tmp_path / "split.csv"
