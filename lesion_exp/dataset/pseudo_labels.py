@@ -228,8 +228,8 @@ class PseudoLabels:
             DataError: a pseudo-label is not a class of `table`, or no row is left.
         """
         rows = self._rows
-        if chosen and len(rows):
-            own = rows[rows["source"] != SOURCE]
+        own = rows[rows["source"] != SOURCE] if len(rows) else rows
+        if chosen and len(own):
             kept = filter_rows(own, chosen)
             self._count("dataset.filter leaves them out", len(own) - len(kept))
             rows = pd.concat([kept, rows[rows["source"] == SOURCE]], ignore_index=True)

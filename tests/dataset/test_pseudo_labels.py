@@ -116,6 +116,16 @@ def test_the_filter_of_the_data_set_applies_to_its_rows(clinic: Path) -> None:
     assert set(table[pseudo_rows(table)]["image_id"]) == {"d"}
 
 
+def test_a_filter_on_an_own_column_of_the_data_set_leaves_new_images_alone(clinic: Path) -> None:
+    rows = (clinic / "t.csv").read_text().splitlines()
+    (clinic / "t.csv").write_text("\n".join([f"{rows[0]},camera", *(f"{row},old" for row in rows[1:])]) + "\n")
+    pseudo = labels_in(clinic / "p.csv", "x,../new/x.png,nv,0.95,r,w,none,0.9")
+    table = joined(pseudo, clinic, "camera == 'old'")
+    assert table["image_id"].tolist() == ["a", "b", "pseudo/x"]
+    known = labels_in(clinic / "p.csv", "x,../new/x.png,nv,1,r,w,none,0.9", "c,images/c.png,mel,1,r,w,none,0.9")
+    assert set(joined(known, clinic, "camera == 'new'")["image_id"]) == {"a", "b", "pseudo/x"}
+
+
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
