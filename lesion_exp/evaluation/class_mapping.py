@@ -55,6 +55,23 @@ def map_predicted_labels(predicted: Collection[str], known: Collection[str]) -> 
     }
 
 
+def classes_of_labels(predicted: Collection[str], labels: Collection[str], known: Collection[str]) -> tuple[str, ...]:
+    """Returns the classes of predictions without probabilities, in alphabetical order.
+
+    They are the predicted ones, and those true ones that none of these contains. Classes that the data set tells apart
+    stay apart: where it has mel and mel_in_situ, a mel_in_situ that is predicted to be a mel is an error, also if the
+    predictions know no mel_in_situ.
+
+    Args:
+        predicted: the predicted classes, as `map_predicted_labels` returns them.
+        labels: the true classes of the images.
+        known: the classes of the whole data set.
+    """
+    targets = {label: taxonomy.map_label(label, predicted, known) for label in labels}
+    kept = {label if target is None or target in known else target for label, target in targets.items()}
+    return tuple(sorted({*predicted, *kept}))
+
+
 def predicted_mapping_in_words(labels: Iterable[str], found: Mapping[str, str | None], known: Collection[str]) -> str:
     """Returns a sentence on the predicted `labels` that count as a true class which contains them; empty without any.
 

@@ -7,6 +7,7 @@ from lesion_exp.evaluation.class_mapping import (
     GIVEN_LABEL,
     added_in_words,
     added_up,
+    classes_of_labels,
     map_classes,
     map_predicted_classes,
     map_predicted_labels,
@@ -95,6 +96,16 @@ def test_a_predicted_label_is_the_true_class_that_contains_it():
     assert map_predicted_labels(["nv", "atypical nevus"], finer) == {"nv": "nv", "atypical nevus": "atypical_nevus"}
     assert map_predicted_labels(["mel", "NV"], ["benign", "malignant"]) == {"mel": "malignant", "NV": "benign"}
     assert predicted_mapping_in_words(["NV"], {"NV": "nv"}, HAM) == ""
+
+
+def test_classes_that_the_data_set_tells_apart_are_not_merged_by_predicted_labels():
+    fine = ["mel", "mel_in_situ", "nv"]
+    assert classes_of_labels(["mel", "nv"], fine, fine) == ("mel", "mel_in_situ", "nv")
+    assert classes_of_labels(["mel", "nv"], ["mel_in_situ", "nv"], fine) == ("mel", "mel_in_situ", "nv")
+    assert classes_of_labels(["mel", "nv"], ["mel_in_situ", "nv"], ["mel_in_situ", "nv"]) == ("mel", "nv")
+    ph2 = ["atypical_nevus", "common_nevus", "mel"]
+    assert classes_of_labels(["mel", "nv"], ph2, ph2) == ("mel", "nv")
+    assert classes_of_labels(["nv", "bcc"], ["nv", "vasc"], ["nv", "vasc"]) == ("bcc", "nv", "vasc")
 
 
 def test_probabilities_of_classes_that_are_finer_than_the_true_ones_are_added_up():

@@ -16,6 +16,7 @@ from lesion_exp.evaluation.class_mapping import (
     added_in_words,
     added_up,
     class_of,
+    classes_of_labels,
     map_classes,
     map_predicted_classes,
     map_predicted_labels,
@@ -187,7 +188,8 @@ def _joined(table: pd.DataFrame, predicted: pd.DataFrame, source: str) -> _Predi
     chosen = test[at.notna()]
     taken = predicted.iloc[at.dropna().to_numpy(np.int64)]
     labels = sorted(set(chosen["label"].astype(str)))
-    read = _of_columns(taken, columns, labels, source) if columns else _of_labels(taken, labels, source)
+    known = sorted(set(table["label"].dropna().astype(str)))
+    read = _of_columns(taken, columns, labels, known, source) if columns else _of_labels(taken, labels, known, source)
     classes, probs, mapped = read
     chosen = map_classes(chosen, classes, source)
     return _Predicted(
@@ -201,16 +203,17 @@ def _joined(table: pd.DataFrame, predicted: pd.DataFrame, source: str) -> _Predi
 
 
 def _of_columns(
-    predicted: pd.DataFrame, columns: Sequence[str], labels: Sequence[str], source: str
+    predicted: pd.DataFrame, columns: Sequence[str], labels: Sequence[str], known: Sequence[str], source: str
 ) -> tuple[tuple[str, ...], FloatArray, str]:
     """The classes, the probabilities (N, C), and in words which classes of `columns` count as a true class.
 
-    Probabilities of classes that are finer than the true `labels` are added up.
+    Probabilities of classes that are finer than the classes `known` of the data set are added up. `labels` are the true
+    classes of the images.
     """
     column_of_class: dict[str, str] = {}
     for column in columns:
         name = column.removeprefix(PREFIX)
-        name = class_of(name, labels) or name
+        name = class_of(name, known) or name
         if name in column_of_class:
             raise DataError(
                 f"expected one column for each class in {source}, but {column_of_class[name]} and {column} are both "
@@ -226,7 +229,7 @@ def _of_columns(
             f"expected a number in each column {PREFIX}CLASS of {source}, but {int(bad.sum()):,} rows hold others; "
             f"correct or remove them:\n{first_cases(rows)}"
         )
-    targets = map_predicted_classes(list(column_of_class), labels)
+    targets = map_predicted_classes(list(column_of_class), known)
     classes, sums = added_up(probs, list(column_of_class), targets)
     _check_true_classes(classes, labels, columns, source)
     return classes, sums, added_in_words(targets)
@@ -250,21 +253,22 @@ def _check_true_classes(classes: Sequence[str], labels: Sequence[str], columns: 
         )
 
 
-def _of_labels(predicted: pd.DataFrame, labels: Sequence[str], source: str) -> tuple[tuple[str, ...], FloatArray, str]:
+def _of_labels(
+    predicted: pd.DataFrame, labels: Sequence[str], known: Sequence[str], source: str
+) -> tuple[tuple[str, ...], FloatArray, str]:
     """The classes, 1 for the predicted class of each image and 0 for the others (N, C), and in words which predicted
     labels count as a true class.
 
-    The classes are the predicted ones, and those of the true `labels` that none of these contains.
+    The classes are those of `classes_of_labels`, for images of the true `labels` in a data set of the classes `known`.
     """
     named = predicted[PREDICTION].astype(str)
-    found = map_predicted_labels(named.unique().tolist(), labels)
+    found = map_predicted_labels(named.unique().tolist(), known)
     strange = [name for name, target in found.items() if target is None]
     if strange:
         raise DataError(
-            f"expected classes of the data set ({', '.join(labels)}) or the taxonomy in the column {PREDICTION} of "
-            f"{source}, got {', '.join(strange[:5])}{did_you_mean(strange[0], labels)}; write the names of the classes"
+            f"expected classes of the data set ({', '.join(known)}) or the taxonomy in the column {PREDICTION} of "
+            f"{source}, got {', '.join(strange[:5])}{did_you_mean(strange[0], known)}; write the names of the classes"
         )
-    targets = {str(target) for target in found.values()}
-    classes = tuple(sorted({*targets, *(taxonomy.map_label(label, targets, labels) or label for label in labels)}))
+    classes = classes_of_labels({str(target) for target in found.values()}, labels, known)
     probs = np.eye(len(classes))[pd.Index(classes).get_indexer(pd.Index(named.map(found)))]
-    return classes, probs, predicted_mapping_in_words(named, found, labels)
+    return classes, probs, predicted_mapping_in_words(named, found, known)

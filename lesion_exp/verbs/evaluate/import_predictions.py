@@ -17,6 +17,7 @@ from lesion_exp.config.project import Project
 from lesion_exp.errors import ConfigError, DataError, did_you_mean, first_cases
 from lesion_exp.evaluation.class_mapping import (
     GIVEN_LABEL,
+    classes_of_labels,
     map_classes,
     map_predicted_labels,
     predicted_mapping_in_words,
@@ -307,8 +308,8 @@ def _of_labels(
             f"{remedy}"
         )
     predicted = {str(name) for name in found.values()}
-    mapped = {taxonomy.map_label(label, predicted, known) or label for label in known}
-    classes = tuple(sorted({*truth.classes, *predicted, *(() if truth.classes else mapped)}))
+    labels = () if truth.classes else known
+    classes = tuple(sorted({*truth.classes, *classes_of_labels(predicted, labels, known)}))
     if len(classes) < 2:
         raise DataError(
             f"expected at least two classes, but all predictions of {request.predictions.name} and all true classes "

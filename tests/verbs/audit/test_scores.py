@@ -127,6 +127,29 @@ def test_predicted_labels_that_are_finer_or_coarser_than_the_true_ones_are_mappe
     assert "atypical_nevus (30 images) is nv" in found.notes[0]
 
 
+def test_a_class_that_is_never_predicted_is_not_merged_into_one_that_contains_it(test_part):
+    nothing = pd.Series(False, index=test_part.index)
+    labels = pd.DataFrame({"image_id": test_part["image_id"].to_numpy(), "prediction": test_part["label"].to_numpy()})
+    truth = test_part.assign(label=[*["mel_in_situ"] * 15, *test_part["label"][15:]])
+    found = scores(truth, nothing, labels, "a file", 20, 0)
+    assert found.metrics["accuracy"]["all"].value == 0.75
+    assert found.metrics["balanced_accuracy"]["all"].value == pytest.approx(2 / 3)
+    assert found.notes == ()
+
+
+def test_a_class_that_only_the_training_part_has_is_told_apart(test_part):
+    nothing = pd.Series(False, index=test_part.index)
+    split = pd.concat(
+        [test_part, test_part.iloc[:1].assign(image_id="t", row_id="t", label="mel_in_situ", split="train")]
+    )
+    names = np.where(test_part["label"] == "mel", "mel_in_situ", "nv")
+    labels = pd.DataFrame({"image_id": test_part["image_id"].to_numpy(), "prediction": names})
+    columns = labels[["image_id"]].assign(p_mel_in_situ=names == "mel_in_situ", p_nv=names == "nv", p_mel=0)
+    for predictions in (labels, columns):
+        assert scores(split, nothing, predictions, "a file", 20, 0).metrics["accuracy"]["all"].value == 0.5
+        assert scores(test_part, nothing, predictions, "a file", 20, 0).metrics["accuracy"]["all"].value == 1
+
+
 def test_predictions_of_other_images_are_counted_and_do_not_count(test_part):
     touched = pd.Series(np.arange(60) % 30 < 10, index=test_part.index)
     table = predicted(test_part, np.arange(60) % 3 > 0)
