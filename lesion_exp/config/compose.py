@@ -147,7 +147,7 @@ def compose(
     _absolute_folders(changed["paths"], start)
     resolve_run_weights(changed, runs)
     fill_data_root(changed, {} if data_folders is None else data_folders)
-    resolved = _resolve(changed, in_sweep)
+    resolved = _resolve(changed, in_sweep, start)
     launcher, search = resolved.pop("launcher"), resolved.pop("search")
     reference = OmegaConf.to_container(base, resolve=False)
     assert isinstance(reference, dict), "the config is a mapping"
@@ -375,7 +375,7 @@ def _causes(error: BaseException | None) -> list[BaseException]:
     return [] if error is None else [error, *_causes(error.__cause__ or error.__context__)]
 
 
-def _resolve(config: DictConfig, in_sweep: bool) -> dict[str, Any]:
+def _resolve(config: DictConfig, in_sweep: bool, start: Path) -> dict[str, Any]:
     missing = _missing(OmegaConf.to_container(config, resolve=False), "")
     if missing:
         examples = {"dataset.root": "DIR", "split.path": "FILE.csv", "dataset.sets": "{ham10000: DIR, ph2: DIR}"}
@@ -383,7 +383,7 @@ def _resolve(config: DictConfig, in_sweep: bool) -> dict[str, Any]:
         lookup = searched(OmegaConf.select(config, "dataset.name")) if "dataset.root" in missing else ""
         raise ConfigError(f"expected a value for {', '.join(missing)}, got none; add {wanted} to the command{lookup}")
     try:
-        resolve_preprocessing(config)
+        resolve_preprocessing(config, start)
         resolved = OmegaConf.to_container(config, resolve=True)
     except OmegaConfBaseException as error:
         first = str(error).strip().splitlines()[0]

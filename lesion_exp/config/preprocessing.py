@@ -36,11 +36,15 @@ _OF_LIBRARIES: Final = (f"{_OWN}torchvision.", f"{_OWN}timm.")
 """Beginnings of the targets of networks that come from a library, with its ImageNet weights."""
 
 
-def resolve_preprocessing(config: DictConfig) -> None:
+def resolve_preprocessing(config: DictConfig, start: Path) -> None:
     """Sets the keys of `config` that are null to the preprocessing with which the backbone's weights were trained.
 
     `backbone.preprocessing` then has everything that is known of the weights, and `augmentation` has the values that
     are applied. Both are part of the job. Nothing heavy is imported for a network with random weights.
+
+    Args:
+        config: the composed config.
+        start: the folder at which a relative path of the weights starts.
 
     Raises:
         ConfigError: a value is out of range, or the weights cannot be read.
@@ -51,9 +55,9 @@ def resolve_preprocessing(config: DictConfig) -> None:
     if licence is not None:
         OmegaConf.update(config, "backbone.weights", source, force_add=True)
         OmegaConf.update(config, "backbone.licence", node.get("licence") or licence, force_add=True)
-    elif node.get("licence") is None and (stated := _licence_of(node, source)) is not None:
+    elif node.get("licence") is None and (stated := _licence_of(node, source, start)) is not None:
         OmegaConf.update(config, "backbone.licence", stated, force_add=True)
-    wanted, is_assumed = _wanted({**{str(key): value for key, value in node.items()}, "weights": source})
+    wanted, is_assumed = _wanted({**{str(key): value for key, value in node.items()}, "weights": source}, start)
     if wanted is not None:
         OmegaConf.update(config, "backbone.preprocessing", wanted.to_dict(), force_add=True)
     if config.get("image_size") == NATIVE:
@@ -99,7 +103,7 @@ def _source(weights: str) -> tuple[str, str | None]:
     return found.spec, found.licence
 
 
-def _wanted(node: Mapping[str, Any]) -> tuple[Preprocessing | None, bool]:
+def _wanted(node: Mapping[str, Any], start: Path) -> tuple[Preprocessing | None, bool]:
     """Returns the preprocessing of the weights in the node `backbone`, None for random weights, and whether mean and
     deviation are only assumed.
     """
@@ -111,17 +115,17 @@ def _wanted(node: Mapping[str, Any]) -> tuple[Preprocessing | None, bool]:
         )
     if weights == "none":
         return None if said is None else IMAGENET.changed(said), False
-    found, assumed = _of_weights(node, str(weights))
+    found, assumed = _of_weights(node, str(weights), start)
     is_assumed = assumed is not None and not set(STATISTICS) <= set(said or {})
     if is_assumed:
         _say_unknown(str(weights), str(assumed))
     return found.changed(said or {}), is_assumed
 
 
-def _of_weights(node: Mapping[str, Any], weights: str) -> tuple[Preprocessing, str | None]:
+def _of_weights(node: Mapping[str, Any], weights: str, start: Path) -> tuple[Preprocessing, str | None]:
     """Returns the preprocessing of weights, and whose it is if the weights themselves do not state any."""
     is_hub = weights.startswith(HUB)
-    path = hub_weights(weights).file if is_hub else Path(weights).expanduser().absolute()
+    path = hub_weights(weights).file if is_hub else _absolute(weights, start)
     if path.is_file():  # otherwise the file may be on the machine where the job will run
         found = said_in_header(path) or _in_checkpoint(path) or said_beside(path)
         if found is not None:
@@ -153,7 +157,7 @@ def _check_has_imagenet(target: str, weights: str) -> None:
         )
 
 
-def _licence_of(node: Mapping[Any, Any], weights: str) -> str | None:
+def _licence_of(node: Mapping[Any, Any], weights: str, start: Path) -> str | None:
     """Returns the licence of ImageNet weights, or of a file of weights; None if it is not known.
 
     The licence of a file is the one in its own card, which that of a run inherits from the weights that the run began
@@ -162,7 +166,7 @@ def _licence_of(node: Mapping[Any, Any], weights: str) -> str | None:
     if weights.startswith("imagenet"):
         stated: str | None = _of_library("weights_licence", node, weights)
         return stated
-    path = Path(weights).expanduser().absolute()
+    path = _absolute(weights, start)
     if not path.is_file():
         return None
     if card := card_of(path):
@@ -176,6 +180,10 @@ def _licence_of(node: Mapping[Any, Any], weights: str) -> str | None:
         run_id = node.get("weights_run")
         _say_licence(f"run {run_id}" if run_id else weights, stated)
     return stated
+
+
+def _absolute(weights: str, start: Path) -> Path:
+    return (start / Path(weights).expanduser()).absolute()
 
 
 def _in_checkpoint(path: Path) -> Preprocessing | None:

@@ -109,6 +109,21 @@ def test_a_file_says_what_it_was_trained_with(tmp_path, caplog):
     assert "backbone.preprocessing='{mean:" in caplog.text
 
 
+def test_a_relative_file_is_read_in_the_folder_of_the_first_command(tmp_path, monkeypatch):
+    here, elsewhere = tmp_path / "here", tmp_path / "elsewhere"
+    for folder, mean in ((here, 0.1), (elsewhere, 0.9)):
+        folder.mkdir()
+        prepared = {"mean": [mean] * 3, "std": [0.5] * 3, "image_size": 96}
+        card = {"preprocessing": prepared, "pretrained": {"licence": f"of {mean}"}}
+        torch.save({"state_dict": {}, "lesion_exp": card}, folder / "a.ckpt")
+    monkeypatch.chdir(elsewhere)
+    overrides = ["backbone.weights=a.ckpt", "image_size=native"]
+    config = compose(overrides, root=tmp_path, folder=here).config
+    assert (done(config)["mean"], config["backbone"]["licence"]) == ([0.1] * 3, "of 0.1")
+    assert config["backbone"]["weights"] == str(here / "a.ckpt")
+    assert done(compose(overrides, root=tmp_path).config)["mean"] == [0.9] * 3
+
+
 def test_jobs_of_older_versions_keep_their_hash_and_their_values(tmp_path):
     job = freeze(compose(["backbone=resnet50", "augmentation=heavy"], root=Path("/project")))
     older = json.loads(json.dumps(job.config))
