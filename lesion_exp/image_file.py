@@ -234,6 +234,7 @@ def _factor(width: int, height: int, shortest_side: int) -> int:
 
 
 def _decoded(encoded: bytes, name: str, *, is_mask: bool) -> UInt8Array:
+    """Returns an image as uint8 (H, W, 3) RGB, or the brightness of a mask, uint8 (H, W)."""
     try:
         with Image.open(io.BytesIO(encoded), formats=_formats(encoded, name)) as image:
             if image.width * image.height > MAX_PIXELS:
@@ -243,9 +244,8 @@ def _decoded(encoded: bytes, name: str, *, is_mask: bool) -> UInt8Array:
                 )
             depth = depth_of(image, name)
             ImageOps.exif_transpose(image, in_place=True)
-            if depth is None:
-                return _to_rgb(image)
-            return _to_rgb(to_eight_bits(image, depth, encoded, name, is_mask=is_mask))
+            shown = image if depth is None else to_eight_bits(image, depth, encoded, name, is_mask=is_mask)
+            return _mask_brightness(shown) if is_mask else _to_rgb(shown)
     except DataError:
         raise
     except Image.DecompressionBombError as error:
@@ -326,11 +326,25 @@ def fitted_shape(height: int, width: int, shortest_side: int) -> tuple[int, int]
     return max(round(height * scale), shortest_side), max(round(width * scale), shortest_side)
 
 
-def read_mask(locator: str, shape: tuple[int, int]) -> UInt8Array:
+def orientation_of(encoded: bytes) -> int:
+    """Returns the EXIF orientation of an encoded image, 1 (upright) to 8; 1 if it states none, or is no image."""
+    try:
+        with Image.open(io.BytesIO(encoded), formats=_formats(encoded, "the image")) as image:
+            return int(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # as in `_decoded`
+        return 1
+
+
+def read_mask(locator: str, shape: tuple[int, int], *, any_proportions: bool = False) -> UInt8Array:
     """Reads the lesion mask at `locator` as uint8 (H, W) of 0 or 255, resized to `shape` (height, width in pixels).
 
     Pixels brighter than half of white belong to the lesion. In a file of zeros and one darker value, such as 1, the
-    pixels with that value do. A mask may be empty, see `check_mask`.
+    pixels with that value do. Transparent pixels are outside of the lesion. A mask may be empty, see `check_mask`.
+
+    Args:
+        locator: where the mask lies.
+        shape: height and width of its image.
+        any_proportions: whether the mask may have other proportions than `shape`, and is then stretched.
 
     Raises:
         DataError: as for `read_image`; or the mask has not the proportions of `shape`, or several values of which none
@@ -339,8 +353,9 @@ def read_mask(locator: str, shape: tuple[int, int]) -> UInt8Array:
     if split_locator(locator)[0].lower().endswith(".npz"):
         grey = read_image(locator).max(axis=2)
     else:
-        grey = _decoded(read_bytes(locator), locator, is_mask=True).max(axis=2)
-    _check_proportions(locator, (grey.shape[0], grey.shape[1]), shape)
+        grey = _decoded(read_bytes(locator), locator, is_mask=True)
+    if not any_proportions:
+        _check_proportions(locator, (grey.shape[0], grey.shape[1]), shape)
     if grey.max(initial=0) <= _HALF:
         grey = _whitened(grey, locator)
     if grey.shape != shape:
@@ -362,13 +377,20 @@ def check_mask(mask: UInt8Array, locator: str) -> UInt8Array:
     return mask
 
 
+def have_same_proportions(shape: tuple[int, int], other: tuple[int, int]) -> bool:
+    """Returns whether two pictures, given by two lengths in pixels each, have the same proportions, but for one pixel
+    of each.
+    """
+    return abs(shape[0] * other[1] - shape[1] * other[0]) <= max(shape) + max(other)
+
+
 def _check_proportions(locator: str, found: tuple[int, int], shape: tuple[int, int]) -> None:
-    """Checks that a mask of the height and width `found` fits an image of `shape`, but for one pixel of each."""
-    if abs(found[0] * shape[1] - found[1] * shape[0]) > max(found) + max(shape):
+    """Checks that a mask of the height and width `found` fits an image of `shape`."""
+    if not have_same_proportions(found, shape):
         raise DataError(
             f"expected a mask of the proportions of its image, which is read with {shape[1]} x {shape[0]} pixels "
             f"(width x height), got {found[1]} x {found[0]} in {locator}; if the photograph is turned by its EXIF "
-            f"orientation, turn the mask too, else save it in the size of the image"
+            f"orientation, turn the mask too, else scale or crop it as the image was"
         )
 
 
@@ -405,11 +427,30 @@ def file_hash(locator: str) -> str:
     return content_hash(read_bytes(locator))
 
 
-def _to_rgb(image: Image.Image) -> UInt8Array:
-    if image.mode in {"RGBA", "LA", "PA"} or "transparency" in image.info:
-        opaque = Image.new("RGBA", image.size, "white")
+def _to_rgb(image: Image.Image, background: str = "white") -> UInt8Array:
+    if _has_transparency(image):
+        opaque = Image.new("RGBA", image.size, background)
         image = Image.alpha_composite(opaque, image.convert("RGBA"))
     return np.asarray(image if image.mode == "RGB" else image.convert("RGB"), dtype=np.uint8)
+
+
+def _has_transparency(image: Image.Image) -> bool:
+    return image.mode in {"RGBA", "LA", "PA"} or "transparency" in image.info
+
+
+def _mask_brightness(image: Image.Image) -> UInt8Array:
+    """Returns the brightness of a mask, uint8 (H, W), in which transparent pixels are black.
+
+    If all visible pixels have one colour, the opacity is the mask: programs also save black lesions without a
+    background.
+    """
+    if _has_transparency(image):
+        pixels = np.asarray(image.convert("RGBA"), dtype=np.uint8)
+        opacity = pixels[:, :, 3]
+        visible = pixels[opacity > 0, :3]
+        if opacity.min() < opacity.max() and (visible == visible[0]).all():
+            return opacity
+    return np.asarray(_to_rgb(image, "black").max(axis=2), dtype=np.uint8)
 
 
 def _as_rgb(pixels: UInt8Array) -> UInt8Array:

@@ -163,6 +163,37 @@ def test_a_mask_of_several_dark_values_is_refused(tmp_path):
         read_mask(str(tmp_path / "m.png"), (40, 60))
 
 
+@pytest.mark.parametrize("kind", ["white", "black", "half", "LA", "P", "opaque"])
+def test_transparent_pixels_of_a_mask_are_outside_of_the_lesion(tmp_path, kind):
+    lesion = np.zeros((40, 60), bool)
+    lesion[10:30, 20:40] = True
+    opacity = np.where(lesion, 120 if kind == "half" else 255, 0).astype(np.uint8)
+    white = np.full((40, 60), 255, np.uint8)
+    if kind == "LA":
+        image = Image.merge("LA", [Image.fromarray(white), Image.fromarray(opacity)])
+    elif kind == "P":
+        image = Image.fromarray(lesion.astype(np.uint8), "P")
+        image.putpalette([0, 0, 0, 255, 255, 255])
+    elif kind == "opaque":
+        image = Image.fromarray(np.where(lesion, white, 0).astype(np.uint8)).convert("RGBA")
+    else:
+        colour = np.zeros((40, 60, 3), np.uint8) if kind == "black" else np.repeat(white[:, :, None], 3, axis=2)
+        image = Image.fromarray(np.dstack([colour, opacity]))
+    image.save(tmp_path / "m.png", **({"transparency": 0} if kind == "P" else {}))
+    assert np.array_equal(read_mask(str(tmp_path / "m.png"), (40, 60)) > 0, lesion)
+
+
+def test_a_mask_of_several_colours_is_white_where_it_is_visible(tmp_path):
+    pixels = np.zeros((40, 60, 4), np.uint8)
+    pixels[:, :, :3] = 255
+    pixels[5:35, 5:55] = (0, 0, 0, 255)
+    pixels[10:30, 20:40] = 255
+    Image.fromarray(pixels).save(tmp_path / "m.png")
+    found = read_mask(str(tmp_path / "m.png"), (40, 60))
+    assert found[10:30, 20:40].all()
+    assert (found > 0).sum() == 400
+
+
 def test_an_empty_mask_is_empty_and_is_refused_where_it_is_needed(tmp_path):
     for kind in (np.uint8, np.uint16):
         Image.fromarray(np.zeros((40, 60), kind)).save(tmp_path / "m.png")
@@ -184,6 +215,7 @@ def test_a_mask_has_the_proportions_of_its_image_but_for_a_pixel(tmp_path, shape
     else:
         with pytest.raises(DataError, match=f"with {shape[1]} x {shape[0]} pixels .* got 60 x 40"):
             read_mask(str(tmp_path / "m.png"), shape)
+    assert read_mask(str(tmp_path / "m.png"), shape, any_proportions=True).shape == shape
 
 
 def test_postscript_is_never_handed_to_its_interpreter(tmp_path, monkeypatch):

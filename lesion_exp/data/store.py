@@ -22,8 +22,10 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from lesion_exp.archive import file_of
+from lesion_exp.data.lesion_masks import Squash
 from lesion_exp.data.lock import file_lock
 from lesion_exp.data.store_builder import (
+    IS_TURNED,
     VERSION,
     StoreRequest,
     build_store,
@@ -70,6 +72,8 @@ class ImageStore:
         self._shapes = {p: index[[f"{p}_offset", f"{p}_height", f"{p}_width"]].to_numpy(np.int64) for p in planes}
         self._locators = {plane: places[locator_column(plane)].combine_chunks() for plane in in_files}
         self._short_side = int(meta["short_side"])
+        self.squash = None if meta.get("squash") is None else Squash(*map(tuple, meta["squash"]))
+        """The sizes of images and masks, if the images are taken for squashed copies."""
         self._mapped: dict[str, npt.NDArray[np.uint8]] = {}
 
     def rows(self, image_ids: pd.Series) -> npt.NDArray[np.int64]:
@@ -97,6 +101,13 @@ class ImageStore:
         """
         columns = pd.read_parquet(self.folder / "index.parquet", columns=["sha256", "phash", "thumbnail"])
         return columns.iloc[self.rows(image_ids)].reset_index(drop=True)
+
+    def turned_images(self) -> list[str]:
+        """Returns the ids of the images that EXIF turns, but not their masks, see `lesion_masks.may_be_turned`."""
+        if "masks" not in self._shapes:
+            return []
+        index = pd.read_parquet(self.folder / "index.parquet", columns=["image_id", IS_TURNED])
+        return index.loc[index[IS_TURNED], "image_id"].astype(str).tolist()
 
     @property
     def decodes(self) -> bool:
@@ -184,7 +195,7 @@ def _key(table: pd.DataFrame, request: StoreRequest) -> str:
     columns = ["image_path"]
     if request.masks:
         columns.append("mask_path")
-        digest.update(b" checked")  # stores of earlier versions may contain masks that do not fit their images
+        digest.update(b" checked again")  # stores of earlier versions may contain masks that were read in another way
     if request.clinical:
         columns.append("clinical_path")
     stamps: dict[str, str] = {}

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 
 from lesion_exp.archive import file_of
 from lesion_exp.cores import usable_cores
+from lesion_exp.data.lesion_masks import Squash, may_be_turned, squash_of
 from lesion_exp.errors import DataError
 from lesion_exp.fingerprint import fingerprint
 from lesion_exp.image_file import (
@@ -45,6 +46,9 @@ AHEAD: Final = 4
 CHUNK: Final = 1024
 """Number of images after which the files are flushed to the disk and recorded in a note, so that an interrupted build
 does not decode them again."""
+
+IS_TURNED: Final = "is_turned"
+"""Column of the index of a store with masks: whether EXIF turns the image but not its mask."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,8 @@ class _Entry:
     """Plane -> SHA-256 of the mask or clinical photograph."""
     error: str | None
     """Why the image could not be decoded."""
+    is_turned: bool = False
+    """Whether EXIF turns the image but not its mask, see `may_be_turned`."""
 
 
 def build_store(
@@ -108,12 +114,14 @@ def build_store(
     folder.mkdir(parents=True, exist_ok=True)
     done, ends = _trusted(folder, request)
     number = done // CHUNK
+    squash = squash_of(table) if request.masks else None
     with ExitStack() as stack:
         files = {plane: stack.enter_context(_open_at(folder, plane, ends[plane])) for plane in request.kept}
         notary = stack.enter_context(ThreadPoolExecutor(max_workers=1))  # decoding does not wait for the disk
         noted: list[Future[None]] = []
         records: list[dict[str, Any]] = []
-        for image_id, entry in zip(table["image_id"].iloc[done:], _entries(table.iloc[done:], request), strict=True):
+        entries = _entries(table.iloc[done:], request, squash)
+        for image_id, entry in zip(table["image_id"].iloc[done:], entries, strict=True):
             records.append(_write(str(image_id), entry, files, request))
             done += 1
             if progress is not None:
@@ -125,7 +133,7 @@ def build_store(
             note.result()
         sizes = {plane: file.tell() for plane, file in files.items()}
     _join_notes(folder, request)
-    meta = {"version": VERSION, "images": done, "bytes": sizes, "short_side": request.short_side}
+    meta = {"version": VERSION, "images": done, "bytes": sizes, "short_side": request.short_side, "squash": squash}
     if request.from_files:
         meta["in_files"] = request.in_files
     (folder / "meta.json").write_text(json.dumps(meta, indent=1) + "\n")
@@ -173,6 +181,7 @@ def _schema(request: StoreRequest) -> pa.Schema:
             *((companion_column(plane), pa.string()) for plane in request.planes if plane != "pixels"),
             *((extent, pa.int64()) for extent in extents),
             *((locator_column(plane), pa.string()) for plane in request.in_files),
+            *(((IS_TURNED, pa.bool_()),) if request.masks else ()),
         ]
     )
 
@@ -217,6 +226,7 @@ def _write(image_id: str, entry: _Entry, files: dict[str, io.FileIO], request: S
         "error": entry.error,
         **{companion_column(plane): entry.companions.get(plane, "") for plane in request.planes if plane != "pixels"},
         **{locator_column(plane): entry.locators.get(plane, "") for plane in request.in_files},
+        **({IS_TURNED: entry.is_turned} if request.masks else {}),
     }
     for plane in request.planes:
         record[f"{plane}_height"], record[f"{plane}_width"] = entry.shapes.get(plane, (0, 0))
@@ -244,27 +254,27 @@ def _note_name(number: int) -> str:
     return f"note_{number:06d}.parquet"
 
 
-def _entries(table: pd.DataFrame, request: StoreRequest) -> Iterator[_Entry]:
+def _entries(table: pd.DataFrame, request: StoreRequest, squash: Squash | None) -> Iterator[_Entry]:
     """Yields the decoded images in the table's order. Threads suffice, since the libraries release the GIL."""
     jobs = table.reindex(columns=["image_path", "mask_path", "clinical_path"]).itertuples(index=False, name=None)
     threads = usable_cores()
     with ThreadPoolExecutor(max_workers=threads) as pool:
         batches = iter(lambda: list(islice(jobs, BATCH)), [])
         waiting: deque[Future[list[_Entry]]] = deque(
-            pool.submit(_decode_all, batch, request) for batch in islice(batches, AHEAD * threads)
+            pool.submit(_decode_all, batch, request, squash) for batch in islice(batches, AHEAD * threads)
         )
         while waiting:
             entries = waiting.popleft().result()
             if (batch := next(batches, None)) is not None:
-                waiting.append(pool.submit(_decode_all, batch, request))
+                waiting.append(pool.submit(_decode_all, batch, request, squash))
             yield from entries
 
 
-def _decode_all(batch: list[tuple[Any, Any, Any]], request: StoreRequest) -> list[_Entry]:
-    return [_decode(locators, request) for locators in batch]
+def _decode_all(batch: list[tuple[Any, Any, Any]], request: StoreRequest, squash: Squash | None) -> list[_Entry]:
+    return [_decode(locators, request, squash) for locators in batch]
 
 
-def _decode(places: tuple[Any, Any, Any], request: StoreRequest) -> _Entry:
+def _decode(places: tuple[Any, Any, Any], request: StoreRequest, squash: Squash | None) -> _Entry:
     image_path, mask_path, clinical_path = places
     try:
         encoded = read_bytes(image_path)
@@ -277,10 +287,13 @@ def _decode(places: tuple[Any, Any, Any], request: StoreRequest) -> _Entry:
         locators = {"pixels": str(image_path)} if request.from_files else {}
         planes = {} if request.from_files else {"pixels": fit(image, request.short_side)}
         companions = {}
+        is_turned = False
         if request.masks:
             if mask_path is None or pd.isna(mask_path):
                 raise DataError("it has no lesion mask, which dataset.mask needs")
-            planes["masks"] = check_mask(read_mask(mask_path, shapes["pixels"]), mask_path)
+            mask = read_mask(mask_path, shapes["pixels"], any_proportions=squash is not None)
+            planes["masks"] = check_mask(mask, mask_path)
+            is_turned = may_be_turned(encoded, mask_path, shapes["pixels"])
             companions["masks"] = file_hash(mask_path)
             shapes["masks"] = shapes["pixels"]
         if request.clinical:
@@ -295,4 +308,4 @@ def _decode(places: tuple[Any, Any, Any], request: StoreRequest) -> _Entry:
                 planes["clinical"] = clinical
     except DataError as error:
         return _Entry({}, {}, {}, "", 0, b"", {}, str(error))
-    return _Entry(planes, shapes, locators, content_hash(encoded), phash, thumbnail, companions, None)
+    return _Entry(planes, shapes, locators, content_hash(encoded), phash, thumbnail, companions, None, is_turned)

@@ -20,6 +20,7 @@ from lesion_exp.config.project import Project
 from lesion_exp.config.registered import check_registered
 from lesion_exp.data.copy_search import copy_ids
 from lesion_exp.data.data_fingerprint import DataFingerprint
+from lesion_exp.data.lesion_masks import record_mask_findings
 from lesion_exp.data.store import ImageStore, is_built, open_or_build
 from lesion_exp.dataset.findings import Finding, collected_findings, record_finding, repeat_findings
 from lesion_exp.dataset.loading import Flow, TableOptions, leave_out_unreadable, load_table, require_any_mask, to_target
@@ -269,6 +270,9 @@ def _with_contents(
     if isinstance(info, DatasetInfo):
         info = replace(info, published_counts=info.counts_for(_reader(node)))
     table = leave_out_unreadable(table, store.errors, options, flow)
+    with collected_findings() as found:
+        record_mask_findings(table, store)
+    flow.findings.extend(found)
     hashes = store.fingerprints(table["image_id"])
     table = _to_target(pd.concat([table, hashes], axis=1), config["task"]["target"], options.filter)
     data = DataFingerprint.of(without_pseudo(table), store, config["split"].get("path"))
