@@ -160,7 +160,9 @@ def explain(run: Run, request: ExplanationRequest, project: Project) -> list[Exp
     part = open_part(run, request, project)
     log.info("run %s (%s), %s part, on %s", run.run_id[:8], run.name, part.part, part.device.type)
     if not part.images.has_masks:
-        log.warning("no image of this part has a lesion mask, so the share of saliency inside lesions is not measured")
+        log.warning(
+            "no image of this part has a lesion mask to use, so the share of saliency inside lesions is not measured"
+        )
     if not _shows_images(request, part):
         log.warning(
             "no galleries are stored, because tracking.log_images=false keeps images of patients out of the store"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from lesion_exp.config.project import Project
 from lesion_exp.data.lesion_dataset import LesionDataset, Sample, collate_samples, crop_to_lesion
+from lesion_exp.data.lesion_masks import usable_masks
 from lesion_exp.data.store import ImageStore
 from lesion_exp.errors import DataError
 from lesion_exp.evaluation.failures import first_of_each_lesion
@@ -170,10 +172,15 @@ class PartImages:
         self.rows = rows.reset_index(drop=True)
         self.dataset: LesionDataset = restored.data(self.rows.assign(split="test"), store).dataset("test")
 
+    @cached_property
+    def _masks(self) -> dict[str, str]:
+        """The locators of the lesion masks by image id."""
+        return usable_masks(self.rows, self.dataset.store)
+
     @property
     def has_masks(self) -> bool:
-        """Whether any of the images has a lesion mask."""
-        return "mask_path" in self.rows and bool(self.rows["mask_path"].notna().any())
+        """Whether any of the images has a lesion mask that can be used."""
+        return bool(self._masks)
 
     def samples(self, positions: Sequence[int] | np.ndarray) -> Sample:
         """Returns the samples at `positions` as a batch."""
@@ -192,12 +199,12 @@ class PartImages:
         return network, classifier.normalize(batch["image"].to(device))
 
     def mask(self, position: int) -> Mask | None:
-        """Returns the lesion mask, (S, S), of the square that the network sees; None if it is missing or empty."""
-        locator = self.rows["mask_path"].iloc[position] if "mask_path" in self.rows else None
-        if locator is None or pd.isna(locator):
+        """Returns the lesion mask, (S, S), of the square that the network sees; None if there is none to use."""
+        locator = self._masks.get(str(self.rows["image_id"].iloc[position]))
+        if locator is None:
             return None
         image: UInt8Array = self.dataset.store.read(int(self.dataset.rows[position]))
-        mask = read_mask(locator, (image.shape[0], image.shape[1]))
+        mask = read_mask(locator, (image.shape[0], image.shape[1]), any_proportions=True)
         if self.dataset.options.mask == "crop":
             image, mask = crop_to_lesion(image, mask, self.dataset.options.mask_margin)
         _, moved = self.dataset.pipeline.evaluate(image, mask)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from lesion_exp.augmentation.pipeline import AugmentationPipeline
+from lesion_exp.data.lesion_masks import usable_masks
 from lesion_exp.data.store import ImageStore
 from lesion_exp.errors import ConfigError
 from lesion_exp.evaluation.figures.forest_plots import flips_figure
@@ -91,15 +93,17 @@ class _Changed:
     store: ImageStore
     rows: pd.DataFrame
 
+    @cached_property
+    def masks(self) -> dict[str, str]:
+        return usable_masks(self.rows, self.store)
+
     def with_masks(self) -> pd.DataFrame:
-        return self.rows[self.rows["mask_path"].notna()]
+        return self.rows[self.rows["image_id"].astype(str).isin(self.masks)]
 
     def images(self, change: str) -> ChangedStore:
-        masked = self.with_masks()
-        masks = dict(zip(masked["image_id"].astype(str), masked["mask_path"], strict=True))
         pipeline: AugmentationPipeline = self.network.pipeline
         seed = int(self.network.config["evaluation"]["bootstrap_seed"])
-        return ChangedStore(self.store, change, pipeline.fit, masks, seed, pipeline.crop_share)
+        return ChangedStore(self.store, change, pipeline.fit, self.masks, seed, pipeline.crop_share)
 
     def predictions(self, change: str, rows: pd.DataFrame) -> pd.DataFrame:
         log.info("the network predicts %s images: %s", f"{len(rows):,}", change.replace("_", " "))

@@ -107,7 +107,7 @@ class ChangedStore(ImageStore):
         change: `plain`, `mirrored`, `painted_out` or one of `INSERTIONS`.
         fit: the way in which evaluation makes images square.
         share: the share of the sides of the frame of `fit` that evaluation shows.
-        masks: the locator of the lesion mask by image id, for `painted_out`.
+        masks: the locator of the lesion mask by image id, for `painted_out`, as `usable_masks` returns them.
         seed: seed of the artefacts.
     """
 
@@ -135,8 +135,9 @@ class ChangedStore(ImageStore):
             return image
         rng = np.random.default_rng([self.seed, zlib.crc32(self.ids[row].encode())])
         if self.change == PAINTED:
-            whole = super().read(row, plane).shape
-            return paint_out(image, self._seen(read_mask(self.masks[self.ids[row]], (whole[0], whole[1]))), rng)
+            height, width = super().read(row, plane).shape[:2]
+            mask = read_mask(self.masks[self.ids[row]], (height, width), any_proportions=True)
+            return paint_out(image, self._seen(mask), rng)
         return self._inserted(image, rng)
 
     def _inserted(self, image: UInt8Array, rng: np.random.Generator) -> UInt8Array:

@@ -2,21 +2,27 @@ import json
 import logging
 import signal
 import warnings
+from types import SimpleNamespace
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
 import lesion_exp
 from lesion_exp.cli import main
 from lesion_exp.config.compose import compose
 from lesion_exp.config.freeze import freeze
+from lesion_exp.data.store import open_or_build
+from lesion_exp.data.store_builder import StoreRequest
 from lesion_exp.errors import ConfigError
 from lesion_exp.tracking.find import find_run
 from lesion_exp.tracking.stored_run import artifact_names
 from lesion_exp.training.build import build
 from lesion_exp.training.data import load_data, split_data
 from lesion_exp.training.tracked import start_run
-from lesion_exp.verbs.shortcuts.check import _drawn
+from lesion_exp.verbs.shortcuts.check import _Changed, _drawn
 from lesion_exp.verbs.shortcuts.perturbations import CONTROL, INSERTIONS, PAINTED
 from lesion_exp.verbs.shortcuts.shortcut_report import MAJORITY, NETWORK, SHALLOW
 from tests.tiny import TINY
@@ -113,3 +119,21 @@ def test_a_mistake_is_one_message_and_2(command, capsys, words, said):
     assert shown.out == ""
     assert said in shown.err
     assert ConfigError.__name__ not in shown.err
+
+
+def test_images_whose_mask_cannot_be_used_are_not_painted_over(tmp_path, caplog):
+    masks = {name: np.zeros((48, 64), np.uint8) for name in "ab"} | {"c": np.full((64, 48), 255, np.uint8)}
+    masks["a"][16:32, 16:32] = 255
+    for name, mask in masks.items():
+        Image.new("RGB", (64, 48), (200, 170, 150)).save(tmp_path / f"{name}.png")
+        Image.fromarray(mask).save(tmp_path / f"{name}_mask.png")
+    rows = pd.DataFrame(
+        [(name, str(tmp_path / f"{name}.png"), str(tmp_path / f"{name}_mask.png")) for name in masks],
+        columns=["image_id", "image_path", "mask_path"],
+    )
+    store = open_or_build(rows, StoreRequest(48), tmp_path / "cache")
+    pipeline = SimpleNamespace(fit="squash", crop_share=1.0)
+    changed = _Changed(SimpleNamespace(pipeline=pipeline, config={"evaluation": {"bootstrap_seed": 0}}), store, rows)
+    assert changed.with_masks()["image_id"].tolist() == ["a"]
+    assert changed.images(PAINTED).read(0).shape == (48, 64, 3)
+    assert "2 of 3 lesion masks cannot be used" in caplog.text
