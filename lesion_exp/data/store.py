@@ -107,7 +107,7 @@ class ImageStore:
         if "masks" not in self._shapes:
             return []
         index = pd.read_parquet(self.folder / "index.parquet", columns=["image_id", IS_TURNED])
-        return index.loc[index[IS_TURNED], "image_id"].astype(str).tolist()
+        return list(map(str, index.loc[index[IS_TURNED], "image_id"]))
 
     @property
     def decodes(self) -> bool:
