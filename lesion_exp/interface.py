@@ -254,7 +254,8 @@ def compare(
     """Compares runs on the same images, as `lesion-exp compare` does: differences, intervals, p-values, conclusions.
 
     Args:
-        runs: two runs or more; those that differ only in their seed are pooled.
+        runs: two runs or more; those that differ only in their seed are pooled. Overrides may stand among them, such as
+            `"evaluation.bootstrap_draws=500"`.
         part: part of the data; None is `test` if every run has it, else `val`.
         against: the run with which all others are compared; None compares every pair.
         unit: what intervals and tests take together, the images of a lesion or those of a patient; None is `patient` if
@@ -273,8 +274,11 @@ def compare(
         "evaluation.bootstrap_unit": unit,
     }
     words = [f"{key}={value}" for key, value in given.items() if value is not None]
-    arguments = _arguments([*words, *_places(tracking_uri, None)], verb="compare")
-    arguments.names = [_spec(run) for run in runs]
+    named = [_spec(run) for run in runs]
+    # the name of a checkpoint file may contain an equals sign as well
+    overrides = [word for word in named if "=" in word and not Path(word).expanduser().is_file()]
+    arguments = _arguments([*words, *overrides, *_places(tracking_uri, None)], verb="compare")
+    arguments.names = [word for word in named if word not in overrides]
     found = compared(arguments)
     assert found is not None, "it is None only after --cfg job"
     return ShownComparison(found)

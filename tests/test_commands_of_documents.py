@@ -1,10 +1,13 @@
 """Every `lesion-exp` command that a document shows is one that `lesion-exp` accepts."""
 
+import re
+import shlex
+
 import pytest
 
 from lesion_exp.config.compose import compose
 from lesion_exp.config.freeze import freeze
-from tests.commands import DOCUMENTS, Command, accepted, commands, shown_files
+from tests.commands import DOCUMENTS, REPOSITORY, Command, accepted, commands, shown_files
 from tests.tiny import TINY
 from tests.untrained_run import untrained_run
 
@@ -40,6 +43,16 @@ def test_lesion_exp_accepts_every_command_of_a_document(document, project, monke
     monkeypatch.chdir(project)
     for command in SHOWN[document]:
         accepted(command)
+
+
+def test_every_value_that_the_page_on_sweeps_shows_makes_cells(project, monkeypatch):
+    monkeypatch.chdir(project)
+    page = (REPOSITORY / "docs" / "sweeps.md").read_text("utf-8")
+    values = re.findall(r"^\| `([^`]+)` \|", page.partition("\n## Values\n")[2].partition("\n## ")[0], re.MULTILINE)
+    assert len(values) >= 4
+    for value in values:
+        words = ("train", "-m", "dataset=ham10000", "dataset.root=DIR", *shlex.split(value))
+        assert accepted(Command("docs/sweeps.md", words)), value
 
 
 def test_the_commands_are_found():

@@ -12,7 +12,7 @@ from lesion_exp.cli import main
 from lesion_exp.config.registered import TRUST_VARIABLE
 from lesion_exp.testing import check_option
 from lesion_exp.tracking.store import open_store
-from tests.commands import DOCUMENTS, REPOSITORY, commands, shown_files
+from tests.commands import DOCUMENTS, REPOSITORY, blocks, commands, shown_files
 from tests.own_process import restored
 from tests.pictures import without_pictures
 from tests.tiny import TINY
@@ -117,3 +117,27 @@ def test_the_code_of_the_page_on_own_code_is_trained_with(tmp_path, monkeypatch)
     finally:
         sys.modules.pop("my_package", None)
         sys.modules.pop("my_losses", None)
+
+
+def test_the_code_of_the_page_from_python_runs_from_top_to_bottom(tmp_path, monkeypatch):
+    """The block of the page, with generated lesions in place of HAM10000 and trainings of an epoch."""
+    (code,) = blocks(REPOSITORY / "docs" / "python.md", "python")
+    for shown, meant in (
+        ('"dataset=ham10000", "dataset.root=DIR"', "*TINY"),
+        ('"backbone=resnet18", "trainer.max_epochs=3"', '"trainer.max_epochs=1"'),
+        ('"seed=0,1,2"', '"seed=0,1", "trainer.max_epochs=1", "launcher.workers=1"'),
+    ):
+        assert shown in code
+        code = code.replace(shown, meant)
+    monkeypatch.chdir(tmp_path)
+    names = {"TINY": TINY}
+    with without_pictures():
+        before, _, after = code.partition("predict(")
+        exec(before, names)
+        (tmp_path / "photographs").mkdir()
+        for path in names["made"].data().table["image_path"].head(3):
+            shutil.copy(path, tmp_path / "photographs")
+        exec(f"found = predict({after}", names)
+    assert names["result"].run_id == names["made"].run_id
+    assert len(names["swept"].table) == 4
+    assert len(names["found"]) == 3

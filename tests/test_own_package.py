@@ -14,7 +14,10 @@ from PIL import Image
 
 from lesion_exp.cli import main
 from lesion_exp.config.freeze import read_job
+from lesion_exp.config.own_code import _warn_once
 from lesion_exp.config.registered import TRUST_VARIABLE
+from lesion_exp.tracking.find import find_run
+from lesion_exp.tracking.store import open_store
 from tests.own_process import restored
 
 PACKAGE = '''
@@ -100,7 +103,7 @@ def clinic(tmp_path, monkeypatch):
 CHOSEN = (
     "train", "dataset=rooms", "dataset.root=images", "split=by_name", "backbone=tiny", "loss=smooth", "image_size=32",
     "trainer=cpu", "trainer.max_epochs=1", "trainer.precision=32-true", "loader.num_workers=0", "loader.batch_size=8",
-    "evaluation.bootstrap_draws=100", "--config-dir", "conf", "--no-tree",
+    "evaluation.bootstrap_draws=100", "scheduler=constant", "--config-dir", "conf", "--no-tree",
 )  # fmt: skip
 
 
@@ -137,6 +140,29 @@ def test_a_package_of_ones_own_goes_all_the_way(clinic, capsys):
     differing = [line for line in capsys.readouterr().out.splitlines() if "your code" in line]
     assert len(differing) == 1, "the one file that was edited"
     assert "your code clinic_rooms.py: " in differing[0]
+    with restored():
+        assert main(check[:-2]) == 0
+        said = capsys.readouterr().out
+        assert "the code of clinic_rooms is not trusted: your code clinic_rooms.py; to compare it, add --trust" in said
+        assert "  your code" not in said, "it is not said to have changed"
+        predict = ["predict", "input=images", "output=again.csv"]
+        for words in (predict, ["evaluate", "tta=flips8"], ["register", "name=a"]):
+            _warn_once.cache_clear()
+            assert main([*words, f"run={run_id}", *trusted]) == 0
+            said = " ".join(capsys.readouterr().err.split())
+            told = said.count(f"run {run_id} was trained with another state of your code clinic_rooms: ")
+            assert told == (words[0] != "register"), "once; a model that exists is registered without its code"
+        _warn_once.cache_clear()
+        assert main(["resume", f"run={run_id}", "trainer.max_epochs=2", *trusted]) == 0
+        shown = capsys.readouterr()
+        assert " ".join(shown.err.split()).count("another state of your code clinic_rooms: ") == 1
+        store = open_store(None, clinic)
+        first, longer = (find_run(store, name).tags for name in (run_id, shown.out.splitlines()[-1]))
+        now = longer["own_code.clinic_rooms"].removeprefix(f"{first['own_code.clinic_rooms']} and ")
+        assert len(now) == 16, "of both states"
+        store.client.set_terminated(run_id, "KILLED")
+        assert main(["resume", f"run={run_id}", *trusted]) == 0
+        assert find_run(store, run_id).tags["own_code.clinic_rooms"] == now, "without a checkpoint it began anew"
 
 
 @pytest.mark.parametrize(

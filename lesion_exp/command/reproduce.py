@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from lesion_exp.command.arguments import Arguments, open_project
 from lesion_exp.command.chosen_run import RUN, RUN_NAMES, chosen_run, run_of_bundle
 from lesion_exp.errors import ConfigError
+from lesion_exp.next_command import next_command
 from lesion_exp.option import file, option
 from lesion_exp.process.distributed_environment import refuse_group
 from lesion_exp.terminal import say
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from lesion_exp.tracking.store import Store
     from lesion_exp.tracking.stored_run import Run
 
-SAME, DIVERGED = 0, 1
+SAME, DIVERGED, NOTHING_COMPARED = 0, 1, 1
 SETS: Final = "dataset.sets"
 """The node of a job that names the folder of each of several data sets."""
 _JOB_ENDINGS: Final = (".yaml", ".yml")
@@ -38,7 +39,10 @@ class ReproduceOptions:
 
 
 def reproduce(arguments: Arguments) -> int:
-    """Runs a job again and compares; returns 0 if the results are equal or nearly so, 1 if they diverged."""
+    """Runs a job again and compares; returns 0 if the results are equal or nearly so.
+
+    Returns 1 if they diverged, or if conditions were to be compared and the store has no run to compare with.
+    """
     refuse_group("reproduce")
     request = arguments.read(ReproductionRequest)
     key, spec = _source(arguments)
@@ -115,18 +119,24 @@ def _restore(store: Store, run: Run | None, frozen: Job | None) -> tuple[Run | N
 
 
 def _train_first(job: Job, arguments: Arguments) -> int:
-    """Trains a job that has no finished run in the store, so that there is nothing to compare with."""
+    """Trains a job that has no finished run in the store; returns 1 if it was only to be compared with one."""
     from lesion_exp.training.run import train
     from lesion_exp.verbs.reproduce.reproduction_report import as_json
 
     answer = {**as_json(None, job.job_hash, None), "verdict": "nothing to compare with"}
+    checks_only = "--check-only" in arguments.flags
     message = f"no run of job {job.job_hash} has finished in this store: nothing to compare with"
+    if checks_only:
+        message += (
+            "; export the run where it was trained (lesion-exp bundle export run=ID output=run.zip), and compare "
+            f"with it here: {next_command('reproduce', 'bundle=run.zip', '--check-only')}"
+        )
     if not arguments.json:
         say(message)
-    if "--check-only" not in arguments.flags:
+    if not checks_only:
         answer["new_run"] = train(job).run_id
         if not arguments.json:
             print(f"run {answer['new_run']}")
     if arguments.json:
         print(json.dumps(answer))
-    return SAME
+    return NOTHING_COMPARED if checks_only else SAME

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import logging
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 from lesion_exp.config.registered import TARGET, is_within, nodes_with_targets, trusted_packages
-from lesion_exp.tracking.environment import CODE_TAG
+from lesion_exp.tracking.environment import CODE_TAG, version_differences
+
+if TYPE_CHECKING:
+    from lesion_exp.tracking.stored_run import Run
+
+log = logging.getLogger(__name__)
+
+AND: Final = " and "
+"""Between the digests of the states of code with which a run was trained, if its code was changed before it went on."""
 
 
 def code_digests(config: Mapping[str, Any]) -> dict[str, str]:
@@ -28,6 +38,30 @@ def code_tags(config: Mapping[str, Any]) -> dict[str, str]:
         lines = [f"{name} {_digest(path.read_bytes())}" for name, path in _files(package)]
         found[f"{CODE_TAG}{package}"] = _digest("\n".join(lines).encode())
     return found
+
+
+def joined_states(then: Mapping[str, str], now: Mapping[str, str]) -> dict[str, str]:
+    """Returns `STATE and STATE` for each digest in `then` that differs `now`, when a training goes on with other code.
+
+    Such a text is no digest of any code, so that nothing is taken for a result of one state alone.
+    """
+    both = [name for name in now if name in then and then[name].rpartition(AND)[2] != now[name]]
+    return {name: f"{then[name]}{AND}{now[name]}" for name in both}
+
+
+def warn_of_other_code(run: Run, config: Mapping[str, Any]) -> None:
+    """Warns, once in a process, if a package of the user that `config` uses is not as it was when `run` was trained.
+
+    Packages that are not trusted are not compared, and neither are runs of versions that recorded no digests.
+    """
+    changed = version_differences(run.tags, code_tags(config))
+    if changed:
+        _warn_once(f"run {run.run_id} was trained with another {', and another '.join(changed)}")
+
+
+@functools.cache
+def _warn_once(text: str) -> None:
+    log.warning("warning: %s; restore that code, or train again, if the two give different results", text)
 
 
 def _used(config: Mapping[str, Any]) -> list[str]:

@@ -25,6 +25,7 @@ CONFIG: Final = "config"
 _DEFAULT_LINE: Final = re.compile(r"^\s+-\s+(?P<group>[\w/]+):\s*(?P<option>[\w-]+)\s*(#\s*(?P<comment>.*))?$")
 _KEY_LINE: Final = re.compile(r"^(?P<indent> *)(?P<key>\w+):\s*(?P<value>.*?)\s*(?:(?<!\S)#\s*(?P<comment>.*))?$")
 _GLOBAL_PACKAGE: Final = "# @package _global_"
+_REQUIRED: Final = "???"
 _INHERITED: Final = re.compile(r"^\s*(?:defaults:\s*\[|-\s+)(?P<name>base)\b")
 
 
@@ -67,6 +68,13 @@ def option_names(group: str, folders: Iterable[Path]) -> list[str]:
     """Returns the options of `group`, as in `GROUP=OPTION`."""
     names = {path.stem for folder in folders for path in (folder / group).glob("*.yaml")}
     return sorted(names - {PRIVATE_OPTION})
+
+
+def required_keys(group: str, option: str, folders: Iterable[Path]) -> list[str]:
+    """Returns the keys without a default of an option of `group`; the last of `folders` that has the option counts."""
+    files = [folder / group / f"{option}.yaml" for folder in folders]
+    read = next(file for file in reversed(files) if file.is_file())
+    return [key for key, (value, _) in _keys_of_file(read).items() if value == _REQUIRED]
 
 
 def default_options(conf: Path) -> dict[str, str | None]:

@@ -11,13 +11,16 @@ from typing import Any, Final
 
 import pandas as pd
 
+from lesion_exp.dataset.display_name import is_own
+from lesion_exp.dataset.pseudo_labels import SOURCE as PSEUDO
 from lesion_exp.image_ids import ID_ORIGIN
 
 _OF_A_FOLDER: Final = ("csv", "folder")
 """Readers of any data: the ids of one folder belong together, those of different folders do not."""
 _DRAWN: Final = "synthetic"
 _COMBINED: Final = "combined"
-_READERS: Final = "lesion_exp.dataset."
+_PACKAGE: Final = "lesion_exp."
+_READERS: Final = f"{_PACKAGE}dataset."
 _DIGITS: Final = 8
 """Hexadecimal digits of the digest in an origin, from which nobody can recover a path."""
 
@@ -25,21 +28,43 @@ _DIGITS: Final = 8
 def with_id_origin(table: pd.DataFrame, dataset: Mapping[str, Any]) -> pd.DataFrame:
     """Returns `table` with the column `ID_ORIGIN`.
 
-    It is the `source`, except for data of the user's own (`dataset=csv` and `folder`), whose origin is their folder;
-    for generated images, whose origin is what they were drawn with; and for the sets of a combination, which may have
-    any name.
+    It is the `source`, except for data of the user's own (`dataset=csv`, `folder` and readers of the user's packages),
+    whose origin is their folder; for generated images, whose origin is what they were drawn with; and for the sets of a
+    combination, which may have any name. A reader of the user's that gives the `source` of a published set means the
+    ids of that set.
 
     Args:
         table: a table or a manifest with `source`.
         dataset: the node `dataset` of the job to which it belongs.
     """
     target = str(dataset.get("_target_", ""))
+    if _is_of_the_user(target):
+        return table.assign(**{ID_ORIGIN: _of_own_reader(table["source"], dataset.get("root"))})
     reader = target.removeprefix(_READERS).partition(".")[0] if target.startswith(_READERS) else ""
     if reader == _COMBINED:
         origins = {name: _of_set(name, given) for name, given in dict(dataset.get("sets") or {}).items()}
     else:
         origins = {reader: _origin(reader, dataset)}
     return table.assign(**{ID_ORIGIN: [origins.get(source, source) for source in table["source"]]})
+
+
+def has_ids_of_a_folder(dataset: Mapping[str, Any]) -> bool:
+    """Returns whether the ids in data that the node `dataset` reads may be those of one folder alone."""
+    target = str(dataset.get("_target_", ""))
+    return is_own(dataset) or _is_of_the_user(target)
+
+
+def _is_of_the_user(target: str) -> bool:
+    return "." in target and not target.startswith(_PACKAGE)
+
+
+def _of_own_reader(sources: pd.Series, root: object) -> list[str]:
+    """The origin of the ids in a table of a reader of the user's, which read the folder `root`, if it has one."""
+    from lesion_exp.dataset.combined import set_names  # imports every reader
+
+    shared = {*set_names(), PSEUDO} - {*_OF_A_FOLDER, _DRAWN}
+    ending = "" if root is None else f"-{_of_folder(root)}"
+    return [source if source in shared else f"{source}{ending}" for source in sources]
 
 
 def _of_set(name: str, given: str | Mapping[str, Any] | None) -> str:
@@ -49,7 +74,7 @@ def _of_set(name: str, given: str | Mapping[str, Any] | None) -> str:
 
 def _origin(reader: str, arguments: Mapping[str, Any]) -> str:
     if reader in _OF_A_FOLDER:
-        return f"{reader}-{_digest(str(Path(str(arguments.get('root'))).expanduser().resolve()))}"
+        return f"{reader}-{_of_folder(arguments.get('root'))}"
     if reader == _DRAWN:
         from lesion_exp.dataset.synthetic import read_synthetic  # imports OpenCV, which other data need not wait for
 
@@ -60,6 +85,10 @@ def _origin(reader: str, arguments: Mapping[str, Any]) -> str:
         }
         return f"{reader}-{_digest(json.dumps(drawn, sort_keys=True, default=str))}"
     return reader
+
+
+def _of_folder(root: object) -> str:
+    return _digest(str(Path(str(root)).expanduser().resolve()))
 
 
 def _digest(text: str) -> str:

@@ -174,6 +174,15 @@ def is_mean_of_images(loss: Loss, max_epochs: int) -> bool:
     return torch.allclose(whole, torch.stack(halves).mean(), rtol=1e-4)
 
 
+def trial_value(loss: Loss) -> float:
+    """Returns the loss of a random batch with two images of each class, which is the same batch in every call."""
+    labels = torch.arange(loss.num_classes).repeat(2)
+    logits = torch.randn(len(labels), loss.num_classes, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # a loss may draw random numbers
+        return float(loss(logits, labels))
+
+
 Scheme = Literal["none", "balanced", "inverse", "effective_number"]
 """How the weights of classes are computed from their numbers of images."""
 

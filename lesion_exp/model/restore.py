@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lesion_exp.augmentation.pipeline import AugmentationPipeline
 from lesion_exp.backbone.weights import own_state
+from lesion_exp.config.own_code import warn_of_other_code
 from lesion_exp.config.registered import check_registered
 from lesion_exp.data.lesion_dataset import Preparation
 from lesion_exp.data.loaders import LoaderOptions, PartLoaders
@@ -36,6 +37,9 @@ from lesion_exp.model.network import (
 from lesion_exp.model.precision import has_gpu, recorded_precision
 from lesion_exp.model.prediction import predict_part
 from lesion_exp.process.cpu_settings import keep_freed_memory
+
+if TYPE_CHECKING:
+    from lesion_exp.tracking.stored_run import Run
 
 
 @dataclass(frozen=True)
@@ -99,8 +103,13 @@ class Restored:
         return predict_part(device, self.classifier, loaders, "test")
 
 
-def restore(config: Mapping[str, Any], checkpoint: Path) -> Restored:
-    """Restores the network of the job `config`, weights from `checkpoint`, with the job's test-time augmentation."""
+def restore(config: Mapping[str, Any], checkpoint: Path, run: Run | None = None) -> Restored:
+    """Restores the network of the job `config`, weights from `checkpoint`, with the job's test-time augmentation.
+
+    With the `run` that was trained, it warns if the user's own code in `config` has changed since.
+    """
+    if run is not None:
+        warn_of_other_code(run, config)
     # mapped, since only the weights are read: the state of the optimizer is often twice as large
     content = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
     return _restored(config, content["lesion_exp"], content["state_dict"])

@@ -49,4 +49,4 @@ def best_network(run: Run, project: Project) -> tuple[Restored, Content]:
     checkpoint = download_artifact(run, artifacts.checkpoint())
     content = read_checkpoint(checkpoint)
     content["lesion_exp"] = completed(content["lesion_exp"], config, run.run_id, stored_calibrators(run))
-    return restore(config, checkpoint), content
+    return restore(config, checkpoint, run), content

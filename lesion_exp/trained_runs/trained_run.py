@@ -177,8 +177,8 @@ class TrainedRun:
         config = self.job_config("a network")
         check_finished(self.run)
         if isinstance(checkpoint, Path):
-            return restore(config, checkpoint.absolute())
-        return restore(config, self.artifact(artifacts.checkpoint(checkpoint)))
+            return restore(config, checkpoint.absolute(), self.run)
+        return restore(config, self.artifact(artifacts.checkpoint(checkpoint)), self.run)
 
     def predictor(
         self, calibration: str = "none", tta: str | None = None, checkpoint: WhichWeights = "best", top: int = 0
@@ -200,7 +200,7 @@ class TrainedRun:
         from lesion_exp.model.restore import restore
 
         check_calibration(calibration, checkpoint)
-        return Predictor(restore(*self.weights(checkpoint, tta)), self.calibrator(calibration), top=top)
+        return Predictor(restore(*self.weights(checkpoint, tta), self.run), self.calibrator(calibration), top=top)
 
     def weights(
         self,

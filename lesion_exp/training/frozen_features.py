@@ -27,6 +27,7 @@ from lesion_exp.augmentation.pipeline import AugmentationPipeline
 from lesion_exp.backbone.options import SHARED_KEYS
 from lesion_exp.byte_size import file_size
 from lesion_exp.choices import FLIPS8
+from lesion_exp.config.own_code import code_tags
 from lesion_exp.config.project import Project
 from lesion_exp.data.batches import EvaluationBatches
 from lesion_exp.data.cache_names import FEATURES
@@ -169,18 +170,20 @@ def _facts(config: Mapping[str, Any], built: Built, trainer: pl.Trainer, batch_s
     """Everything on which the features depend, except the view."""
     data, backbone = built.datamodule, built.classifier.backbone
     pipeline, sample = data.pipeline, data.sample
-    node = config["backbone"]
+    node, preprocess = config["backbone"], config["augmentation"]["preprocess"]
+    own_code = code_tags({"backbone": node, "augmentation": {"preprocess": preprocess}})
     return {
         "version": [VERSION, torch.__version__],
         "store": data.store.folder.name,
         "weights": state_hash({name: tensor.cpu() for name, tensor in backbone.state_of_bodies().items()}),
         "network": {key: value for key, value in node.items() if key not in SHARED_KEYS or key in _OF_THE_BODY},
-        "preprocess": config["augmentation"]["preprocess"],
+        "preprocess": preprocess,
         "frame": [pipeline.image_size, pipeline.fit, pipeline.interpolation, pipeline.crop_share],
         "colours": [pipeline.mean, pipeline.std],
         "views": [sample.mask, sample.mask_margin, sample.clinical],
         "computed": [trainer.strategy.root_device.type, str(trainer.precision), batch_size],
         "layout": built.classifier.options.channels_last,
+        **own_code,
     }
 
 
@@ -192,5 +195,5 @@ def _key(facts: Mapping[str, Any], config: Mapping[str, Any], view: FixedView | 
     elif view is not None:
         node = config["augmentation"]
         drawn = [json.dumps(node["transforms"], default=str), node.get("join", True), version("albumentations")]
-        found |= {"draw": view.number, "drawn": drawn}
+        found |= {"draw": view.number, "drawn": drawn, **code_tags({"augmentation": node})}
     return hashlib.sha256(json.dumps(found, sort_keys=True, default=str).encode()).hexdigest()[:16]

@@ -13,8 +13,7 @@ import pandas as pd
 from lesion_exp.backbone.hub import HUB, hub_weights
 from lesion_exp.backbone.weights_card import run_of_weights
 from lesion_exp.config.project import Project
-from lesion_exp.dataset.display_name import is_own
-from lesion_exp.dataset.id_origin import with_id_origin
+from lesion_exp.dataset.id_origin import has_ids_of_a_folder, with_id_origin
 from lesion_exp.dataset.table import UNLABELLED
 from lesion_exp.errors import ConfigError, DataError, LeakageError
 from lesion_exp.evaluation.registry import PROBE_METRIC
@@ -94,7 +93,7 @@ def warn_of_same_ids(table: pd.DataFrame, seen: pd.DataFrame, dataset: Mapping[s
         dataset: the node `dataset` of their config.
     """
     doubtful = table.loc[same_ids_elsewhere(table, seen), "image_id"]
-    if len(doubtful) and is_own(dataset):
+    if len(doubtful) and has_ids_of_a_folder(dataset):
         log.warning(
             "warning: %s of the %s images to be evaluated have the id of a lesion or a patient that run %s has seen in "
             "data of another folder (%s). It is not known whether the ids mean the same patients; if they do, leave "

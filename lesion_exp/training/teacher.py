@@ -26,6 +26,7 @@ from torch.utils.data import DataLoader
 
 from lesion_exp.choices import POOLED
 from lesion_exp.config.named_run import METHOD_TAG, TEACHER, TEACHER_WEIGHTS, hash_of_weights, members_of, named_run
+from lesion_exp.config.own_code import code_tags
 from lesion_exp.config.project import Project
 from lesion_exp.data.batches import EvaluationBatches
 from lesion_exp.data.cache_names import TEACHERS
@@ -161,7 +162,7 @@ def _member(run: Run, config: Mapping[str, Any], *, with_parts: bool) -> Member:
     checkpoint = download_artifact(run, artifacts.checkpoint("best"))
     job = job_of(run).config
     trainer = {**job["trainer"], "accelerator": config["trainer"]["accelerator"]}
-    restored = restore({**job, "trainer": trainer}, checkpoint)
+    restored = restore({**job, "trainer": trainer}, checkpoint, run)
     weights = state_hash(read_checkpoint(checkpoint)["state_dict"])
     if weights != run.tags.get("weights_hash"):
         raise DataError(
@@ -365,5 +366,6 @@ def _key(member: Member, images: LesionDataset, device: torch.device) -> str:
         "metadata": None if images.metadata is None else hashlib.sha256(images.metadata.numpy().tobytes()).hexdigest(),
         "computed": [device.type, str(own["trainer"]["precision"]), BATCH_SIZE],
         "layout": member.restored.classifier.options.channels_last,
+        **code_tags({key: own[key] for key in _OF_NETWORK}),
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:16]

@@ -14,20 +14,20 @@ from typing import Any, Final
 from lesion_exp.config.command_words import place_words
 from lesion_exp.config.freeze import Job, read_job
 from lesion_exp.config.overrides import stored_overrides
-from lesion_exp.config.own_code import code_tags
+from lesion_exp.config.own_code import code_digests, code_tags, joined_states, warn_of_other_code
 from lesion_exp.data.data_fingerprint import TOTAL_TAG
 from lesion_exp.dataset.display_name import display_name
 from lesion_exp.errors import DataError, UserError
 from lesion_exp.next_command import next_command
 from lesion_exp.terminal import shell_line
 from lesion_exp.tracking import artifacts
-from lesion_exp.tracking.environment import source_state, version_differences, versions
+from lesion_exp.tracking.environment import OWN_CODE, source_state, version_differences, versions
 from lesion_exp.tracking.find import find_run
 from lesion_exp.tracking.mlflow_values import flat_params
 from lesion_exp.tracking.run import TrackedRun
 from lesion_exp.tracking.run_description import choice_tags, run_name
 from lesion_exp.tracking.store import Store
-from lesion_exp.tracking.stored_run import Run, download_artifact
+from lesion_exp.tracking.stored_run import Run, download_artifact, read_stored_json
 from lesion_exp.training.added_metrics import tags_of_added
 from lesion_exp.training.data import SplitData, is_pretraining
 from lesion_exp.training.run_context import NO_CONTEXT, RunContext
@@ -61,9 +61,10 @@ def start_run(store: Store, job: Job, split: SplitData, *, kind: str, context: R
         "flush_every": int(tracking["flush_every"]),
         "system_metrics_seconds": float(tracking["system_metrics_seconds"]),
     }
-    if context.continues is not None:
-        check_same_data(find_run(store, context.continues), split)
-        run = TrackedRun.resume(store, context.continues, **options)
+    first = None if context.continues is None else find_run(store, context.continues)
+    if first is not None:
+        check_same_data(first, split)
+        run = TrackedRun.resume(store, first.run_id, **options)
     else:
         own = own_tags(config["tags"])
         tags = {
@@ -86,11 +87,30 @@ def start_run(store: Store, job: Job, split: SplitData, *, kind: str, context: R
         )
         run = TrackedRun.start(store, tracking["experiment"], name, tags, **options)
     try:
+        if first is not None:
+            _compare_code(run, first, config, is_begun=context.checkpoint is not None)
         _write_job(run, job, choices, context.params)
     except BaseException as error:
         run.__exit__(type(error), error, error.__traceback__)
         raise
     return run
+
+
+def _compare_code(run: TrackedRun, first: Run, config: Mapping[str, Any], *, is_begun: bool) -> None:
+    """Warns if a run goes on with other code of the user than before, and records both states of the code in the run.
+
+    Where no step of it was kept (`is_begun` is false), it is a run of the present code alone.
+    """
+    tags, files, kept = code_tags(config), code_digests(config), artifacts.environment(OWN_CODE)
+    if is_begun:
+        warn_of_other_code(first, config)
+        tags = joined_states(run.tags_at_start, tags)
+        before = (read_stored_json(first, kept) or {}) if tags else {}
+        files = {**before, **joined_states(before, files)}
+    if tags:
+        run.set_tags(tags)
+    if tags and files:  # a run of an earlier version recorded none
+        run.log_json(files, kept)
 
 
 def _write_job(run: TrackedRun, job: Job, choices: Mapping[str, str], further: Mapping[str, str]) -> None:

@@ -13,9 +13,11 @@ import torch
 
 from lesion_exp.config.freeze import Job, job_hash
 from lesion_exp.config.instantiate import resolve_target
+from lesion_exp.config.own_code import code_tags, joined_states, warn_of_other_code
 from lesion_exp.config.project import Project
 from lesion_exp.config.registered import TARGET
 from lesion_exp.errors import ConfigError, DataError
+from lesion_exp.loss.base import Loss, trial_value
 from lesion_exp.model.checkpoint_file import read_checkpoint
 from lesion_exp.model.classifier import make_loss, make_optimizer, make_schedule, remembers, solves_exactly
 from lesion_exp.next_command import next_command
@@ -90,6 +92,7 @@ def extend(run: Run, changes: Mapping[str, int], project: Project, data_root: Pa
     trained = _trained(run)
     split = split_data(new.config, load_data(new.config))
     check_same_data(run, split)
+    warn_of_other_code(run, new.config)
     lengths = (training_length(old.config, split), training_length(new.config, split))
     reason = reason_against(old, new, split, lengths, trained, pruned=run.tags.get("pruned") == "true")
     if reason is not None:
@@ -98,7 +101,7 @@ def extend(run: Run, changes: Mapping[str, int], project: Project, data_root: Pa
             f"train from the start: {new.command}"
         )
     context = RunContext(
-        tags={EXTENDS_TAG: run.run_id},
+        tags={EXTENDS_TAG: run.run_id, **joined_states(run.tags, code_tags(new.config))},
         name=f"{run.name} to {_text(changes)}",
         checkpoint=str(trained.checkpoint),
         best=None if trained.best is None else str(trained.best),
@@ -236,20 +239,23 @@ def _loss_differs(
         states = []
         for loss, length in zip(losses, lengths, strict=True):
             loss.set_epoch(epoch, length.num_epochs)
-            states.append(
-                {
-                    (place, name): kept
-                    for place, part in loss.named_modules()  # with the loss of the labels inside a distillation
-                    for name, kept in vars(part).items()
-                    if isinstance(kept, bool | int | float)
-                }
-            )
+            states.append((_settings(loss), str(trial_value(loss))))  # as a text, NaN equals NaN
         if states[0] != states[1]:
             return (
                 f"loss={job.options['loss']} changes after a share of the epochs, and changed in epoch {epoch + 1} of "
                 f"{lengths[0].num_epochs}, where it would be different in a training of {lengths[1].num_epochs}"
             )
     return None
+
+
+def _settings(loss: Loss) -> dict[tuple[str, str], bool | int | float]:
+    """The numbers and truth values of `loss`, and of the loss of the labels inside a distillation."""
+    return {
+        (place, name): kept
+        for place, part in loss.named_modules()
+        for name, kept in vars(part).items()
+        if isinstance(kept, bool | int | float)
+    }
 
 
 def _trained(run: Run) -> Trained:

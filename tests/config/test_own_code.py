@@ -1,8 +1,9 @@
 import sys
+from types import SimpleNamespace
 
 import pytest
 
-from lesion_exp.config.own_code import code_digests, code_tags
+from lesion_exp.config.own_code import code_digests, code_tags, joined_states, warn_of_other_code
 from lesion_exp.config.registered import TRUST_VARIABLE
 
 CONFIG = {"loss": {"_target_": "clinic_losses.margins.Margin", "gap": 1.0}, "backbone": {"_target_": "lesion_exp.x"}}
@@ -58,3 +59,29 @@ def test_a_single_module_is_one_file(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv(TRUST_VARIABLE, "one_loss")
     assert set(code_digests({"loss": {"_target_": "one_loss.loss"}})) == {"one_loss.py"}
+
+
+def test_a_training_that_goes_on_with_other_code_has_both_states():
+    then = {"own_code.a": "1", "own_code.b": "2", "torch": "x"}
+    first = joined_states(then, {"own_code.a": "1", "own_code.b": "3", "own_code.new": "4"})
+    assert first == {"own_code.b": "2 and 3"}
+    assert joined_states({**then, **first}, {"own_code.b": "3"}) == {}, "it went on with that code before"
+    assert joined_states({**then, **first}, {"own_code.b": "2"}) == {"own_code.b": "2 and 3 and 2"}
+
+
+def test_other_code_than_that_of_a_run_is_told_once_in_one_line(package, caplog):
+    run = SimpleNamespace(run_id="a" * 32, tags={**code_tags(CONFIG), "version.torch": "0.0.1"})
+    warn_of_other_code(run, CONFIG)
+    assert caplog.messages == [], "versions are told elsewhere"
+    (package / "margins.py").write_text("# edited\n")
+    for _ in range(2):
+        warn_of_other_code(run, CONFIG)
+    now = code_tags(CONFIG)["own_code.clinic_losses"]
+    then = run.tags["own_code.clinic_losses"]
+    assert caplog.messages == [
+        f"warning: run {run.run_id} was trained with another state of your code clinic_losses: {then} then, {now} now; "
+        f"restore that code, or train again, if the two give different results"
+    ]
+    older = SimpleNamespace(run_id="b" * 32, tags={})
+    warn_of_other_code(older, CONFIG)
+    assert len(caplog.messages) == 1, "an earlier version recorded no digests"

@@ -2,7 +2,7 @@ from typing import Any
 
 import pandas as pd
 
-from lesion_exp.dataset.id_origin import with_id_origin
+from lesion_exp.dataset.id_origin import has_ids_of_a_folder, with_id_origin
 from lesion_exp.image_ids import ID_ORIGIN
 
 
@@ -40,6 +40,20 @@ def test_drawn_lesions_are_the_same_if_they_were_drawn_alike() -> None:
     assert first == origin_of("synthetic", **node_of("combined", sets={"synthetic": {"root": "/c"}}))
 
 
-def test_readers_of_other_packages_and_pseudo_labels_keep_their_source() -> None:
-    assert origin_of("mine", name="mine", _target_="my_package.read") == "mine"
+def test_a_reader_of_ones_own_has_the_origin_of_its_folder() -> None:
+    node = {"name": "mine", "_target_": "my_package.read"}
+    first, again, other = (origin_of("mine", **node, root=root) for root in ("/data/a", "/data/a/", "/data/b"))
+    assert first == again != other
+    assert first.startswith("mine-")
+    assert "data" not in first, "the path is nobody's business"
+    assert origin_of("other", **node, root="/data/a") != first, "a reader may have several sources"
+    assert origin_of("mine", **node) == "mine", "without a folder, its data are always the same"
+    assert origin_of("ph2", **node, root="/data/a") == "ph2", "the published set, in a reader of one's own"
+    assert origin_of("pseudo", **node, root="/data/a") == "pseudo"
+    assert has_ids_of_a_folder(node)
+    assert has_ids_of_a_folder(node_of("csv", root="/data/a"))
+    assert not has_ids_of_a_folder(node_of("ham10000", root="/data/a"))
+
+
+def test_pseudo_labels_keep_their_source() -> None:
     assert origin_of("pseudo", **node_of("csv", root="/data/a")) == "pseudo"

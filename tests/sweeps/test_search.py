@@ -36,6 +36,22 @@ def test_values_in_hydras_grammar(text, values):
     assert [dimension.values for dimension in dimensions(text)] == [values]
 
 
+def test_a_glob_leaves_out_what_needs_a_value_that_the_command_does_not_give(caplog):
+    caplog.set_level("INFO")
+    options = GroupOptions(OPTIONS.folders)
+    for _ in range(2):  # as a plan of a sweep does
+        _, (losses,) = split_overrides(["loss=glob(*)"], options, {})
+    assert "distill" not in losses.values
+    assert {"cross_entropy", "focal", "ldam"} < set(losses.values)
+    assert caplog.messages == ["loss=glob(..) leaves out distill (which needs loss.teacher=VALUE)"]
+    assert "distill" in dimensions("loss=glob(*)", "loss.teacher=latest")[0].values
+    assert "distill" not in dimensions("loss@loss.labels=glob(*)", "loss.teacher=latest")[0].values
+    assert {"ham10000", "ph2"} < set(dimensions("dataset=glob(*)")[0].values), "data are found by their name, too"
+    assert dimensions("loss=focal,distill")[0].values == ("focal", "distill"), "a list is what the user wants"
+    with pytest.raises(ConfigError, match=r"got distill \(which needs loss\.teacher=VALUE\) by loss=glob"):
+        dimensions("loss=glob(dist*)")
+
+
 def test_one_value_is_no_dimension():
     fixed, found = split_overrides(["seed=1", "loss=focal,soft_f1"], OPTIONS, {})
     assert fixed == ["seed=1"]

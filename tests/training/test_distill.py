@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from lesion_exp.config.freeze import read_job
+from lesion_exp.config.registered import TRUST_VARIABLE
 from lesion_exp.data.lesion_dataset import collate_samples
 from lesion_exp.errors import ConfigError, DataError, LeakageError
 from lesion_exp.evaluation.calibrator import read_calibrator
@@ -22,7 +24,7 @@ from lesion_exp.training.build import build
 from lesion_exp.training.data import load_data, split_data
 from lesion_exp.training.lineage import lineage
 from lesion_exp.training.run import train
-from lesion_exp.training.teacher import Teacher, attach_teacher, open_teacher
+from lesion_exp.training.teacher import Teacher, _images, _key, attach_teacher, open_teacher
 from lesion_exp.training.trainer import build_trainer
 from lesion_exp.verbs.resume import resume
 from tests.killed import killed
@@ -96,6 +98,23 @@ def test_kept_probabilities_are_those_of_the_teachers_own_predictor(taught):
     batch = collate_samples([dataset[(0, position)] for position in (3, 0, 5)])
     torch.testing.assert_close(batch["teacher"], found[batch["index"]], rtol=0, atol=0)
     assert "teacher" not in built.datamodule.dataset("val")[(0, 0)]
+
+
+def test_kept_probabilities_of_own_code_belong_to_that_code(taught, tmp_path, monkeypatch):
+    split, teacher, _ = prepared(taught())
+    (member,) = teacher.members
+    images = _images(member, split.table, split.loaded.store)
+    config = member.restored.config
+    own = {**config, "backbone": {**config["backbone"], "_target_": "teacher_of_the_test.network"}}
+    of_own = replace(member, restored=replace(member.restored, config=own))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv(TRUST_VARIABLE, "teacher_of_the_test")
+    keys = []
+    for text in ("factor = 1\n", "factor = 2\n"):
+        (tmp_path / "teacher_of_the_test.py").write_text(text)
+        keys.append([_key(each, images, torch.device("cpu")) for each in (member, of_own)])
+    assert keys[0][0] == keys[1][0]
+    assert keys[0][1] != keys[1][1]
 
 
 def test_classes_are_matched_by_name_and_others_are_refused(taught):

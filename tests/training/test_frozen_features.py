@@ -8,6 +8,7 @@ from lesion_exp.augmentation.fixed_views import FixedView
 from lesion_exp.augmentation.pipeline import AugmentationPipeline
 from lesion_exp.config.freeze import Job
 from lesion_exp.config.instantiate import instantiate
+from lesion_exp.config.registered import TRUST_VARIABLE
 from lesion_exp.tracking.find import find_run
 from lesion_exp.tracking.stored_run import Run
 from lesion_exp.training import frozen_features
@@ -134,6 +135,38 @@ def test_features_belong_to_weights_pixels_and_precision_and_to_nothing_else(tin
     assert of_views == [view_key(view, "augmentation=light", "augmentation.views=5", "seed=1") for view in views]
     weaker = [view_key(view, "augmentation=light", "augmentation.transforms.flip.p=0.5") for view in views]
     assert [ours == theirs for ours, theirs in zip(of_views, weaker, strict=True)] == [True] * 3 + [False] * 2
+
+
+def test_features_of_own_code_belong_to_that_code_and_others_to_none(tiny_job, tmp_path, monkeypatch):
+    config = tiny_job(*CACHED).config
+    split = split_data(config, load_data(config))
+    built, trainer = build(config, split), build_trainer(config["trainer"], False, tmp_path, [])
+    module = tmp_path / "encoder_of_the_test.py"
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv(TRUST_VARIABLE, "encoder_of_the_test")
+    own = {"_target_": "encoder_of_the_test.made"}
+    augmentation = config["augmentation"]
+    configs = {
+        "shipped": config,
+        "loss": {**config, "loss": own},
+        "network": {**config, "backbone": {**config["backbone"], **own}},
+        "preprocess": {**config, "augmentation": {**augmentation, "preprocess": {"own": own}}},
+        "drawn": {**config, "augmentation": {**augmentation, "transforms": {"own": own}}},
+    }
+
+    def keys(factor: int) -> dict[str, list[str]]:
+        module.write_text(f"made = lambda images: {factor} * images\n")
+        found = {}
+        for name, each in configs.items():
+            facts = frozen_features._facts(each, built, trainer, frozen_features.BATCH_SIZE)
+            found[name] = [frozen_features._key(facts, each, view) for view in (None, FixedView(False, 1))]
+        return found
+
+    before, after = keys(1), keys(2)
+    assert before["loss"] == before["shipped"], "no key of shipped options has changed"
+    same = {name: [old == new for old, new in zip(before[name], after[name], strict=True)] for name in configs}
+    both, none = [True, True], [False, False]
+    assert same == {"shipped": both, "loss": both, "network": none, "preprocess": none, "drawn": [True, False]}
 
 
 def test_only_what_is_fixed_is_cached(tiny_job):

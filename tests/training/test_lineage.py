@@ -5,13 +5,14 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
+from lesion_exp.dataset.id_origin import with_id_origin
 from lesion_exp.errors import ConfigError, LeakageError
 from lesion_exp.split.audit import Audit
 from lesion_exp.split.manifest import manifest, split_hash
 from lesion_exp.split.seen_before import LABELS, seen_again, seen_rows
 from lesion_exp.training.data import SplitData, load_data, split_data
 from lesion_exp.training.lineage import with_lineage
-from lesion_exp.training.seen_before import UNKNOWN_TEXT, inherited, seen_by, with_inherited
+from lesion_exp.training.seen_before import UNKNOWN_TEXT, inherited, seen_by, warn_of_same_ids, with_inherited
 from lesion_exp.verbs.evaluate import evaluated_runs
 from lesion_exp.verbs.evaluate.request import SHARED_KEYS, EvaluationRequest
 from tests.split.test_seen_before import table_of
@@ -217,3 +218,22 @@ def test_a_share_of_the_training_part_is_of_the_same_split_and_its_images_are_fo
     images, _ = seen_again(splits[0].table, seen_rows(kept, ("train",), splits[2].split_hash, "run", LABELS))
     trained = splits[2].table.query("split == 'train'")["image_id"]
     assert set(splits[0].table.loc[images, "image_id"]) == set(trained)
+
+
+def test_equal_ids_that_a_reader_of_ones_own_gives_in_two_folders_are_told_and_are_no_leak(caplog):
+    def read(root, **changed):
+        rows = table_of("photos").assign(**changed)
+        return with_id_origin(rows, {"_target_": "my_package.read_photos", "root": root})
+
+    node = {"_target_": "my_package.read_photos", "root": "/clinic_b"}
+    others = {"sha256": [f"other {number}" for number in range(6)], "phash": range(90, 96)}
+    seen = seen_rows(read("/clinic_a", **others), ("train",), "0" * 16, "run1", LABELS)
+    images, related = seen_again(read("/clinic_b"), seen)
+    assert not images.any()
+    assert not related.any()
+    warn_of_same_ids(read("/clinic_b"), seen, node)
+    (said,) = caplog.messages
+    assert "have the id of a lesion or a patient that run run1 has seen in data of another folder" in said
+    assert seen_again(read("/clinic_a"), seen)[1].any(), "in one folder they are the same lesions"
+    same = seen_rows(read("/clinic_a"), ("train",), "0" * 16, "run1", LABELS)
+    assert seen_again(read("/clinic_b"), same)[0].any(), "the same image is found in any folder"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from abc import abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Final, get_args
 
-from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override
+from hydra.core.override_parser.types import ChoiceSweep, Glob, IntervalSweep, Override
 from hydra.core.utils import JobReturn, JobStatus, run_job
 from hydra.errors import HydraException
 from hydra.plugins.sweeper import Sweeper
@@ -16,12 +17,16 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from lesion_exp.config.overrides import OptionNames, parse_overrides, quoted
-from lesion_exp.config.shipped_conf import group_names, option_names
+from lesion_exp.config.shipped_conf import group_names, option_names, required_keys
 from lesion_exp.errors import ConfigError, check_choice
 from lesion_exp.evaluation.registry import WATCHED_METRIC, Direction
 
+log = logging.getLogger(__name__)
+
 Suggestion = tuple[str, ...]
 """The overrides that make one cell."""
+_FOUND: Final = ("dataset.root",)
+"""Required keys whose value is found by the name of the option if no override gives it."""
 
 
 @dataclass(frozen=True)
@@ -53,12 +58,41 @@ class GroupOptions:
 
     def __init__(self, folders: Sequence[Path]) -> None:
         self.folders = folders
+        self._said: set[str] = set()
 
     def get_group_options(self, group_name: str, results_filter: Any = None) -> list[str]:
         """Returns the options of a group; `results_filter` is not used."""
         if group_name not in group_names(self.folders):
             raise ConfigError(f"expected a config group before =glob(..), got {group_name}")
         return option_names(group_name, self.folders)
+
+    def with_values(self, dimension: Dimension, given: Collection[str]) -> Dimension:
+        """Returns `dimension`, options of a group, without those that need a value which no key in `given` has.
+
+        The log says which options are left out, and why.
+
+        Raises:
+            ConfigError: no option is left.
+        """
+        group, _, package = dimension.key.lstrip("+").partition("@")
+        node, lacking = package or group.replace("/", "."), {}
+        for name in dimension.values:
+            keys = (f"{node}.{key}" for key in required_keys(group, name, self.folders))
+            if missing := [f"{key}=VALUE" for key in keys if key not in given and key not in _FOUND]:
+                lacking[name] = " ".join(missing)
+        if not lacking:
+            return dimension
+        told = ", ".join(f"{name} (which needs {words})" for name, words in lacking.items())
+        left = tuple(name for name in dimension.values if name not in lacking)
+        if not left:
+            raise ConfigError(
+                f"expected options of {group} that need no further value, got {told} by {dimension.key}=glob(..); name "
+                f"one of them, and give its value"
+            )
+        if told not in self._said:
+            log.info("%s=glob(..) leaves out %s", dimension.key, told)
+        self._said.add(told)
+        return replace(dimension, values=left)
 
 
 def dimension_of(override: Override) -> Dimension:
@@ -116,7 +150,14 @@ def split_overrides(
     for key in doubled:
         if doubled.count(key) > 1:
             raise ConfigError(f"expected the values of {key} once, got them {doubled.count(key)} times")
-    return [text.input_line or "" for text in fixed], [dimension_of(override) for override in several]
+    given = {str(override.key_or_group) for override in [*fixed, *several]}
+    dimensions = [
+        options.with_values(dimension_of(each), given)
+        if isinstance(options, GroupOptions) and isinstance(each._value, Glob)
+        else dimension_of(each)
+        for each in several
+    ]
+    return [text.input_line or "" for text in fixed], dimensions
 
 
 def _flat(space: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lesion_exp.config.own_code import warn_of_other_code
 from lesion_exp.data.loaders import PartLoaders
 from lesion_exp.errors import ConfigError, first_cases
 from lesion_exp.image_classifier import ImageClassifier
@@ -41,7 +42,7 @@ def soup(members: Sequence[TrainedRun], request: EvaluationRequest, folder: Path
             "of them; train runs that only differ in seed or learning rate"
         )
     for member in members:
-        member.job_config("ensemble=soup")
+        warn_of_other_code(member.run, member.job_config("ensemble=soup"))
     first = members[0]
     path = folder / "best.ckpt"
     content = mean_checkpoint([member.artifact(artifacts.checkpoint()) for member in members])

@@ -124,7 +124,7 @@ def _predict_clean(run: Run, config: Mapping[str, Any], loaded: LoadedData) -> p
     assert isinstance(splitter, HeldOut), "plan_meter() sets this split"
     clean = splitter.clean_rows(with_groups(config["split"], loaded.table))
     _check_clean(clean, split.table, config["split"]["near_duplicate_threshold"])
-    table = _predicted(restore(config, download_artifact(run, CHECKPOINT)), clean, loaded.store)
+    table = _predicted(restore(config, download_artifact(run, CHECKPOINT), run), clean, loaded.store)
     written = RunWriter.of(run)
     written.log_table(table, CLEAN)
     return table

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import pandas as pd
 
+from lesion_exp.config.own_code import code_tags
 from lesion_exp.dataset.table import UNKNOWN
 from lesion_exp.evaluation.calibrator import Calibrator
 from lesion_exp.model.checkpoint_file import weights_hash
@@ -93,7 +94,7 @@ def open_network(opened: TrainedRun, request: PredictionRequest) -> NetworkPredi
     """
     config, checkpoint = opened.weights(request.checkpoint, request.tta, request.trainer)
     check_accelerator({**config["trainer"], **request.trainer}, WITHOUT_GPU)
-    restored = restore(config, checkpoint)
+    restored = restore(config, checkpoint, opened.run)
     calibrator = opened.calibrator(request.calibration)
     needed = Predictor(restored, calibrator, top=request.top or 0).needed_columns
     images = requested_images(request, needed, config)
@@ -140,6 +141,7 @@ def plan_of(
         heat_maps=heat_maps,
         features=features,
         thresholds=dict(thresholds or {}),
+        code=code_tags(config),
     )
 
 

@@ -50,6 +50,8 @@ class PredictionPlan:
     """File for the inputs and outputs of the head."""
     thresholds: Mapping[str, float] = field(default_factory=dict)
     """By which a class is predicted, see `decided`."""
+    code: Mapping[str, str] = field(default_factory=dict)
+    """The state of the user's own code in `config`, by package."""
     version: str = field(default=__version__)
 
     @property
@@ -107,7 +109,7 @@ class PredictionPlan:
         """
         for name, (mine, other) in self.differences(begun).items():
             word = _WORDS.get(name, f"{name}=")
-            shown = f" ({other}, now {mine})" if name not in {"config", "calibrator"} else ""
+            shown = f" ({other}, now {mine})" if name not in {"config", "calibrator", "code"} else ""
             raise ConfigError(
                 f"expected the command with which {self.output} was begun, to continue it, but {word} "
                 f"differs{shown}; give the same command, another output=, or force=true to start over"
@@ -124,6 +126,7 @@ _WORDS: Final = {
     "heat_maps": "gradcam=",
     "features": "output_features=",
     "thresholds": "thresholds=",
+    "code": "your own code",
     "version": "the version of lesion_exp",
 }
 

@@ -176,7 +176,7 @@ def open_stack(opened: TrainedRun, request: PredictionRequest, project: Project)
     for network in networks:
         config, checkpoint = network.weights("best", tta, request.trainer)
         check_accelerator({**config["trainer"], **request.trainer}, WITHOUT_GPU)
-        restored = restore(config, checkpoint)
+        restored = restore(config, checkpoint, network.run)
         needed |= dict.fromkeys(Predictor(restored, top=request.top or 0).needed_columns)
         configs[network.run_id] = (restored.config, checkpoint, restored)
     images = requested_images(request, tuple(needed), configs[networks[0].run_id][0])

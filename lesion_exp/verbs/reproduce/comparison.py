@@ -7,10 +7,11 @@ import json
 import math
 import re
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from lesion_exp.config.registered import is_within
 from lesion_exp.data.data_fingerprint import PARTS
 from lesion_exp.evaluation.registry import TEST
 from lesion_exp.tracking.environment import OWN_CODE
@@ -21,6 +22,8 @@ DATA: Final = "data"
 SPLIT: Final = "split"
 CODE: Final = "code commit"
 CHANGES: Final = "uncommitted changes"
+OF_THE_USER: Final = "your code "
+"""Beginning of the name of a condition that is a file of the user's own package."""
 THREADS: Final = "threads"
 """PyTorch's number of threads: sums over another number of parts are rounded differently."""
 RESOLVED: Final = ("trainer.accelerator", "trainer.devices", "trainer.precision")
@@ -67,7 +70,7 @@ def conditions(
     if "git.json" in environment:
         found |= _code(json.loads(environment["git.json"]), environment.get("changes.patch"))
     if OWN_CODE in environment:
-        found |= {f"your code {name}": digest for name, digest in json.loads(environment[OWN_CODE]).items()}
+        found |= {f"{OF_THE_USER}{name}": digest for name, digest in json.loads(environment[OWN_CODE]).items()}
     if "python.json" in environment:
         found |= _python(json.loads(environment["python.json"]))
     if "hardware.json" in environment:
@@ -86,6 +89,17 @@ def data_conditions(parts: Mapping[str, str]) -> dict[str, str]:
 def is_of_data(name: str) -> bool:
     """Returns whether the condition `name` is known only if the data can be read."""
     return name in (DATA, SPLIT) or name.startswith(f"{DATA} (")
+
+
+def package_of(name: str) -> str | None:
+    """Returns the package of the user to whose files the condition `name` belongs; None for another condition."""
+    return re.split(r"[/.]", name.removeprefix(OF_THE_USER))[0] if name.startswith(OF_THE_USER) else None
+
+
+def is_untrusted(name: str, trusted: Collection[str]) -> bool:
+    """Returns whether the condition `name` is a file of the user's own code in none of the `trusted` packages."""
+    module = name.removeprefix(OF_THE_USER).removesuffix(".py").replace("/", ".")
+    return package_of(name) is not None and not is_within(module, trusted)
 
 
 def differences(then: Conditions, now: Conditions) -> list[Difference]:

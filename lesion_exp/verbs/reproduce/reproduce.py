@@ -13,6 +13,7 @@ import torch
 
 from lesion_exp.config.freeze import Job, file_digests
 from lesion_exp.config.own_code import code_digests
+from lesion_exp.config.registered import trusted_packages
 from lesion_exp.data.data_fingerprint import TOTAL_TAG, parts_of
 from lesion_exp.errors import ConfigError, UserError
 from lesion_exp.model.checkpoint_file import weights_hash
@@ -40,6 +41,7 @@ from lesion_exp.verbs.reproduce.comparison import (
     data_conditions,
     differences,
     is_of_data,
+    is_untrusted,
 )
 from lesion_exp.verbs.reproduce.request import ReproductionRequest
 
@@ -65,6 +67,8 @@ class Checked:
     """The recorded number of threads to train with; None leaves it unchanged."""
     not_compared: tuple[str, ...] = ()
     """Conditions of the data that the run recorded, if the present data cannot be read."""
+    untrusted: tuple[str, ...] = ()
+    """Files of packages of the user that the run recorded, and whose code may not be read now."""
 
 
 def first_run(store: Store, job: Job) -> Run | None:
@@ -78,12 +82,13 @@ def check(run: Run, job: Job) -> Checked:
     """Compares the recorded conditions of `run` with those under which `job` would run now."""
     then, now = recorded_conditions(run, job), present_conditions(job, run.tags)
     unread = () if DATA in now else tuple(name for name in then if is_of_data(name))
-    then = {name: state for name, state in then.items() if name not in unread}
+    untrusted = tuple(name for name in then if is_untrusted(name, trusted_packages()))
+    then = {name: state for name, state in then.items() if name not in (*unread, *untrusted)}
     noted = [_with_note(difference) for difference in differences(then, now)]
     recorded = int(then.get(THREADS, 0))
     most = THREADS_A_CORE * (os.cpu_count() or 1)
     threads = recorded if 1 <= recorded <= most else None
-    return Checked(len({*then, *now}), noted, threads, not_compared=unread)
+    return Checked(len({*then, *now}), noted, threads, not_compared=unread, untrusted=untrusted)
 
 
 def recorded_conditions(run: Run, job: Job) -> Conditions:

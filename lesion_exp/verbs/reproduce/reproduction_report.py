@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from lesion_exp.verbs.reproduce.comparison import Gap, RunComparison
+from lesion_exp.verbs.reproduce.comparison import Gap, RunComparison, package_of
 from lesion_exp.verbs.reproduce.reproduce import Checked
 
 
@@ -15,6 +15,13 @@ def condition_lines(checked: Checked) -> Iterator[str]:
     count = len(checked.differences)
     if checked.not_compared:
         yield f"not compared, because the data cannot be read: {', '.join(checked.not_compared)}"
+    if checked.untrusted:
+        packages = sorted({package_of(name) or "" for name in checked.untrusted})
+        flags = " ".join(f"--trust {package}" for package in packages)
+        yield (
+            f"not compared, because the code of {', '.join(packages)} is not trusted: "
+            f"{', '.join(checked.untrusted)}; to compare it, add {flags}"
+        )
     if count == 0:
         yield f"conditions: all {checked.num_conditions} are the same"
         return
@@ -56,7 +63,7 @@ def as_json(run_id: str | None, job_hash: str, checked: Checked | None) -> dict[
         "job_hash": job_hash,
         "num_conditions": checked.num_conditions if checked else 0,
         "differences": [{"name": d.name, "then": d.then, "now": d.now, "note": d.note} for d in found],
-        "not_compared": list(checked.not_compared) if checked else [],
+        "not_compared": [*checked.not_compared, *checked.untrusted] if checked else [],
     }
 
 

@@ -160,6 +160,7 @@ def test_only_the_same_prediction_is_gone_on_with(plan_for, photographs, tmp_pat
     replace(begun, num_workers=5, devices=2).check_same(PredictionPlan.read(folder))
     cases = [({"run_id": "other"}, "run= differs"), ({"digest": "x"}, "the list of images differs")]
     cases += [({"top": 2}, r"top= differs \(0, now 2\)"), ({"calibrator": {}}, "calibration=")]
+    cases += [({"code": {"own_code.mine": "1"}}, "your own code differs; give")]
     for changed, said in cases:
         with pytest.raises(ConfigError, match=said):
             replace(begun, **changed).check_same(PredictionPlan.read(folder))

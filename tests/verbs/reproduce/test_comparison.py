@@ -4,7 +4,17 @@ import pytest
 
 from lesion_exp.tracking.environment import SourceState, environment
 from lesion_exp.tracking.stored_run import Point
-from lesion_exp.verbs.reproduce.comparison import EPOCH_CLOCK, compare_runs, conditions, data_conditions, differences
+from lesion_exp.verbs.reproduce.comparison import (
+    EPOCH_CLOCK,
+    compare_runs,
+    conditions,
+    data_conditions,
+    differences,
+    is_untrusted,
+    package_of,
+)
+from lesion_exp.verbs.reproduce.reproduce import Checked
+from lesion_exp.verbs.reproduce.reproduction_report import as_json, condition_lines
 
 SAME = ("aa", "aa")
 RESOLVED = {"trainer.precision": "32-true", "trainer.devices": 1}
@@ -150,3 +160,21 @@ def test_the_part_of_the_data_that_differs_is_named():
     then = {**state(), **data_conditions({"images": "1", "labels": "1", "masks": "1"})}
     now = {**state(fingerprint="other"), **data_conditions({"images": "1", "labels": "2", "masks": "1"})}
     assert differing(then, now) == {"data": ("data", "other"), "data (labels)": ("1", "2")}
+
+
+def test_a_file_of_the_user_is_compared_only_if_its_package_is_trusted():
+    names = ["your code my_package/losses.py", "your code my_losses.py", "package torch", "data"]
+    assert [package_of(name) for name in names] == ["my_package", "my_losses", None, None]
+    for trusted, left in (((), names[:2]), (("my_package",), names[1:2]), (("my_package.losses", "my_losses"), [])):
+        assert [name for name in names if is_untrusted(name, trusted)] == left
+
+
+def test_files_of_packages_that_are_not_trusted_are_said_to_be_left_out_with_the_flags_to_add():
+    files = ("your code my_package/losses.py", "your code my_package/nets.py", "your code other.py")
+    checked = Checked(7, [], None, untrusted=files)
+    assert list(condition_lines(checked)) == [
+        "not compared, because the code of my_package, other is not trusted: your code my_package/losses.py, your code "
+        "my_package/nets.py, your code other.py; to compare it, add --trust my_package --trust other",
+        "conditions: all 7 are the same",
+    ]
+    assert as_json("run", "hash", checked)["not_compared"] == list(files)

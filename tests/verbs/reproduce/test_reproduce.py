@@ -157,8 +157,8 @@ def test_a_job_that_no_run_was_made_of_has_nothing_to_compare_with(first, comman
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/empty.db")
     run, _ = first
     code, shown = command(f"job={download_artifact(run, 'config/job.yaml')}", "--check-only")
-    assert code == 0
-    assert "nothing to compare with" in shown.out
+    assert code == 1, "a check that compared nothing has not passed"
+    assert "nothing to compare with; export the run" in shown.out
 
 
 @pytest.mark.slow

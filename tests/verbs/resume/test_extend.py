@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from types import SimpleNamespace
 
+import pandas as pd
 import pytest
+import torch
+from torch import nn
 
 from lesion_exp.config.compose import compose
 from lesion_exp.config.freeze import freeze
 from lesion_exp.config.instantiate import resolve_target
+from lesion_exp.config.registered import TRUST_VARIABLE
 from lesion_exp.config.shipped_conf import conf_dir, option_names
 from lesion_exp.errors import ConfigError
 from lesion_exp.model.checkpoint_file import read_checkpoint, state_hash, weights_hash
@@ -25,6 +30,7 @@ from lesion_exp.verbs.resume import (
     EXTENDS_TAG,
     Trained,
     _check_devices,
+    _loss_differs,
     _schedule_differs,
     extend,
     reason_against,
@@ -240,3 +246,47 @@ def test_an_extension_on_other_devices_is_refused_where_the_job_leaves_their_num
         _check_devices(job, run)
     _check_devices(job, SimpleNamespace(run_id="a" * 32, params={"resolved.trainer.devices": "1"}))
     _check_devices(SimpleNamespace(config={"trainer": {**node, "devices": 2}}), run)
+
+
+class LaterTensor(nn.Module):
+    """A loss whose state is a tensor or nothing."""
+
+    def __init__(self, class_counts):
+        super().__init__()
+        self.current = None
+        self.register_buffer("weights", 1 / torch.tensor(class_counts, dtype=torch.float32), persistent=False)
+
+    def set_epoch(self, epoch, max_epochs):
+        self.current = self.weights if epoch >= 0.5 * max_epochs else None
+
+    def forward(self, logits, labels):
+        return nn.functional.cross_entropy(logits, labels, self.current)
+
+
+class LaterCallable:
+    """The same as an object that is no module."""
+
+    def __init__(self, class_counts):
+        self.loss = LaterTensor(class_counts)
+        self.set_epoch = self.loss.set_epoch
+
+    def __call__(self, logits, labels):
+        return self.loss(logits, labels)
+
+
+@pytest.mark.parametrize("kind", ["LaterTensor", "LaterCallable"])
+def test_a_loss_of_ones_own_is_compared_by_its_values(kind, monkeypatch):
+    monkeypatch.setitem(sys.modules, "longer_losses_of_the_test", sys.modules[__name__])
+    monkeypatch.setenv(TRUST_VARIABLE, f"longer_losses_of_the_test,{__name__.partition('.')[0]}")
+    node = {"_target_": f"longer_losses_of_the_test.{kind}"}
+    job = SimpleNamespace(config={"loss": node}, options={"loss": "later"})
+    table = pd.DataFrame({"split": "train", "label": ["mel", "nv", "nv"]})
+    split = SimpleNamespace(table=table, classes=("mel", "nv"))
+    lengths = TrainingLength(10, max_epochs=4), TrainingLength(10, max_epochs=8)
+    before = torch.random.get_rng_state()
+    assert _loss_differs(job, split, lengths, 2) is None, "neither has begun to weigh the classes"
+    assert _loss_differs(job, split, lengths, 4) == (
+        "loss=later changes after a share of the epochs, and changed in epoch 3 of 4, where it would be different in a "
+        "training of 8"
+    )
+    assert torch.equal(before, torch.random.get_rng_state())
