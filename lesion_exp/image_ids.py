@@ -25,6 +25,8 @@ ARCHIVE_ID: Final = re.compile(r"(?:ISIC|HAM|BCN|MSK\d*|IL|IP)_\d{7}")
 """Ids of images, lesions and patients of the ISIC archive, by which they are recognised in users' own tables too."""
 ID_ORIGIN: Final = "id_origin"
 """Column with the data set in which the ids of lesions and patients of a row are unique."""
+OF_A_FOLDER: Final = "own-"
+"""Beginning of such a data set that is the user's own. Equal ids in two of them may mean the same patient or not."""
 
 _COLUMNS: Final = (
     "image_id", "row_id", "image", "image_name", "isic_id", "img_id", "img", "id", "name", "filename", "file_name",

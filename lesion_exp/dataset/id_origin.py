@@ -13,10 +13,11 @@ import pandas as pd
 
 from lesion_exp.dataset.display_name import is_own
 from lesion_exp.dataset.pseudo_labels import SOURCE as PSEUDO
-from lesion_exp.image_ids import ID_ORIGIN
+from lesion_exp.image_ids import ID_ORIGIN, OF_A_FOLDER
 
-_OF_A_FOLDER: Final = ("csv", "folder")
+_OF_ANY_DATA: Final = ("csv", "folder")
 """Readers of any data: the ids of one folder belong together, those of different folders do not."""
+_OF_PSEUDO_LABELS: Final = f"{OF_A_FOLDER}{PSEUDO}"
 _DRAWN: Final = "synthetic"
 _COMBINED: Final = "combined"
 _PACKAGE: Final = "lesion_exp."
@@ -29,9 +30,9 @@ def with_id_origin(table: pd.DataFrame, dataset: Mapping[str, Any]) -> pd.DataFr
     """Returns `table` with the column `ID_ORIGIN`.
 
     It is the `source`, except for data of the user's own (`dataset=csv`, `folder` and readers of the user's packages),
-    whose origin is their folder; for generated images, whose origin is what they were drawn with; and for the sets of a
-    combination, which may have any name. A reader of the user's that gives the `source` of a published set means the
-    ids of that set.
+    whose origin is their folder; for images that only a file of pseudo-labels names; for generated images, whose origin
+    is what they were drawn with; and for the sets of a combination, which may have any name. A reader of the user's
+    that gives the `source` of a published set means the ids of that set.
 
     Args:
         table: a table or a manifest with `source`.
@@ -45,6 +46,7 @@ def with_id_origin(table: pd.DataFrame, dataset: Mapping[str, Any]) -> pd.DataFr
         origins = {name: _of_set(name, given) for name, given in dict(dataset.get("sets") or {}).items()}
     else:
         origins = {reader: _origin(reader, dataset)}
+    origins[PSEUDO] = _OF_PSEUDO_LABELS
     return table.assign(**{ID_ORIGIN: [origins.get(source, source) for source in table["source"]]})
 
 
@@ -62,9 +64,10 @@ def _of_own_reader(sources: pd.Series, root: object) -> list[str]:
     """The origin of the ids in a table of a reader of the user's, which read the folder `root`, if it has one."""
     from lesion_exp.dataset.combined import set_names  # imports every reader
 
-    shared = {*set_names(), PSEUDO} - {*_OF_A_FOLDER, _DRAWN}
-    ending = "" if root is None else f"-{_of_folder(root)}"
-    return [source if source in shared else f"{source}{ending}" for source in sources]
+    shared = {*set_names()} - {*_OF_ANY_DATA, _DRAWN}
+    known = {PSEUDO: _OF_PSEUDO_LABELS, **{name: name for name in shared}}
+    beginning = "" if root is None else f"{_of_folder(root)}-"
+    return [known.get(source, f"{beginning}{source}") for source in sources]
 
 
 def _of_set(name: str, given: str | Mapping[str, Any] | None) -> str:
@@ -73,8 +76,8 @@ def _of_set(name: str, given: str | Mapping[str, Any] | None) -> str:
 
 
 def _origin(reader: str, arguments: Mapping[str, Any]) -> str:
-    if reader in _OF_A_FOLDER:
-        return f"{reader}-{_of_folder(arguments.get('root'))}"
+    if reader in _OF_ANY_DATA:
+        return _of_folder(arguments.get("root"))
     if reader == _DRAWN:
         from lesion_exp.dataset.synthetic import read_synthetic  # imports OpenCV, which other data need not wait for
 
@@ -88,7 +91,7 @@ def _origin(reader: str, arguments: Mapping[str, Any]) -> str:
 
 
 def _of_folder(root: object) -> str:
-    return _digest(str(Path(str(root)).expanduser().resolve()))
+    return f"{OF_A_FOLDER}{_digest(str(Path(str(root)).expanduser().resolve()))}"
 
 
 def _digest(text: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from lesion_exp.image_ids import ARCHIVE_ID, ID_ORIGIN
+from lesion_exp.image_ids import ARCHIVE_ID, ID_ORIGIN, OF_A_FOLDER
 from lesion_exp.split import PARTS
 from lesion_exp.split.manifest import earlier_picture_keys, image_keys
 
@@ -121,9 +121,20 @@ def seen_again(table: pd.DataFrame, seen: pd.DataFrame) -> tuple[pd.Series, pd.S
 def same_ids_elsewhere(table: pd.DataFrame, seen: pd.DataFrame) -> pd.Series:
     """Returns which rows of `table` have the lesion or patient id of a `seen` row of the same kind of data set, but of
     another origin, bool (N,). Whether they show the same lesion or patient is not known.
+
+    All data of the user's own are of one kind, also as sets of a combination. Else a kind is a source.
     """
-    of_kind = [rows.drop(columns=ID_ORIGIN, errors="ignore") for rows in (table, seen)]
-    return _related(*of_kind) & ~_related(table, seen)
+    of_source = [rows.drop(columns=ID_ORIGIN, errors="ignore") for rows in (table, seen)]
+    of_user = [_with_one_folder(rows) for rows in (table, seen)]
+    return (_related(*of_source) | _related(*of_user)) & ~_related(table, seen)
+
+
+def _with_one_folder(rows: pd.DataFrame) -> pd.DataFrame:
+    """`rows`, in which all data of the user's own have the same origin."""
+    if ID_ORIGIN not in rows:
+        return rows
+    is_own = rows[ID_ORIGIN].fillna("").astype(str).str.startswith(OF_A_FOLDER)
+    return rows.assign(**{ID_ORIGIN: rows[ID_ORIGIN].mask(is_own, OF_A_FOLDER)})
 
 
 def _related(table: pd.DataFrame, seen: pd.DataFrame) -> pd.Series:

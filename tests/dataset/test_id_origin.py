@@ -3,7 +3,7 @@ from typing import Any
 import pandas as pd
 
 from lesion_exp.dataset.id_origin import has_ids_of_a_folder, with_id_origin
-from lesion_exp.image_ids import ID_ORIGIN
+from lesion_exp.image_ids import ID_ORIGIN, OF_A_FOLDER
 
 
 def origin_of(source: str, **node: Any) -> str:
@@ -44,16 +44,22 @@ def test_a_reader_of_ones_own_has_the_origin_of_its_folder() -> None:
     node = {"name": "mine", "_target_": "my_package.read"}
     first, again, other = (origin_of("mine", **node, root=root) for root in ("/data/a", "/data/a/", "/data/b"))
     assert first == again != other
-    assert first.startswith("mine-")
+    assert first.startswith(OF_A_FOLDER)
     assert "data" not in first, "the path is nobody's business"
     assert origin_of("other", **node, root="/data/a") != first, "a reader may have several sources"
     assert origin_of("mine", **node) == "mine", "without a folder, its data are always the same"
     assert origin_of("ph2", **node, root="/data/a") == "ph2", "the published set, in a reader of one's own"
-    assert origin_of("pseudo", **node, root="/data/a") == "pseudo"
+    assert origin_of("pseudo", **node, root="/data/a") == "own-pseudo"
     assert has_ids_of_a_folder(node)
     assert has_ids_of_a_folder(node_of("csv", root="/data/a"))
     assert not has_ids_of_a_folder(node_of("ham10000", root="/data/a"))
 
 
-def test_pseudo_labels_keep_their_source() -> None:
-    assert origin_of("pseudo", **node_of("csv", root="/data/a")) == "pseudo"
+def test_a_table_and_the_folders_of_one_folder_have_one_origin() -> None:
+    table, folders = (origin_of(reader, **node_of(reader, root="/data/a")) for reader in ("csv", "folder"))
+    assert table == folders
+    assert table.startswith(OF_A_FOLDER)
+
+
+def test_images_that_only_pseudo_labels_name_have_an_origin_of_their_own() -> None:
+    assert {origin_of("pseudo", **node_of(reader, root="/data/a")) for reader in ("csv", "ph2")} == {"own-pseudo"}

@@ -120,6 +120,19 @@ def test_equal_ids_of_two_origins_are_other_lesions_and_are_counted_apart():
         assert same_ids_elsewhere(mine, seen).sum() == 2 - related
 
 
+def test_equal_ids_of_all_data_of_the_users_own_are_counted_apart():
+    mine = table_of("csv").assign(id_origin="own-a")
+    other = table_of("clinic", "clinic/").iloc[[4]].assign(image_id="I9", sha256="other", phash=99)
+    for source, origin in (("clinic", "own-b"), ("pseudo", "own-pseudo")):
+        rows = other.assign(source=source, id_origin=origin, lesion_id=other["lesion_id"].str.replace("clinic", source))
+        seen = seen_of(rows, LABELS)
+        assert find_seen(mine, seen).parts["test"]["lesions_labels"] == 0, source
+        assert same_ids_elsewhere(mine, seen).sum() == 2, source
+    assert same_ids_elsewhere(mine, seen_of(other.assign(id_origin="ph2"), LABELS)).sum() == 0
+    old = other.assign(id_origin=None, source="csv", lesion_id="L2")
+    assert same_ids_elsewhere(mine, seen_of(old, LABELS)).sum() == 2, "a run of a version that stored no origin"
+
+
 def test_labels_come_before_images_and_a_run_without_keys_is_matched_by_ids():
     mine = table_of()
     both = pd.concat([seen_of(mine.iloc[[1]], LABELS, keys=False), seen_of(mine.iloc[[1, 5]], IMAGES)])
