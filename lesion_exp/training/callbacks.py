@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,15 @@ class TrainingProgress(ProgressBar):
             if isinstance(logger, TrackingLogger):
                 logger.write_log(line)
 
+    def on_validation_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        """Compares this validation, of which an epoch may have several, with the best one so far."""
+        value = trainer.callback_metrics.get(self._watched.metric)
+        if trainer.sanity_checking or value is None:
+            return
+        measured, best = float(value), self._best
+        if best is None or math.isnan(best[0]) or self._watched.is_better(measured, best[0]):
+            self._best = (measured, trainer.current_epoch + 1)
+
     def state_dict(self) -> dict[str, Any]:
         """Returns the best epoch so far."""
         return {"best": self._best}
@@ -137,10 +147,8 @@ class TrainingProgress(ProgressBar):
             words.append(f"val/loss {values['val/loss']:.3f}")
         metric = self._watched.metric
         if metric in values and (epoch == num_epochs or epoch % (trainer.check_val_every_n_epoch or 1) == 0):
-            watched = values[metric]
-            if self._best is None or self._watched.is_better(watched, self._best[0]):
-                self._best = (watched, epoch)
-            words.append(f"{metric} {watched:.3f} (best {self._best[0]:.3f}, epoch {self._best[1]})")
+            best, of_epoch = self._best or (values[metric], epoch)
+            words.append(f"{metric} {values[metric]:.3f} (best {best:.3f}, epoch {of_epoch})")
         if "time/images_per_second" in measured:
             words.append(f"{measured['time/images_per_second']:.0f} images/s")
         self._epochs_here += 1

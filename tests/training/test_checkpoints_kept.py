@@ -3,11 +3,12 @@
 import pytest
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.callbacks import Callback, ProgressBar
 from torch import nn
 from torch.optim import SGD
 from torch.utils.data import DataLoader, TensorDataset
 
+from lesion_exp.training.callbacks import TrainingProgress
 from lesion_exp.training.checkpoint import LAST, BestCheckpoints, ResumePoints
 from lesion_exp.training.watched_metrics import Watched
 
@@ -35,14 +36,18 @@ class OneWeight(pl.LightningModule):
             self.weights[value] = self.layer.weight.item()
             self.log(METRIC, value)
 
+    def mean_loss(self):
+        return 0.0
+
     def configure_optimizers(self):
         return SGD(self.parameters(), lr=0.01)
 
 
 def trained(folder, network, *callbacks, **settings):
     images = DataLoader(TensorDataset(torch.linspace(1, 2, NUM_BATCHES)[:, None]))
+    has_bar = any(isinstance(callback, ProgressBar) for callback in callbacks)
     trainer = pl.Trainer(
-        accelerator="cpu", default_root_dir=folder, logger=False, enable_progress_bar=False,
+        accelerator="cpu", default_root_dir=folder, logger=False, enable_progress_bar=has_bar,
         enable_model_summary=False, num_sanity_val_steps=0, callbacks=list(callbacks), **settings,
     )  # fmt: skip
     trainer.fit(network, images, images)
@@ -58,6 +63,28 @@ def test_a_later_validation_of_an_epoch_leaves_the_better_checkpoint_of_an_earli
     assert kept == {network.weights[value] for value in sorted(values)[-2:]}
     content = torch.load(best.best_file(), weights_only=True)
     assert content["state_dict"]["layer.weight"].item() == network.weights[max(values)]
+
+
+class EpochLines(TrainingProgress):
+    """Counts no images, of which the batches of these trainings have none."""
+
+    def on_train_batch_end(self, *_):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ((0.4, 0.5, 0.72, 0.6, 0.66, 0.61), "0.610 (best 0.720, epoch 2)"),
+        ((float("nan"), float("nan"), 0.3, 0.2), "0.200 (best 0.300, epoch 2)"),
+    ],
+)
+def test_the_line_of_an_epoch_names_the_best_of_all_validations(tmp_path, caplog, values, said):
+    caplog.set_level("INFO", "lesion_exp")
+    shown = EpochLines(Watched(METRIC, "max"))
+    trained(tmp_path, OneWeight(values), shown, val_check_interval=0.5, max_epochs=len(values) // 2)
+    lines = [record.getMessage() for record in caplog.records if "(best" in record.getMessage()]
+    assert f"{METRIC} {said}" in lines[-1]
 
 
 class AnHourPasses(Callback):
