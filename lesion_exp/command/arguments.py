@@ -105,16 +105,16 @@ class Arguments:
         self.overrides.append(f"{key}={value}")
 
     def take_below(self, node: str) -> dict[str, str]:
-        """Returns the keys below `node`, such as `launcher.KEY`, with the texts of their values; a plus is left out.
+        """Returns the keys below `node`, such as `launcher.KEY`, with the texts of their values, without pluses.
 
         They are removed from the overrides.
 
         Raises:
             ConfigError: a key is given twice, or without a value.
         """
-        names = [text.partition("=")[0].removeprefix("+") for text in self.overrides]
+        names = [text.partition("=")[0].lstrip("+") for text in self.overrides]
         keys = dict.fromkeys(name for name in names if name.startswith(f"{node}."))
-        return {key: cast(str, self._take(key, f"+{key}")) for key in keys}
+        return {key: cast(str, self._take(key, f"+{key}", f"++{key}")) for key in keys}
 
     def _take(self, *spellings: str) -> str | None:
         key = spellings[0]

@@ -18,7 +18,6 @@ from lesion_exp.command.arguments import (
     compared_defaults,
     prepare_process,
     print_config,
-    value_of,
 )
 from lesion_exp.command.chosen_run import SWEEP, SWEEP_NAMES
 from lesion_exp.config.command_words import place_words
@@ -250,11 +249,13 @@ def _check_trusted(sweep: Sweep, known: Summary, again: Collection[str]) -> None
 def launcher_node(node: Mapping[str, Any], given: Mapping[str, str]) -> dict[str, Any]:
     """Returns the launcher with which a sweep was begun, with the settings `given`, such as `launcher.workers`.
 
+    Their values are read as in every override.
+
     Raises:
-        ConfigError: the launcher has no such key, or its value has another type.
+        ConfigError: the launcher has no such key, or its value cannot be read or has another type.
     """
     from lesion_exp.config.annotated import annotations_of, check_annotated, is_mapping
-    from lesion_exp.config.overrides import is_text
+    from lesion_exp.config.overrides import parse_overrides
 
     changed = dict(node)
     annotations = {**dict.fromkeys(set(node) - {TARGET}), **annotations_of(node, LAUNCHER)}
@@ -266,7 +267,13 @@ def launcher_node(node: Mapping[str, Any], given: Mapping[str, str]) -> dict[str
                 f"expected one of launcher.{', launcher.'.join(keys)}, got {name} (the launcher itself "
                 f"cannot be changed){did_you_mean(key, keys)}"
             )
-        value = text if is_text(name) and text != "null" else value_of(text)
+        (read,) = parse_overrides([f"{name}={text}"])
+        if read.is_sweep_override():
+            raise ConfigError(
+                f"expected one value for {name}, got several ({text}); quote a text that contains commas, or write a "
+                f"list as {name}=[a,b]"
+            )
+        value = read.value()
         changed[key] = {**(changed.get(key) or {}), inner: value} if inner else value
     check_annotated(changed, LAUNCHER)
     return changed

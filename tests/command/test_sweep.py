@@ -8,6 +8,7 @@ import lesion_exp
 from lesion_exp.cli import main
 from lesion_exp.command.arguments import Arguments
 from lesion_exp.command.sweep import launcher_node
+from lesion_exp.config.compose import compose
 from lesion_exp.errors import ConfigError
 
 SLURM = yaml.safe_load((Path(__file__).parents[2] / "conf" / "launcher" / "slurm.yaml").read_text("utf-8"))
@@ -32,12 +33,31 @@ def test_a_setting_may_have_each_value_that_a_new_sweep_may_give_it():
     changed = launcher_node({**RAY, "gpus_per_job": 1, "memory_gb": 8}, given)
     assert changed == {**RAY, "gpus_per_job": 0.5, "cpus_per_job": 2, "memory_gb": None, "resources": {"a100": 1}}
     begun = {**SLURM, "partition": "gpu", "sbatch": {"account": "lab", "qos": "low"}}
-    for plus in ("", "+"):
+    for plus in ("", "+", "++"):
         given = Arguments(["launcher.partition=null", f"{plus}launcher.sbatch.account=lab2"]).take_below("launcher")
         changed = launcher_node(begun, given)
         assert changed == {**begun, "partition": None, "sbatch": {"account": "lab2", "qos": "low"}}
     with pytest.raises(ConfigError, match=r"expected launcher\.sbatch\.qos= once"):
         Arguments(["launcher.sbatch.qos=a", "+launcher.sbatch.qos=b"]).take_below("launcher")
+
+
+@pytest.mark.parametrize("text", ["16:00", "0123", "on", "@night", "%x", "*gpu", "'a,b: c'", "1_000", "2", "true"])
+def test_a_setting_means_the_same_as_in_a_new_sweep(text):
+    changed = launcher_node(SLURM, {"launcher.sbatch.comment": text})["sbatch"]
+    begun = compose(["launcher=slurm", f"+launcher.sbatch.comment={text}"], root=Path("/project"))
+    assert changed == begun.launcher["sbatch"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a,b", r"one value for launcher\.sbatch\.comment, got several \(a,b\); quote a text that contains commas"),
+        ("a(b", "expected overrides in Hydra's grammar, got launcher.sbatch.comment=a"),
+    ],
+)
+def test_a_setting_that_is_no_value_of_an_override_is_refused(text, words):
+    with pytest.raises(ConfigError, match=words):
+        launcher_node(SLURM, {"launcher.sbatch.comment": text})
 
 
 @pytest.mark.parametrize("name", ["007", "no", "1e5", "1.10"])
