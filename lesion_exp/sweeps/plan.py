@@ -21,6 +21,7 @@ from lesion_exp.config.registered import TARGET
 from lesion_exp.config.watched import usual_monitor
 from lesion_exp.errors import ConfigError, UserError
 from lesion_exp.evaluation.registry import LOSS
+from lesion_exp.loss import changes_validation_loss
 from lesion_exp.next_command import key_of
 from lesion_exp.privacy import without_secrets
 from lesion_exp.progress import Stage
@@ -28,6 +29,7 @@ from lesion_exp.sweeps.cell import work_key
 from lesion_exp.sweeps.launcher.launcher import make_launcher
 from lesion_exp.sweeps.ledger import SweepFacts, new_sweep_id
 from lesion_exp.sweeps.search.search import Dimension, GroupOptions, Search, Suggestion, split_overrides
+from lesion_exp.tracking.mlflow_values import flat_params
 from lesion_exp.training.watched_metrics import check_direction, check_metric
 
 log = logging.getLogger(__name__)
@@ -284,14 +286,18 @@ def _check_same_objective(search: Search, dimensions: Sequence[Dimension], confi
     Raises:
         ConfigError: the cells differ in their loss, whose values then have different meanings.
     """
-    keys = [dimension.key.lstrip("+") for dimension in dimensions]
-    changed = [key for key in keys if key.partition(".")[0] in _OBJECTIVE]
-    if _LOSS in search.metrics and changed:
-        raise ConfigError(
-            f"expected search.metric to be a metric whose values mean the same in all cells, got {_LOSS}, the training "
-            f"objective, which {changed[0]} changes; for example search.metric={usual_monitor(config)} "
-            f"search.direction=maximize"
-        )
+    if _LOSS not in search.metrics:
+        return
+    params = flat_params({"loss": config["loss"]})
+    for dimension in dimensions:
+        key = dimension.key.lstrip("+")
+        name = key.partition("@")[0]  # of loss@loss.labels the group
+        if name.partition(".")[0] in _OBJECTIVE and changes_validation_loss(name, params):
+            raise ConfigError(
+                f"expected search.metric to be a metric whose values mean the same in all cells, got {_LOSS}, the "
+                f"training objective, which {key} changes; for example search.metric={usual_monitor(config)} "
+                f"search.direction=maximize"
+            )
 
 
 def make_search(node: dict[str, object]) -> Search:

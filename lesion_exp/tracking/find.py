@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from lesion_exp.errors import ConfigError, first_cases, nearest
 from lesion_exp.evaluation.registry import LOSS, WATCHED_METRIC, entry_of, mode_of
+from lesion_exp.loss import changes_validation_loss
 from lesion_exp.tracking.brief_runs import BriefRun, read_finished, read_tag
 from lesion_exp.tracking.embedded_runs import newest_run, runs_with_id
 from lesion_exp.tracking.mlflow_values import allowed_name, given_name
@@ -188,8 +189,12 @@ def _best(store: Store, metric: str) -> Run:
 
 
 def _warn_of_other_losses(store: Store, name: str, best: Run) -> None:
-    """Warns if runs that were trained with another loss than `best` have the metric `name`, the training objective."""
-    losses = {key: value for key, value in best.params.items() if key.startswith("loss.") and "'" not in value}
+    """Warns if runs with another loss of validation than `best` have the metric `name`, the training objective."""
+    losses = {
+        key: value
+        for key, value in best.params.items()
+        if key.startswith("loss.") and "'" not in value and changes_validation_loss(key, best.params)
+    }
     for key, value in losses.items():
         condition = f"{_FINISHED} AND metrics.`{name}` > {-1e300:f} AND params.`{key}` != '{value}'"
         if (other := next(_runs(store, condition), None)) is not None:

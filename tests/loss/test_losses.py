@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,8 +15,9 @@ from torch import Tensor, nn
 
 from lesion_exp.config.registered import TRUST_VARIABLE
 from lesion_exp.errors import ConfigError, DataError
+from lesion_exp.loss import changes_validation_loss
 from lesion_exp.loss.balanced_softmax import BalancedSoftmax
-from lesion_exp.loss.base import LossFunction, check_loss, is_mean_of_images
+from lesion_exp.loss.base import Loss, LossFunction, check_loss, is_mean_of_images
 from lesion_exp.loss.binary_cross_entropy import BinaryCrossEntropy
 from lesion_exp.loss.cross_entropy import CrossEntropy
 from lesion_exp.loss.distill import Distill
@@ -198,6 +200,34 @@ def test_the_loss_of_a_validation_means_the_same_before_and_after_the_deferred_e
     assert abs(weighted - before) > 1e-3
     close(loss.of_validation(logits, labels), before)
     close(loss(logits, labels), weighted)
+
+
+@pytest.mark.parametrize(
+    ("kind", "usual", "others"),
+    [
+        (LDAM, {}, {"max_margin": 0.1, "scale": 3.0, "defer_epoch": 0.0, "beta": 0.9}),
+        (
+            Distill,
+            {"labels": CrossEntropy(COUNTS), "teacher": "one"},
+            {"labels": Focal(COUNTS), "teacher": "other", "teacher_weights": "0" * 16, "temperature": 2.0,
+             "label_share": 0.9, "views": "same", "calibration": "vector"},
+        ),
+    ],
+)  # fmt: skip
+def test_the_parameters_that_change_the_loss_of_a_validation_are_known(
+    kind: type[Loss], usual: dict[str, Any], others: dict[str, Any]
+) -> None:
+    logits, labels = batch()
+
+    def value(**changed: Any) -> float:
+        loss = kind(COUNTS, **{**usual, **changed})
+        loss.set_epoch(9, 10)
+        return loss.of_validation(logits, labels).item()
+
+    assert inspect.signature(kind).parameters.keys() == {"class_counts", *others}
+    params = {"loss._target_": f"{kind.__module__}.{kind.__name__}"}
+    for name, other in others.items():
+        assert changes_validation_loss(f"loss.{name}", params) == (value(**{name: other}) != value()), name
 
 
 def test_ldam_without_an_end_of_training_is_refused() -> None:

@@ -1,3 +1,5 @@
+import re
+
 import pytest
 
 from lesion_exp.errors import ConfigError, DataError, LeakageError
@@ -59,3 +61,26 @@ def test_different_losses_are_not_compared_by_their_own_values(project, metric, 
     remedy = str(caught.value).partition("for example ")[2].split()
     assert plan_sweep([*TINY, losses, "seed=1,2", *remedy], root=project) is not None
     assert plan_sweep([*TINY, "optimizer.lr=0.1,0.01", *words], root=project) is not None
+
+
+TEACHER = ("loss.teacher=0123456789abcdef0123456789abcdef", "loss.teacher_weights=0123456789abcdef")
+
+
+@pytest.mark.parametrize(
+    ("words", "changed"),
+    [
+        (("loss=distill", *TEACHER, "loss@loss.labels=cross_entropy,focal"), "loss@loss.labels"),
+        (("loss=distill", *TEACHER, "loss.labels.label_smoothing=0,0.1"), "loss.labels.label_smoothing"),
+        (("loss=distill", *TEACHER, "loss.temperature=2,4", "loss.label_share=0.1,0.5"), None),
+        (("loss=distill", *TEACHER, "loss@loss.labels=ldam", "loss.labels.defer_epoch=0.5,1"), None),
+        (("loss=ldam", "loss.defer_epoch=0.5,1", "loss.beta=0.9,0.99"), None),
+        (("loss=ldam", "loss.defer_epoch=0.5,1", "loss.scale=1,2"), "loss.scale"),
+    ],
+)
+def test_a_key_of_the_loss_is_compared_by_the_loss_of_validation_if_it_does_not_change_that(project, words, changed):
+    sweep = [*TINY, *words, "search.metric=val/loss", "search.direction=minimize"]
+    if changed is None:
+        assert plan_sweep(sweep, root=project) is not None
+        return
+    with pytest.raises(ConfigError, match=rf"the training objective, which {re.escape(changed)} changes"):
+        plan_sweep(sweep, root=project)

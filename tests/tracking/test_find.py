@@ -79,6 +79,20 @@ def test_the_best_loss_of_validation_is_told_to_be_one_of_several_losses(
     assert caplog.text == "", "the log loss, whatever the network was trained with"
 
 
+def test_losses_that_differ_in_training_alone_are_compared_by_the_loss_of_validation(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    params = {"loss._target_": "lesion_exp.loss.distill.Distill", "loss.labels._target_": "lesion_exp.loss.focal.Focal"}
+    for temperature, gamma in ((2.0, 2.0), (4.0, 2.0), (4.0, 1.0)):
+        caplog.clear()
+        run_id = make_run(store, "student", {"best/val/loss": 1 / temperature})
+        for key, value in {**params, "loss.temperature": temperature, "loss.labels.gamma": gamma}.items():
+            store.client.log_param(run_id, key, value)
+        find_run(store, "best:val/loss")
+        assert ("another loss (loss.labels.gamma is" in caplog.text) == (gamma == 1)
+        assert "temperature" not in caplog.text
+
+
 def test_best_of_a_class_whose_name_mlflow_does_not_take(store: Store) -> None:
     runs = [make_run(store, "odd", {"test/recall/bcc _x28_-_x29_": value}) for value in (0.5, 0.9, 0.7)]
     for spelled in ("bcc (-)", "bcc _x28_-_x29_"):
