@@ -13,14 +13,17 @@ from lesion_exp.evaluation.repeated_runs import LEVEL, Repeated, as_fields, mean
 from lesion_exp.sweeps.search.search import better
 
 _REPEATING: Final = frozenset({"seed", "fold", "share_seed", "drawing_seed"})
+_MASK: Final = "dataset.mask"
 _SAME_IMAGES: Final = frozenset(
     {
         *("split.train_share", "split.allow_leakage", "split.part"),
-        *("dataset.mask", "dataset.mask_margin", "dataset.store_size"),
+        *(_MASK, "dataset.mask_margin", "dataset.store_size"),
         *("dataset.pseudo_labels", "dataset.pseudo_weight"),
     }
 )
-"""Keys below `split` and `dataset` that leave the validation images as they are, with their classes."""
+"""Keys below `split` and `dataset` that leave the validation images as they are, with their classes.
+
+With `dataset.on_bad_image=skip`, `dataset.mask` may change them: the images without a usable mask are left out."""
 _OF_TRAINING: Final = frozenset({"seed", "split.share_seed"})
 """The keys of repetitions that change training only; other seeds and folds also change the images."""
 
@@ -81,6 +84,8 @@ class Choices:
     directions: tuple[str, ...]
     repeated_by: tuple[str, ...]
     """The keys in which cells of one choice differ, such as `seed`."""
+    skip_bad_images: bool = False
+    """Whether images that cannot be used are left out (`dataset.on_bad_image=skip`)."""
 
     @property
     def are_repeated(self) -> bool:
@@ -90,13 +95,19 @@ class Choices:
     @property
     def are_comparable(self) -> bool:
         """Whether all choices predict the same classes of the same images, which depend on data set, split and task."""
-        return not self._changed
+        return not self._incomparable()
 
     @property
     def _changed(self) -> set[str]:
         """Which of data set, split and task differ between choices."""
         keys = {key for choice in self.ranked for key in choice.values} - _SAME_IMAGES
         return {"dataset", "split", "task"} & {key.partition(".")[0] for key in keys}
+
+    @property
+    def _may_differ_by_masks(self) -> bool:
+        """Whether some choices leave out images without a usable mask, and others do not use masks."""
+        uses = {choice.values.get(_MASK) for choice in self.ranked}
+        return self.skip_bad_images and len(uses) > 1 and "none" in uses
 
     @cached_property
     def front(self) -> tuple[Choice, ...]:
@@ -108,6 +119,20 @@ class Choices:
             return ()
         kept = tuple(choice for choice in self.ranked if not any(self._beats(other, choice) for other in self.ranked))
         return kept[:1] if len(self.metrics) == 1 else kept
+
+    def _incomparable(self) -> str:
+        """A sentence on why the choices cannot be compared; empty if they can be."""
+        different, images = "evaluated on different validation images", "its images are easier"
+        if self._changed - {"task"}:
+            how, what = f"are {different}", images
+        elif self._changed:
+            how, what = "are evaluated by different tasks", "its task is easier"
+        elif self._may_differ_by_masks:
+            why = "dataset.on_bad_image=skip leaves out those without a usable mask"
+            how, what = f"may be {different}, since {why}", images
+        else:
+            return ""
+        return f"These choices {how}, so none of them is called the best: a higher mean may only show that {what}."
 
     def _beats(self, one: Choice, other: Choice) -> bool:
         pairs = [
@@ -158,13 +183,7 @@ class Choices:
         first, name = self.ranked[0], self.metrics[0]
         result = first.results[name]
         if not self.are_comparable:
-            by_images = bool(self._changed - {"task"})
-            differ = "evaluated on different validation images" if by_images else "evaluated by different tasks"
-            easier = "its images are easier" if by_images else "its task is easier"
-            return (
-                f"These choices are {differ}, so none of them is called the best: a higher mean may only show that "
-                f"{easier}."
-            )
+            return self._incomparable()
         if not self.front:
             if result.runs == 1:  # a single run, or the only cell that has finished
                 return ""
@@ -205,7 +224,12 @@ class Choices:
 
 
 def group_cells(
-    cells: Sequence[MeasuredCell], metrics: Sequence[str], directions: Sequence[str], also: Sequence[str] = ()
+    cells: Sequence[MeasuredCell],
+    metrics: Sequence[str],
+    directions: Sequence[str],
+    also: Sequence[str] = (),
+    *,
+    skip_bad_images: bool = False,
 ) -> Choices:
     """Groups the cells that have a value of every metric by their choices.
 
@@ -214,6 +238,7 @@ def group_cells(
         metrics: the metrics of the search.
         directions: `maximize` or `minimize` for each of them.
         also: further metrics to summarise, if all of these cells have them.
+        skip_bad_images: whether images that cannot be used are left out.
     """
     groups = _by_choice(cells, metrics)
     valued = [cell for group in groups for cell in group]
@@ -232,7 +257,7 @@ def group_cells(
     sign = -1 if directions[0] == "maximize" else 1
     choices.sort(key=lambda choice: sign * choice.results[metrics[0]].mean)
     differing = dict.fromkeys(key for cell in valued for key in cell.values if is_repeat(key))
-    return Choices(tuple(choices), tuple(metrics), tuple(directions), tuple(differing))
+    return Choices(tuple(choices), tuple(metrics), tuple(directions), tuple(differing), skip_bad_images)
 
 
 def best_means(cells: Sequence[MeasuredCell], metrics: Sequence[str], directions: Sequence[str]) -> dict[str, float]:

@@ -57,6 +57,8 @@ class SweepFacts:
     """The current folder of the command, at which relative paths start also in cells that are added later."""
     data_folders: Mapping[str, str] = field(default_factory=dict)
     """The folders of data sets that the machine's settings named, by the names of the sets; later cells use them."""
+    skip_bad_images: bool = False
+    """Whether images that cannot be used are left out (`dataset.on_bad_image=skip`)."""
     parent_run_id: str | None = None
     format: int = FORMAT
 

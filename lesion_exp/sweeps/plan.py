@@ -139,6 +139,7 @@ def plan_sweep(
         runs=runs,
         folder=str(Path.cwd()),
         data_folders=data_folders,
+        skip_bad_images=base.config["dataset"].get("on_bad_image") == "skip",
     )
     return SweepPlan(facts, () if suggestions is None else tuple(_different(frozen)), tuple(frozen), config)
 

@@ -64,7 +64,8 @@ class Summary:
     @cached_property
     def choices(self) -> Choices:
         """The finished cells, grouped by everything that they set except seeds and folds."""
-        return group_cells(self._finished(), self.metrics, self.directions)
+        skips = self.sweep.facts.skip_bad_images
+        return group_cells(self._finished(), self.metrics, self.directions, skip_bad_images=skips)
 
     def best(self) -> Row | None:
         """Returns the cell of the choice with the best mean, if it has one cell: a single seed or fold is no choice.

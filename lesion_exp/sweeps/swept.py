@@ -97,7 +97,8 @@ class Swept:
     @cached_property
     def choices(self) -> Choices:
         """The finished cells, grouped by their values of `choice_keys`, the best mean first."""
-        return group_cells(self.finished, self.metrics, self.directions, TEST)
+        skips = bool(self.facts.get("skip_bad_images"))
+        return group_cells(self.finished, self.metrics, self.directions, TEST, skip_bad_images=skips)
 
     @cached_property
     def best(self) -> list[SweptCell]:

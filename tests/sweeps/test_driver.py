@@ -621,14 +621,14 @@ def test_ways_of_splitting_are_not_ranked_by_the_images_that_they_drew(planned, 
     assert "*" not in capture.get()
 
 
-def cells_of(values, seeds=("1", "2", "3"), key="seed"):
+def cells_of(values, seeds=("1", "2", "3"), key="seed", **options):
     """Finished cells of each of the `values` with the seeds; those of the first value have the highest scores."""
     found = []
     for place, own in enumerate(values):
         for seed in seeds:
             metrics = {"val/balanced_accuracy": 0.9 - 0.3 * place + int(seed) / 1000}
             found.append(SimpleNamespace(number=len(found), values={**own, key: seed}, metrics=metrics))
-    return group_cells(found, ["val/balanced_accuracy"], ["maximize"])
+    return group_cells(found, ["val/balanced_accuracy"], ["maximize"], **options)
 
 
 @pytest.mark.parametrize(
@@ -655,6 +655,23 @@ def test_choices_are_ranked_if_they_are_evaluated_on_the_same_images_and_classes
     else:
         assert found.conclusion().startswith(f"These choices are evaluated {sentence}, so none of them is called")
         assert (found.front, against) == ((), ["", ""])
+
+
+@pytest.mark.parametrize(("uses", "are_comparable"), [("crop none", False), ("crop channel", True)])
+def test_choices_that_leave_out_other_images_are_not_ranked(uses, are_comparable):
+    found = cells_of([{"dataset.mask": use} for use in uses.split()], skip_bad_images=True)
+    assert found.are_comparable == bool(found.front) == are_comparable
+    said = "These choices may be evaluated on different validation images, since dataset.on_bad_image=skip leaves out"
+    assert found.conclusion().startswith(said) != are_comparable
+
+
+def test_a_sweep_remembers_whether_images_that_cannot_be_used_are_left_out(planned, driven):
+    script = {"dataset.mask=crop": 0.9, "dataset.mask=none": 0.1}
+    for way, best in (("error", 1), ("skip", None)):
+        sweep = planned("dataset.mask=none,crop", f"dataset.on_bad_image={way}")
+        summary = driven(sweep, ScriptedLauncher(script.get))
+        assert as_json(summary)["best_cell"] == best
+        assert read_sweep(sweep.folder).facts.skip_bad_images == (way == "skip")
 
 
 @pytest.mark.parametrize("key", ["split.share_seed", "dataset.drawing_seed"])
