@@ -247,7 +247,7 @@ def read_job(path: Path) -> Job:
     body["config"] = with_places(body["config"], files, _expanded)
     kinds = body["format"] != FORMAT_WITHOUT_KINDS
     found = job_hash(body["config"], files, kinds=kinds)
-    if body["job_hash"] not in (found, job_hash(body["config"], files, kinds=kinds, licence_of_file=True)):
+    if body["job_hash"] != found and body["job_hash"] not in _earlier_hashes(body["config"], files, kinds=kinds):
         raise ConfigError(
             f"expected the job in {path} as it was frozen, but its config was changed: hash {found}, recorded "
             f"{body['job_hash']}; make a new job with lesion-exp train and the overrides in the file"
@@ -286,7 +286,12 @@ def _is_endless(body: Any) -> bool:
 
 
 def job_hash(
-    config: dict[str, Any], files: Mapping[str, str], *, kinds: bool = True, licence_of_file: bool = False
+    config: dict[str, Any],
+    files: Mapping[str, str],
+    *,
+    kinds: bool = True,
+    licence_of_file: bool = False,
+    unused_seed: bool = False,
 ) -> str:
     """Returns the SHA-256 (16 digits) of everything in `config` that can change a result.
 
@@ -298,6 +303,7 @@ def job_hash(
         files: digests of the files that the job names, by key; they are hashed instead of the paths.
         kinds: False makes 1 and 1.0 the same everywhere, as in jobs of `FORMAT_WITHOUT_KINDS`.
         licence_of_file: whether the licence of a file of weights counts, as in jobs from before it was looked for.
+        unused_seed: whether the seed of the draw of training images counts where all are taken, as in earlier jobs.
     """
     kept = copy.deepcopy(config)
     for key, digest in files.items():
@@ -321,6 +327,9 @@ def job_hash(
     dataset = kept.get("dataset")
     if isinstance(dataset, dict) and dataset.get("_target_") == _FOLDER and dataset.get("labels") is None:
         dataset.pop("labels", None)  # as in jobs from before class folders could be mapped
+    split = kept.get("split")
+    if isinstance(split, dict) and split.get("train_share") == 1 and not unused_seed:
+        split.pop("share_seed", None)
     trainer = kept.get("trainer")
     if isinstance(trainer, dict) and trainer.get("monitor") == usual_monitor(kept):  # as in jobs from before the key
         trainer.pop("monitor")
@@ -335,6 +344,14 @@ def job_hash(
     ordered = json.dumps(_canonical(kept.pop("augmentation", None), kinds=kinds))
     rest = json.dumps(_canonical(kept, kinds=kinds), sort_keys=True)
     return hashlib.sha256(f"{rest}{ordered}".encode()).hexdigest()[:16]
+
+
+def _earlier_hashes(config: dict[str, Any], files: Mapping[str, str], *, kinds: bool) -> set[str]:
+    """Returns the hashes that earlier versions may have recorded for the job with `config`."""
+    return {
+        job_hash(config, files, kinds=kinds, licence_of_file=licence, unused_seed=seed)
+        for licence, seed in ((True, True), (True, False), (False, True))
+    }
 
 
 def _without(node: Any, usual: Mapping[str, Any]) -> Any:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, Protocol, TypeVar, cast
 
 from lesion_exp.evaluation.registry import Direction, direction_of
 from lesion_exp.evaluation.repeated_runs import LEVEL, Repeated, as_fields, means_of, repeated
@@ -42,6 +42,13 @@ class MeasuredCell(Protocol):
     @property
     def metrics(self) -> Mapping[str, float]:
         """The results of the cell."""
+
+    @property
+    def run_id(self) -> str | None:
+        """The run with these results; cells of one job may share it."""
+
+
+_Cell = TypeVar("_Cell", bound=MeasuredCell)
 
 
 def is_repeat(key: str) -> bool:
@@ -231,7 +238,7 @@ def group_cells(
     *,
     skip_bad_images: bool = False,
 ) -> Choices:
-    """Groups the cells that have a value of every metric by their choices.
+    """Groups the cells that have a value of every metric by their choices; of cells with the same run, one counts.
 
     Args:
         cells: finished cells.
@@ -260,6 +267,14 @@ def group_cells(
     return Choices(tuple(choices), tuple(metrics), tuple(directions), tuple(differing), skip_bad_images)
 
 
+def without_copies(cells: Iterable[_Cell]) -> list[_Cell]:
+    """Returns the cells of one choice without those that took over the run of an earlier one: no repetitions."""
+    found: dict[Hashable, _Cell] = {}
+    for cell in cells:
+        found.setdefault(("cell", cell.number) if cell.run_id is None else cell.run_id, cell)
+    return list(found.values())
+
+
 def best_means(cells: Sequence[MeasuredCell], metrics: Sequence[str], directions: Sequence[str]) -> dict[str, float]:
     """Returns the best mean of each metric over the choices, which are not compared; empty without results."""
     groups = _by_choice(cells, metrics)
@@ -268,12 +283,12 @@ def best_means(cells: Sequence[MeasuredCell], metrics: Sequence[str], directions
 
 
 def _by_choice(cells: Sequence[MeasuredCell], metrics: Sequence[str]) -> list[list[MeasuredCell]]:
-    """The cells of each choice that have a value of every metric, in the order of their numbers."""
+    """The cells of each choice that have a value of every metric, in the order of their numbers, without copies."""
     valued = [cell for cell in cells if all(_is_known(cell, name) for name in metrics)]
     groups: dict[tuple[tuple[str, str], ...], list[MeasuredCell]] = {}
     for cell in sorted(valued, key=lambda cell: cell.number):
         groups.setdefault(tuple(sorted(chosen(cell.values).items())), []).append(cell)
-    return list(groups.values())
+    return [without_copies(group) for group in groups.values()]
 
 
 def _runs(groups: Sequence[Sequence[MeasuredCell]], name: str) -> list[list[tuple[Hashable, float]]]:

@@ -40,6 +40,11 @@ class Row:
     metrics: dict[str, float]
     """The metrics of the search: of the best epoch in a finished cell, of the last one in a running cell."""
 
+    @property
+    def run_id(self) -> str | None:
+        """The run of the cell."""
+        return self.state.run_id
+
 
 @dataclass(frozen=True)
 class Summary:

@@ -148,6 +148,16 @@ def test_a_new_key_leaves_the_hash_of_jobs_without_it():
     assert job.job_hash == "21fd3a6a33adea19"
 
 
+def test_the_seed_of_a_draw_counts_if_anything_is_drawn(tmp_path):
+    assert job("split.train_share=0.5", "split.share_seed=1").job_hash != job("split.train_share=0.5").job_hash
+    made = job("split.share_seed=1")
+    assert made.job_hash == job("split.train_share=1", "split.share_seed=2").job_hash == job().job_hash
+    older = replace(made, job_hash=job_hash(made.config, {}, unused_seed=True))
+    assert older.job_hash != made.job_hash
+    older.write(tmp_path / "job.yaml")
+    assert read_job(tmp_path / "job.yaml") == made
+
+
 def test_the_place_of_the_data_and_of_the_project_is_not_hashed():
     ham = [job("dataset=ham10000", f"dataset.root={folder}", root=folder).job_hash for folder in ("/a", "/b")]
     assert ham[0] == ham[1]

@@ -111,6 +111,12 @@ def test_the_same_job_is_one_cell(planned, caplog):
     assert "the same job" in caplog.text
 
 
+def test_the_whole_training_part_is_trained_on_once(project, caplog):
+    plan = plan_sweep([*TINY, "split.train_share=0.5,1.0", "split.share_seed=0,1,2"], root=project)
+    assert [suggestion[0] for _, suggestion in plan.cells] == ["split.train_share=0.5"] * 3 + ["split.train_share=1.0"]
+    assert "the same job" in caplog.text
+
+
 def test_each_folder_of_data_has_its_cells(project, caplog):
     plan = plan_sweep(["dataset=folder", "dataset.root=raw,cleaned", "seed=1,2"], root=project)
     assert len(plan.cells) == 4
@@ -621,13 +627,15 @@ def test_ways_of_splitting_are_not_ranked_by_the_images_that_they_drew(planned, 
     assert "*" not in capture.get()
 
 
-def cells_of(values, seeds=("1", "2", "3"), key="seed", **options):
+def cells_of(values, seeds=("1", "2", "3"), key="seed", run_ids=None, **options):
     """Finished cells of each of the `values` with the seeds; those of the first value have the highest scores."""
     found = []
     for place, own in enumerate(values):
         for seed in seeds:
             metrics = {"val/balanced_accuracy": 0.9 - 0.3 * place + int(seed) / 1000}
-            found.append(SimpleNamespace(number=len(found), values={**own, key: seed}, metrics=metrics))
+            run_id = None if run_ids is None else run_ids[len(found)]
+            cell = SimpleNamespace(number=len(found), values={**own, key: seed}, metrics=metrics, run_id=run_id)
+            found.append(cell)
     return group_cells(found, ["val/balanced_accuracy"], ["maximize"], **options)
 
 
@@ -672,6 +680,13 @@ def test_a_sweep_remembers_whether_images_that_cannot_be_used_are_left_out(plann
         summary = driven(sweep, ScriptedLauncher(script.get))
         assert as_json(summary)["best_cell"] == best
         assert read_sweep(sweep.folder).facts.skip_bad_images == (way == "skip")
+
+
+def test_cells_with_the_same_run_are_no_repetitions():
+    losses = [{"loss": "focal"}, {"loss": "soft_f1"}]
+    found = cells_of(losses, run_ids=["a", "b", "c", "d", "d", "d"])
+    assert [choice.cells for choice in found.ranked] == [(0, 1, 2), (3,)]
+    assert [choice.results["val/balanced_accuracy"].runs for choice in found.ranked] == [3, 1]
 
 
 @pytest.mark.parametrize("key", ["split.share_seed", "dataset.drawing_seed"])

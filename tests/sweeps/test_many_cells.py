@@ -196,6 +196,7 @@ def test_the_best_means_are_those_of_the_choices_that_are_compared(metrics, key)
                 number=number,
                 values={"loss": f"{number // 3}", key: f"{number % 3}"},
                 metrics={name: float("nan") if rng.random() < 0.1 else rng.random() for name in metrics},
+                run_id=None,
             )
             for number in rng.permutation(18)
         ]

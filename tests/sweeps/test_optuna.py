@@ -270,6 +270,7 @@ def test_the_same_job_is_trained_once(planned, driven):
     assert sorted(launcher.order) == sorted(set(launcher.order))
     assert summary.counts() == {"finished": 5}
     assert sum("the same job as cell" in (cell.state().note or "") for cell in sweep.cells()) == 5 - len(launcher.order)
+    assert [len(choice.cells) for choice in summary.choices.ranked] == [1] * len(launcher.order), "and is one result"
     assert states(trials(sweep)) == ["COMPLETE"] * 5
 
 

@@ -19,7 +19,7 @@ from lesion_exp.evaluation.repeated_runs import repeated
 from lesion_exp.next_command import next_command
 from lesion_exp.progress import Stage
 from lesion_exp.split import PARTS
-from lesion_exp.sweeps.choices import is_repeat
+from lesion_exp.sweeps.choices import is_repeat, without_copies
 from lesion_exp.sweeps.swept import Swept, SweptCell
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.find import find_run
@@ -139,7 +139,7 @@ def _on_missing(swept: Swept, where: Mapping[str, str]) -> str:
 
 
 def _grouped(swept: Swept, rows: Sequence[str], columns: Sequence[str], where: Mapping[str, str]) -> _Groups:
-    """The finished cells by their values of `rows` and `columns`, in the order of the sweep."""
+    """The finished cells by their values of `rows` and `columns`, in the order of the sweep, without copies."""
     for key in (*rows, *columns, *where):
         if key not in swept.keys:
             raise ConfigError(
@@ -169,7 +169,7 @@ def _grouped(swept: Swept, rows: Sequence[str], columns: Sequence[str], where: M
     groups: _Groups = {}
     for cell in kept:
         groups.setdefault(_place(cell, rows, columns), []).append(cell)
-    return groups
+    return {place: without_copies(group) for place, group in groups.items()}
 
 
 def _split_of(cell: SweptCell) -> str:

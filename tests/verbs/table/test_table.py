@@ -103,6 +103,19 @@ def test_cells_without_a_result_are_counted_and_their_rows_are_shown(own_sweep, 
     assert "6 of the 12 cells of the sweep have no result" in capsys.readouterr().err
 
 
+def test_cells_that_took_over_the_run_of_another_count_once(own_sweep, own_process, capsys):
+    choice = {"loss=focal", "optimizer.lr=0.001"}
+    first, *copies = [cell for cell in own_sweep.cells() if choice <= set(cell.facts()[0])]
+    for cell in copies:
+        cell.write(run_id=first.state().run_id, metrics=dict(first.state().metrics))
+    words = ["table", "sweep=latest", "rows=loss", "columns=optimizer.lr", "metric=test/accuracy", "format=csv"]
+    assert main([*words, "evaluation.bootstrap_draws=200"]) == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    runs = {(row["loss"], row["optimizer.lr"]): row["runs"] for row in rows}
+    assert runs.pop(("focal", "0.001")) == "1"
+    assert list(runs.values()) == ["3"] * 3
+
+
 def test_equal_runs_have_no_interval_and_the_caption_says_so(own_sweep, own_process, capsys):
     for cell in own_sweep.cells():
         cell.write(metrics={"best/val/balanced_accuracy": 0.5, "test/accuracy": 0.25})
