@@ -372,12 +372,13 @@ def written_down(folder, project, *overrides):
     return create_sweep(folder, plan.facts, plan.cells, [conf_dir()])
 
 
-def test_a_search_whose_files_lie_in_the_home_folder_is_resumed(project, tmp_path, monkeypatch):
+@pytest.mark.parametrize("typed", ["absolute", "quoted"])
+def test_a_search_whose_files_lie_in_the_home_folder_is_resumed(project, tmp_path, monkeypatch, typed):
     monkeypatch.setenv("HOME", str(tmp_path))
     weights = [tmp_path / "a.pth", tmp_path / "b.pth"]
     for path in weights:
         path.write_bytes(path.name.encode())
-    choices = ",".join(map(str, weights))
+    choices = ",".join(map(str, weights)) if typed == "absolute" else "'~/a.pth','~/b.pth'"
     sweep = written_down(
         tmp_path / "sweeps", project, RATES, f"backbone.weights={choices}", f"dataset.root={tmp_path}/drawn"
     )

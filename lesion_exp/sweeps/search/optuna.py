@@ -16,6 +16,7 @@ from hydra.core.utils import JobReturn
 
 from lesion_exp.errors import ConfigError, check_choice, not_installed
 from lesion_exp.evaluation.registry import Direction
+from lesion_exp.privacy import redacted
 from lesion_exp.sweeps.search.search import AdaptiveSearch, Dimension, Suggestion
 
 if TYPE_CHECKING:
@@ -126,7 +127,6 @@ class OptunaSearch(AdaptiveSearch):
         self._optuna.logging.set_verbosity(self._optuna.logging.WARNING)
         folder.mkdir(parents=True, exist_ok=True)
         self._dimensions = {dimension.key: dimension for dimension in dimensions}
-        self._distributions = {key: self._distribution(dimension) for key, dimension in self._dimensions.items()}
         journal = importlib.import_module("optuna.storages.journal")
         _repair(folder / JOURNAL)
         self._study = self._optuna.create_study(
@@ -136,9 +136,14 @@ class OptunaSearch(AdaptiveSearch):
             pruner=self._pruner(),
             load_if_exists=True,
         )
+        before: dict[str, BaseDistribution] = {}
         for trial in self._trials():
+            before |= trial.distributions
             if not trial.state.is_finished() and trial.number not in known:
                 self.drop(trial.number)
+        self._distributions = {
+            key: self._distribution(dimension, before.get(key)) for key, dimension in self._dimensions.items()
+        }
 
     def ask(self) -> tuple[int, Suggestion] | None:
         """See the base class."""
@@ -217,10 +222,15 @@ class OptunaSearch(AdaptiveSearch):
             )
         )
 
-    def _distribution(self, dimension: Dimension) -> BaseDistribution:
+    def _distribution(self, dimension: Dimension, before: BaseDistribution | None) -> BaseDistribution:
+        """The values to draw from; choices are spelled as in `before`, the distribution in the study.
+
+        Optuna refuses other choices. The ledger has `~` for the home folder, and does not say where it was typed.
+        """
         kinds = self._optuna.distributions
         if not dimension.is_interval:
-            found = kinds.CategoricalDistribution(tuple(dict.fromkeys(dimension.values)))
+            choices, known = tuple(dict.fromkeys(dimension.values)), getattr(before, "choices", ())
+            found = kinds.CategoricalDistribution(known if redacted(known) == redacted(choices) else choices)
         else:
             kind = kinds.IntDistribution if dimension.is_integer else kinds.FloatDistribution
             found = kind(dimension.low, dimension.high, log=dimension.is_log)
