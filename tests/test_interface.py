@@ -137,13 +137,13 @@ def test_sweep_and_compare(trained):
     assert swept.run_id in set(lesion_exp.runs()["run_id"])
     assert "2 finished" in repr(swept)
     assert "<table" in swept._repr_html_()
-    compared = lesion_exp.compare(*swept.table["run_id"], "evaluation.bootstrap_draws=70", part="test")
+    compared = lesion_exp.compare(*swept.table["run_id"], "evaluation.bootstrap_draws=130", part="test")
     assert compared.run_id
     assert len(compared.report.comparison.pairs) == 1
-    assert compared.report.draws == 70
+    assert compared.report.draws == 130
     assert "difference" in repr(compared)
     assert "data:image/png" in compared._repr_html_()
     with pytest.raises(ConfigError, match="expected the runs to compare"):
         lesion_exp.compare()
     with pytest.raises(ConfigError, match="bootstrap_drws"):
-        lesion_exp.compare("latest", "evaluation.bootstrap_drws=70")
+        lesion_exp.compare("latest", "evaluation.bootstrap_drws=130")
