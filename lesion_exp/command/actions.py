@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -102,7 +102,12 @@ def train(arguments: Arguments) -> int:
         from lesion_exp.model.precision import check_accelerator
 
         check_accelerator(job.config["trainer"], "trainer=cpu trains without a GPU")
-    with nullcontext() if is_follower() else read_ahead(job.config["dataset"]):  # one process reads for all
+    with ExitStack() as block:
+        if not is_follower():  # one process reads for all
+            from lesion_exp.process.peers import leading
+
+            with leading():
+                block.enter_context(read_ahead(job.config["dataset"]))
         with Stage(_LOADING, background=True):
             from lesion_exp.training.run import train as run_train
 

@@ -5,7 +5,9 @@ import time
 
 import pytest
 
-from lesion_exp.errors import ConfigError
+from lesion_exp.command.actions import train
+from lesion_exp.command.arguments import Arguments
+from lesion_exp.errors import ConfigError, DataError
 from lesion_exp.process import peer_heartbeats
 from lesion_exp.process import peers as module
 from lesion_exp.process.distributed_environment import RANK_VARIABLES, TASK_VARIABLES, RankGroup
@@ -267,8 +269,9 @@ def unranked(monkeypatch):
     return monkeypatch
 
 
-def test_a_first_process_that_ends_early_does_not_let_the_others_wait(store, quick, unranked):
-    """Under srun nothing but `RankGroup.enter` sets the variables of the meeting."""
+@pytest.fixture
+def second_of_srun(store, quick, unranked):
+    """This process is the first of two tasks of srun; the function waits for what the second, a thread, was told."""
     unranked.setenv("MASTER_PORT", str(store.port + 1))
     for name, text in SRUN.items():
         unranked.setenv(name, text)
@@ -290,12 +293,29 @@ def test_a_first_process_that_ends_early_does_not_let_the_others_wait(store, qui
             told.extend(error.__notes__)
         second.heartbeats.leave()
 
-    other = threading.Thread(target=follows)
+    def awaited():
+        other.join(10)
+        return told[0]
+
+    other = threading.Thread(target=follows, daemon=True)
     other.start()
+    return awaited
+
+
+def test_a_first_process_that_ends_early_does_not_let_the_others_wait(second_of_srun):
+    """Under srun nothing but `RankGroup.enter` sets the variables of the meeting."""
     with pytest.raises(ConfigError, match="no such run"), module.leading():
         raise ConfigError("no such run")
-    other.join(10)
-    assert "was ended by ConfigError: no such run" in told[0]
+    assert "was ended by ConfigError: no such run" in second_of_srun()
+
+
+def test_a_training_whose_data_lack_their_files_does_not_let_the_others_wait(second_of_srun, tmp_path):
+    """The first process alone reads them before the processes meet."""
+    words = ["dataset=ham10000", f"dataset.root={tmp_path}", "trainer=ddp_cpu", "trainer.devices=2"]
+    arguments = Arguments([*words, f"paths.root={tmp_path}", "print_config=false"], from_python=True)
+    with pytest.raises(DataError, match="HAM10000_metadata"):
+        train(arguments)
+    assert "was ended by DataError: expected" in second_of_srun()
 
 
 def test_a_user_who_ends_the_first_process_does_not_wait_for_the_others(store, quick, unranked):
