@@ -108,21 +108,22 @@ def knows_lesions(table: pd.DataFrame) -> bool:
 
 
 def images_as_lesions(table: pd.DataFrame, unit: str) -> str | None:
-    """Returns a warning if intervals are over lesions, no lesion is known, and patients have several images.
+    """Returns a warning if intervals are over lesions, and patients have several images whose lesions are unknown.
 
     Args:
         table: predictions table.
         unit: what the intervals are computed over, lesion or patient.
     """
-    if unit != "lesion" or "patient_id" not in table or knows_lesions(table):
+    if unit != "lesion" or "patient_id" not in table:
         return None
-    patients = table["patient_id"].dropna()
-    if patients.nunique() == len(patients):
+    unknown = table[table["lesion_id"].isna()] if "lesion_id" in table else table
+    patients = unknown["patient_id"].dropna()
+    if patients.is_unique:
         return None
     return (
-        f"no lesion is known, so each image counts as a lesion, although {len(patients):,} images are of "
-        f"{patients.nunique():,} patients: the intervals are too narrow; evaluation.bootstrap_unit=patient computes "
-        f"them over patients"
+        f"the lesions of {len(patients):,} images of {patients.nunique():,} patients are unknown, so that each of them "
+        f"counts as a lesion: the intervals are too narrow; evaluation.bootstrap_unit=patient computes them over "
+        f"patients"
     )
 
 

@@ -131,13 +131,22 @@ def test_the_number_stands_in_one_place() -> None:
 def test_images_that_count_as_lesions_although_patients_have_several_are_told(make_table):
     table = make_table(40).drop(columns="lesion_id").assign(patient_id=[f"p{number // 4}" for number in range(40)])
     text = images_as_lesions(table, "lesion")
-    assert "40 images are of 10 patients" in text
+    assert "the lesions of 40 images of 10 patients are unknown" in text
     assert "evaluation.bootstrap_unit=patient" in text
     assert images_as_lesions(table.assign(lesion_id=None), "lesion") == text
     assert images_as_lesions(table, "patient") is None
     assert images_as_lesions(table.assign(lesion_id=table["patient_id"]), "lesion") is None
     assert images_as_lesions(table.assign(patient_id=table["image_id"]), "lesion") is None
     assert images_as_lesions(table.drop(columns="patient_id"), "lesion") is None
+
+
+def test_images_without_a_lesion_are_told_beside_others_that_have_one(make_table):
+    """ISIC 2024 has a lesion_id for one image in 18."""
+    ids = [f"l{number}" if number % 18 == 0 else None for number in range(40)]
+    table = make_table(40).assign(lesion_id=ids, patient_id=[f"p{number // 4}" for number in range(40)])
+    assert "the lesions of 37 images of 10 patients are unknown" in (images_as_lesions(table, "lesion") or "")
+    once = table.drop_duplicates("patient_id")
+    assert images_as_lesions(once, "lesion") is None
 
 
 def test_the_warnings_of_a_table_are_the_same_in_an_evaluation(make_table):
