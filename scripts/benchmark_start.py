@@ -8,7 +8,8 @@
 - verbs: from the start of the process to the first useful line of each verb, beside the bare imports of the packages
   that it has loaded by its end. That line is the first of the result on standard output, the address of verbs that
   serve (`serve`, `ui`), and the first message about the work of verbs that train. A small project is made for them,
-  with a run of a ResNet-18, a sweep of two cells and imported predictions; MB is the largest resident memory;
+  with a run of a ResNet-18, a stopped run, a sweep of two cells and imported predictions; MB is the largest resident
+  memory;
 - reading the data: loading, checking, splitting and auditing the data of the next item, after all imports;
 - first step: from the command `train` to the first value of train/loss_step in the store, on data that `prepare` has
   seen, in a store that exists. The last line is its ratio to the imports and the reading of the data.

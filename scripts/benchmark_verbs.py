@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import statistics
 import subprocess
 import sys
@@ -38,6 +39,8 @@ SMALL = (
     "evaluation.bootstrap_draws=100", "print_config=false",
 )  # fmt: skip
 RESULT, MESSAGE = "stdout", "stderr"
+REFUSAL = "lesion-exp: "
+"""How the message of a command begins that was refused."""
 WRAPPER = """
 import json, resource, sys
 from lesion_exp.cli import main
@@ -60,7 +63,7 @@ sys.exit(code)
 
 
 class Call(NamedTuple):
-    """How a verb is called; RUN and SWEEP stand for those of the project."""
+    """How a verb is called; words in capitals stand for what `make_project` has made."""
 
     words: str
     stream: str = RESULT
@@ -69,6 +72,8 @@ class Call(NamedTuple):
     """A pattern that this line contains."""
     ends: bool = True
     """Whether it ends by itself within seconds."""
+    codes: tuple[int, ...] = (0,)
+    """The exit codes with which it then may end."""
 
 
 CALLS = {
@@ -77,7 +82,7 @@ CALLS = {
     "train": Call(" ".join(SMALL), MESSAGE, ends=False),
     "plan": Call("experiment=demo hours=0.02", MESSAGE, ends=False),
     "sweep": Call("status SWEEP"),
-    "resume": Call("run=RUN", MESSAGE),
+    "resume": Call("run=STOPPED", MESSAGE, ends=False),
     "compare": Call("RUN THEIRS evaluation.bootstrap_draws=100"),
     "sync": Call(""),
     "reproduce": Call("run=RUN --check-only"),
@@ -89,18 +94,18 @@ CALLS = {
     "shortcuts": Call("run=RUN images=20", MESSAGE, ends=False),
     "explain": Call("run=RUN method=grad_cam images=4"),
     "report": Call("run=RUN"),
-    "table": Call("sweep=SWEEP rows=seed columns=loss metric=val/accuracy"),
+    "table": Call("sweep=SWEEP rows=seed metric=val/accuracy"),
     "figures": Call("run=RUN format=svg output=drawn"),
     "predict": Call("run=RUN input=images output=new.csv force=true"),
-    "label-errors": Call("run=RUN output=suspected.csv"),
+    "label-errors": Call("run=RUN output=suspected.csv min_balanced_accuracy=0"),
     "export": Call("run=RUN format=torchscript output=exported check_images=4 force=true"),
     "register": Call("run=RUN alias=first"),
     "serve": Call("run=RUN port=0", MESSAGE, "page: ", ends=False),
-    "doctor": Call(""),
+    "doctor": Call("", codes=(0, 1)),
     "clean": Call(""),
     "completion": Call("bash"),
     "schema": Call("output=schemas"),
-    "ui": Call("port=0", MESSAGE, "MLflow: ", ends=False),
+    "ui": Call("port=PORT", MESSAGE, "MLflow: ", ends=False),
 }
 
 
@@ -155,7 +160,7 @@ def words_of(call: Call, names: dict[str, str]) -> list[str]:
 
 
 def make_project(folder: Path) -> dict[str, str]:
-    """Makes what the calls need, and returns what RUN, THEIRS and SWEEP stand for."""
+    """Makes what the calls need, and returns what the words in capitals of the calls stand for."""
     ended(folder, "prepare", "experiment=demo")
     run_id = ended(folder, "train", *SMALL, "backbone=resnet18", "test=true").split()[-1]
     sweep = ended(folder, "train", "-m", *SMALL, "backbone=small_cnn", "seed=1,2").split()[-1]
@@ -172,7 +177,23 @@ def make_project(folder: Path) -> dict[str, str]:
     table[["image_id", "label"]].to_csv(folder / "truth.csv", index=False)
     imported = ended(folder, "import", "predictions=theirs.csv", f"like={run_id}", "evaluation.bootstrap_draws=100")
     theirs = re.findall(r"\b[0-9a-f]{32}\b", imported)[-1]
-    return {"RUN": run_id, "THEIRS": theirs, "SWEEP": sweep}
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    return {"RUN": run_id, "THEIRS": theirs, "SWEEP": sweep, "STOPPED": stopped(folder), "PORT": port}
+
+
+def stopped(folder: Path) -> str:
+    """The id of a run that was stopped as soon as it had begun."""
+    command = [sys.executable, "-m", "lesion_exp", "train", *SMALL, "backbone=small_cnn", "seed=3"]
+    with subprocess.Popen(
+        command, cwd=folder, env=variables(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None, "it was opened as a pipe"
+        run_id = next(found[1] for line in process.stderr if (found := re.search(r"\brun ([0-9a-f]{32})\b", line)))
+        process.terminate()
+        process.stderr.read()
+    return run_id
 
 
 def ended(folder: Path, *words: str) -> str:
@@ -185,7 +206,11 @@ def ended(folder: Path, *words: str) -> str:
 
 def first_line(folder: Path, verb: str, words: tuple[str, ...], note: dict[str, Any], processor: list[float]) -> float:
     """Seconds until the first useful line of a verb; those of a processor are added to `processor`, its packages and
-    its memory to `note`."""
+    its memory to `note`.
+
+    Raises:
+        RuntimeError: the verb was refused, or ended without the line or with another exit code than it should.
+    """
     call = CALLS[verb]
     file = folder / "note.json"
     file.unlink(missing_ok=True)
@@ -194,13 +219,15 @@ def first_line(folder: Path, verb: str, words: tuple[str, ...], note: dict[str, 
     begun = time.perf_counter()
     process = subprocess.Popen(command, cwd=folder, env=variables(), stdin=subprocess.DEVNULL, text=True, **streams)  # type: ignore[call-overload]
     lines: IO[str] = getattr(process, call.stream)
-    next((line for line in lines if re.search(call.line, line)), None)
+    line = next((line for line in lines if re.search(call.line, line)), None)
     took = time.perf_counter() - begun
     processor.append(processor_seconds_of(process.pid))
     threading.Thread(target=lines.read, daemon=True).start()  # a full pipe would stop the process
     if not call.ends:
         process.terminate()
-    process.wait()
+    code = process.wait()
+    if line is None or line.startswith(REFUSAL) or (call.ends and code not in call.codes):
+        raise RuntimeError(f"expected a useful line of {' '.join(words)}, got {line!r} and the exit code {code}")
     if file.exists():
         note |= json.loads(file.read_text())
     return took

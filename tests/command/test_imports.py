@@ -24,6 +24,7 @@ from tests.pictures import without_pictures
 from tests.sweeps.conftest import ScriptedLauncher
 from tests.tiny import TINY
 from tests.untrained_run import _validation, untrained_run
+from tests.verbs.table.test_table import sweep_in
 
 HEAVY = ("torch", "torchvision", "pytorch_lightning", "torchmetrics", "albumentations")
 TABLES = {
@@ -114,6 +115,14 @@ def test_verbs_on_sweeps_do_not_import_torch_to_find_one(project):
     root, _ = project
     answers, messages = imported(root, "sweep status", "table sweep=latest rows=loss columns=seed metric=val/accuracy")
     assert answers == dict.fromkeys(answers, (2, [])), messages
+
+
+def test_a_table_of_a_sweep_is_made_without_torch(empty_root, tmp_path):
+    root = shutil.copytree(empty_root, tmp_path / "project")
+    sweep_in(open_store(None, root))
+    words = "rows=loss columns=optimizer.lr metric=test/accuracy evaluation.bootstrap_draws=100"
+    answers, messages = imported(root, f"table sweep=latest {words}")
+    assert answers == dict.fromkeys(answers, (0, [])), messages
 
 
 def test_a_finished_run_is_not_resumed_and_no_torch_imported_to_say_so(project):
