@@ -135,6 +135,7 @@ class Ray:
 def on_two_nodes(monkeypatch, planned):
     """A launcher that has started a cell on two nodes of a Ray that only keeps what it is given."""
     ray = Ray()
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     for name, module in ray.util().items():
         monkeypatch.setitem(sys.modules, name, module)
     made = launcher(address="auto", nodes=2, gpus_per_job=0, resources={})
@@ -154,6 +155,7 @@ def test_a_cell_on_two_nodes_has_a_task_on_each_that_knows_where_all_meet(on_two
         assert options["scheduling_strategy"] == ("group 1", node)
         assert (options["num_cpus"], options["max_retries"]) == (2, 0)
         assert (arguments[0], arguments[3:]) == (str(cell.folder), (2, node, place))
+        assert (arguments[1]["OMP_NUM_THREADS"], arguments[1]["LESION_EXP_CORES"]) == ("1", "2"), "the user says 1"
 
 
 def test_a_cell_has_ended_when_the_tasks_of_all_nodes_have(on_two_nodes):

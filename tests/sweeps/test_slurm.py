@@ -12,6 +12,7 @@ import torch
 
 from lesion_exp.cli import main
 from lesion_exp.errors import ConfigError
+from lesion_exp.sweeps.launcher import slurm
 from lesion_exp.sweeps.launcher.launcher import make_launcher
 from lesion_exp.sweeps.launcher.several_nodes import check_nodes
 from lesion_exp.sweeps.launcher.slurm import (
@@ -92,6 +93,17 @@ def test_every_key_reaches_sbatch(pretended, planned):
     assert "module load cuda" in lines
     assert any("srun" in line and "--cpus-per-task=6" in line for line in lines), "srun does not take it from sbatch"
     assert [cell.engine_id() for cell in sweep.cells()] == [f"7_{place}" for place in range(6)]
+
+
+def test_a_cell_has_no_more_threads_than_the_user_says(pretended, planned, monkeypatch):
+    given = []
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    monkeypatch.setattr(slurm, "CellTask", lambda folder, variables, *_: given.append(variables) or print)
+    sweep = planned("seed=1,2")
+    launcher = make_launcher(NODE)
+    launcher.open(sweep)
+    launcher.start(sweep.cells())
+    assert [variables["OMP_NUM_THREADS"] for variables in given] == ["5", "5"]
 
 
 def test_a_cell_on_several_nodes_has_a_task_on_each(pretended, planned):

@@ -23,6 +23,7 @@ from lesion_exp.progress import Stage
 from lesion_exp.sweeps.cell import Cell
 from lesion_exp.sweeps.launcher.fork_server import GRACE_SECONDS
 from lesion_exp.sweeps.launcher.launcher import Ended, Launcher
+from lesion_exp.sweeps.launcher.threads import THREADS, num_threads
 from lesion_exp.sweeps.ledger import Sweep
 
 log = logging.getLogger(__name__)
@@ -100,11 +101,12 @@ class LocalLauncher(Launcher):
     def start(self, cells: Sequence[Cell]) -> None:
         """See the base class."""
         cores = usable_cores()
-        threads = max(1, cores // self.capacity) if self.capacity > 1 else 0
+        share = max(1, cores // self.capacity) if self.capacity > 1 else 0
         for cell in cells:
             folder = str(cell.folder)
             self._cells[folder], self._leases[folder] = cell, self._free.pop(0)
-            environment = {"OMP_NUM_THREADS": str(threads), SHARE: str(threads)} if threads else {}
+            threads = num_threads(cell, share, len(self._leases[folder])) if share else 0
+            environment = {THREADS: str(threads), SHARE: str(share)} if share else {}
             if self._leases[folder] or self.gpus_per_job == 0:
                 environment[VISIBLE_GPUS] = ",".join(self._leases[folder])
             self._tell({"folder": folder, "environment": environment, "threads": threads})

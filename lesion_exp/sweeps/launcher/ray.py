@@ -23,6 +23,7 @@ from lesion_exp.sweeps.launcher.launcher import Ended, Launcher
 from lesion_exp.sweeps.launcher.local import VISIBLE_GPUS
 from lesion_exp.sweeps.launcher.ray_tasks import CellOnRay, bundle
 from lesion_exp.sweeps.launcher.several_nodes import check_nodes
+from lesion_exp.sweeps.launcher.threads import THREADS, num_threads
 from lesion_exp.sweeps.ledger import Sweep
 
 log = logging.getLogger(__name__)
@@ -103,12 +104,13 @@ class RayLauncher(Launcher):
         """See the base class."""
         for cell in cells:
             check_nodes(cell, self.nodes)
-        share = str(max(1, int(self.cpus_per_job)))
-        variables = {"OMP_NUM_THREADS": share, SHARE: share}
+        share = max(1, int(self.cpus_per_job))
+        variables = {SHARE: str(share)}
         if not self.gpus_per_job:
             variables[VISIBLE_GPUS] = ""
         for cell in cells:
-            self._cells.append(CellOnRay(self._ray, cell, variables, RANK_VARIABLES, self.nodes, self.options()))
+            own = {**variables, THREADS: str(num_threads(cell, share, self.gpus_per_job))}
+            self._cells.append(CellOnRay(self._ray, cell, own, RANK_VARIABLES, self.nodes, self.options()))
 
     def options(self) -> dict[str, Any]:
         """Returns the options of a task: its resources, and no retries, since the ledger handles them."""

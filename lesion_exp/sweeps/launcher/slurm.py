@@ -27,6 +27,7 @@ from lesion_exp.sweeps.cell import Cell
 from lesion_exp.sweeps.launcher.launcher import CellProcess, Ended, Launcher
 from lesion_exp.sweeps.launcher.local import VISIBLE_GPUS
 from lesion_exp.sweeps.launcher.several_nodes import check_nodes, processes_per_node, starter_words
+from lesion_exp.sweeps.launcher.threads import THREADS, num_threads
 from lesion_exp.sweeps.ledger import Sweep
 
 log = logging.getLogger(__name__)
@@ -235,13 +236,20 @@ class SlurmLauncher(Launcher):
         executor = submitit.SlurmExecutor(folder=self._sweep.folder / "slurm", max_num_timeout=self.requeues)
         executor.update_parameters(**self.parameters(self._sweep, busy=len(self._cells)))
         without = (*ENGINE_VARIABLES, *RANK_VARIABLES)
-        variables = {"OMP_NUM_THREADS": str(self.cpus_per_job)}
-        if self.gpus_per_job == 0:
-            variables[VISIBLE_GPUS] = ""
+        hidden = {VISIBLE_GPUS: ""} if self.gpus_per_job == 0 else {}
+        tasks = [
+            CellTask(
+                cell.folder,
+                {**hidden, THREADS: str(num_threads(cell, self.cpus_per_job, self.gpus_per_job))},
+                without,
+                self.nodes,
+            )
+            for cell in cells
+        ]
         self._submitting = True
         try:
             with _variables_for_sbatch({**self.sbatch, "partition": self.partition}), executor.batch():
-                jobs = [executor.submit(CellTask(cell.folder, variables, without, self.nodes)) for cell in cells]
+                jobs = [executor.submit(task) for task in tasks]
         except submitit.core.utils.FailedJobError as error:
             raise ConfigError(
                 f"expected sbatch to accept the cells, but it says: {error}; change launcher.partition, "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -278,8 +279,9 @@ def open_model(run: Run, options: ModelOptions, project: Project) -> ServedModel
 
 
 def limit_threads() -> None:
-    """Limits the threads of torch to `MOST_THREADS`."""
-    torch.set_num_threads(min(torch.get_num_threads(), MOST_THREADS))
+    """Limits the threads of torch to `MOST_THREADS`, unless the user says how many there are to be."""
+    if not os.environ.get("OMP_NUM_THREADS"):
+        torch.set_num_threads(min(torch.get_num_threads(), MOST_THREADS))
 
 
 def failure_of(predicted: ServedPrediction) -> str | None:

@@ -2,6 +2,7 @@ import json
 from dataclasses import replace
 
 import pytest
+import torch
 
 from lesion_exp.config.compose import compose
 from lesion_exp.errors import ConfigError
@@ -12,7 +13,15 @@ from lesion_exp.trained_runs.run_summary import RunSummary
 from lesion_exp.trained_runs.trained_run import stored_calibrators
 from lesion_exp.verbs.serve.answers import answered
 from lesion_exp.verbs.serve.model_card import OTHER_WEIGHTS, model_card
-from lesion_exp.verbs.serve.served_model import EDGES, Asked, Patient, ServedModel, open_model
+from lesion_exp.verbs.serve.served_model import (
+    EDGES,
+    MOST_THREADS,
+    Asked,
+    Patient,
+    ServedModel,
+    limit_threads,
+    open_model,
+)
 from lesion_exp.verbs.serve.settings import ModelOptions
 from tests.verbs.report.conftest import CLASSES
 from tests.verbs.serve.conftest import picture, served
@@ -130,3 +139,15 @@ def test_a_layer_that_is_none_is_named(project):
     asked = Asked(model.prepare(picture(), "it", Patient()), with_heat_map=True)
     with pytest.raises(ConfigError, match="nothing"):
         model.answer([asked])
+
+
+@pytest.mark.parametrize(("of_user", "threads"), [(None, MOST_THREADS), ("32", 32)])
+def test_more_threads_than_help_are_kept_only_if_the_user_says_so(monkeypatch, of_user, threads):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if of_user is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", of_user)
+    used = [32]
+    monkeypatch.setattr(torch, "get_num_threads", lambda: used[-1])
+    monkeypatch.setattr(torch, "set_num_threads", used.append)
+    limit_threads()
+    assert used[-1] == threads
