@@ -24,14 +24,33 @@ def usable_cores(environment: Mapping[str, str] = os.environ) -> int:
     return min(cores, _cores_of_slurm(environment) or cores, max(int(share), 1) if share.isdecimal() else cores)
 
 
+def cores_of_each(processes: int, environment: Mapping[str, str] = os.environ) -> int:
+    """Returns how many of the usable cores are for each of `processes` processes that train together on this machine.
+
+    Those that srun started as tasks have their share already.
+    """
+    tasks = _tasks_of_slurm(environment) or 1
+    return max(usable_cores(environment) // max(processes // tasks, 1), 1)
+
+
 def _cores_of_slurm(environment: Mapping[str, str]) -> int | None:
     """The cores that SLURM gave a process of a job on this machine; None outside of a job.
 
     SLURM_CPUS_ON_NODE counts the cores of all tasks that srun started on the machine, of which each has its share.
     """
-    names = ("SLURM_CPUS_ON_NODE", "SLURM_CPUS_PER_TASK", "SLURM_STEP_NUM_TASKS", "SLURM_STEP_NUM_NODES")
-    texts = (environment.get(name, "") for name in names)
-    on_node, per_task, tasks, nodes = (int(text) if text.isdecimal() else None for text in texts)
-    if on_node is None or not tasks or not nodes:
+    on_node, per_task = (_number(environment, name) for name in ("SLURM_CPUS_ON_NODE", "SLURM_CPUS_PER_TASK"))
+    tasks = _tasks_of_slurm(environment)
+    if on_node is None or tasks is None:
         return on_node
-    return min(on_node, per_task or max(1, on_node // -(-tasks // nodes)))
+    return min(on_node, per_task or max(1, on_node // tasks))
+
+
+def _tasks_of_slurm(environment: Mapping[str, str]) -> int | None:
+    """The number of tasks that srun started on this machine, of which this process is one; None if it is none."""
+    tasks, nodes = (_number(environment, name) for name in ("SLURM_STEP_NUM_TASKS", "SLURM_STEP_NUM_NODES"))
+    return -(-tasks // nodes) if tasks and nodes else None
+
+
+def _number(environment: Mapping[str, str], name: str) -> int | None:
+    text = environment.get(name, "")
+    return int(text) if text.isdecimal() else None

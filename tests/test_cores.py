@@ -3,7 +3,7 @@ import os
 import pandas as pd
 import pytest
 
-from lesion_exp.cores import SHARE, usable_cores
+from lesion_exp.cores import SHARE, cores_of_each, usable_cores
 from lesion_exp.data.loaders import resolve_num_workers
 from lesion_exp.dataset.image_files import locate_images
 from lesion_exp.dataset.source_files import SourceFiles
@@ -45,6 +45,21 @@ def test_a_process_counts_its_share_of_the_cores(monkeypatch, share, expected):
     monkeypatch.setenv(SHARE, share)
     assert usable_cores() == expected
     assert resolve_num_workers("auto", on_gpu=True) == expected
+
+
+def test_the_processes_of_a_training_share_the_cores_of_their_machine(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(16)))
+    assert [cores_of_each(processes) for processes in (1, 4, 32)] == [16, 4, 1]
+    assert resolve_num_workers("auto", on_gpu=True, processes=4) == 4
+    assert resolve_num_workers("auto", on_gpu=False, decodes=True, processes=4) == 2
+    assert resolve_num_workers(3, on_gpu=True, processes=4) == 3
+
+
+@pytest.mark.parametrize(("tasks", "each"), [(1, 4), (2, 4), (4, 4)])
+def test_tasks_of_srun_have_their_share_already(monkeypatch, tasks, each):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(16)))
+    of_srun = {"SLURM_CPUS_ON_NODE": "16", "SLURM_STEP_NUM_TASKS": str(tasks), "SLURM_STEP_NUM_NODES": "1"}
+    assert cores_of_each(4, of_srun) == each
 
 
 def test_a_system_that_does_not_tell_the_usable_cores_has_all_of_them(monkeypatch, tmp_path):

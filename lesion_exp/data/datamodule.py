@@ -142,6 +142,9 @@ class LesionDataModule(PartLoaders, pl.LightningDataModule):
     def _ranks(self) -> tuple[int, int]:
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
 
+    def _processes_here(self) -> int:
+        return 1 if self.trainer is None else self.trainer.num_devices
+
     def _on_gpu(self) -> bool:
         return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
 

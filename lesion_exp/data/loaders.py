@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from lesion_exp.augmentation.pipeline import AugmentationPipeline
 from lesion_exp.choices import NONE
-from lesion_exp.cores import usable_cores
+from lesion_exp.cores import cores_of_each
 from lesion_exp.data.batches import EvaluationBatches, TrainingBatches
 from lesion_exp.data.features import CachedFeatures, FeatureDataset, ViewFeatures
 from lesion_exp.data.lesion_dataset import LesionDataset, Sample, SampleOptions, collate_samples
@@ -37,7 +37,7 @@ class LoaderOptions:
     for; see `shard`. It is not a config key."""
 
 
-def resolve_num_workers(num_workers: int | str, on_gpu: bool, *, decodes: bool = False) -> int:
+def resolve_num_workers(num_workers: int | str, on_gpu: bool, *, decodes: bool = False, processes: int = 1) -> int:
     """Returns the number of loader processes for this rank.
 
     `auto` uses few processes if the network runs on the CPU. Loading an image from the store takes a fiftieth of the
@@ -48,10 +48,11 @@ def resolve_num_workers(num_workers: int | str, on_gpu: bool, *, decodes: bool =
         num_workers: a number, or `auto`.
         on_gpu: whether the network runs on a GPU.
         decodes: whether the loader decodes image files instead of reading a store.
+        processes: number of processes of this machine that load images at once, which share its cores.
     """
     if num_workers != "auto":
         return int(num_workers)
-    cores = usable_cores()
+    cores = cores_of_each(processes)
     if on_gpu:
         return min(cores, 12)
     if decodes:
@@ -146,7 +147,9 @@ class PartLoaders:
     ) -> DataLoader[Sample]:
         on_gpu = self._on_gpu()
         if num_workers is None:
-            num_workers = resolve_num_workers(self.loader.num_workers, on_gpu, decodes=self.store.decodes)
+            num_workers = resolve_num_workers(
+                self.loader.num_workers, on_gpu, decodes=self.store.decodes, processes=self._processes_here()
+            )
         generator = torch.Generator()  # a separate one, since making an iterator must not advance the global generator
         generator.manual_seed(self.sample.seed)
         return DataLoader(
@@ -162,6 +165,10 @@ class PartLoaders:
     def _ranks(self) -> tuple[int, int]:
         """Returns the rank of this process and the number of processes among which the images are divided."""
         return 0, 1
+
+    def _processes_here(self) -> int:
+        """Returns the number of processes of this machine among which the images are divided."""
+        return 1
 
     def _on_gpu(self) -> bool:
         return self._runs_on_gpu

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import os
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -113,6 +115,14 @@ def test_fewer_images_than_a_batch_are_one_step_with_a_warning(checked):
 def test_several_processes_share_the_images_that_there_are(checked):
     (warning,) = checked("loader.batch_size=64", "trainer=ddp_cpu")
     assert "loader.batch_size=64 on 2 processes: each epoch is one step of" in warning
+
+
+def test_several_processes_share_the_cores_of_their_machine_for_loading(checked, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(16)))
+    _, made = checked("loader.num_workers=auto", first=7)
+    gpu = SimpleNamespace(root_device=torch.device("cuda"))
+    made.datamodule.trainer = SimpleNamespace(num_devices=4, global_rank=0, world_size=4, strategy=gpu)
+    assert made.datamodule.val_dataloader().num_workers == 4
 
 
 def test_a_part_that_is_needed_must_have_images(checked):
