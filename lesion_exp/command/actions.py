@@ -153,19 +153,21 @@ def resume(arguments: Arguments) -> int:
             run, changes = closed_run(project, begun), {}
         else:
             run = chosen_run(project.store, spec)
-        if changes:
+        from lesion_exp.trained_runs.finished_run import check_unfinished
+        from lesion_exp.trained_runs.trained_run import check_trains, reading_ahead, trained_run
+
+        check_trains(run)
+        if not changes:
+            check_unfinished(run)
+        with reading_ahead(trained_run(run, project, data_root)):
             with Stage(_LOADING, background=True):
                 from lesion_exp.verbs.resume import extend
-
-            result = extend(run, changes, project, data_root)
-        else:
-            from lesion_exp.trained_runs.finished_run import check_unfinished
-
-            check_unfinished(run)
-            with Stage(_LOADING, background=True):
                 from lesion_exp.verbs.resume import resume as resume_run
 
-            result = resume_run(run, project, data_root, devices)
+            if changes:
+                result = extend(run, changes, project, data_root)
+            else:
+                result = resume_run(run, project, data_root, devices)
     _show_end(result.run_id, arguments)
     return 0
 

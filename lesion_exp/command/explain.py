@@ -55,11 +55,16 @@ def explain(arguments: Arguments) -> int:
         method_node(name, folders, settings.get(name))
     project = open_project(arguments)
     run = chosen_run(project.store, spec)
-    from lesion_exp.verbs.explain.explain import explain as explain_run
-    from lesion_exp.verbs.explain.explanation_report import as_json, as_text
+    from lesion_exp.trained_runs.trained_run import check_network, reading_ahead, trained_run
 
-    methods = {name: make_explainer(name, folders, settings.get(name)) for name in names}
-    found = explain_run(run, replace(request, methods=methods), project)
+    trained = trained_run(run, project, root)
+    check_network(trained, "an explanation")
+    with reading_ahead(trained):
+        from lesion_exp.verbs.explain.explain import explain as explain_run
+        from lesion_exp.verbs.explain.explanation_report import as_json, as_text
+
+        methods = {name: make_explainer(name, folders, settings.get(name)) for name in names}
+        found = explain_run(run, replace(request, methods=methods), project)
     if arguments.json:
         print(json.dumps({"run_id": run.run_id, "methods": {one.method: as_json(one) for one in found}}))
     else:

@@ -23,10 +23,15 @@ def export(arguments: Arguments) -> int:
     project = open_project(arguments)
     run = chosen_run(project.store, spec)
     path_of(request)
-    from lesion_exp.verbs.export.export import as_text, facts_path
-    from lesion_exp.verbs.export.export import export as write
+    from lesion_exp.trained_runs.trained_run import check_network, reading_ahead, trained_run
 
-    done = write(run, request, project)
+    trained = trained_run(run, project, request.data_root)
+    check_network(trained, "a model")
+    with reading_ahead(trained):
+        from lesion_exp.verbs.export.export import as_text, facts_path
+        from lesion_exp.verbs.export.export import export as write
+
+        done = write(run, request, project)
     shown = {"run_id": done.run_id, "path": str(done.path), "check": done.check.to_dict()}
     if arguments.json:
         print(json.dumps(shown))

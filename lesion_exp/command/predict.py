@@ -104,7 +104,7 @@ def predicted(arguments: Arguments) -> PredictionSummary:
     run = chosen_run(project.store, spec)
     from lesion_exp.verbs.predict.further_files import check_first
 
-    check_first(run, request)
+    check_first(run, request, project)
     from lesion_exp.training.data import read_ahead
 
     with nullcontext() if dataset is None else read_ahead(dataset):

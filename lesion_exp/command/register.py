@@ -39,6 +39,9 @@ class RegisterOptions:
 def register(arguments: Arguments) -> int:
     """Prints the model's URI on standard output, or one JSON object."""
     spec, wanted = arguments.read(ChosenRun).run, arguments.read(RegisterOptions)
+    from lesion_exp.tracking.registry import check_names
+
+    check_names(wanted.name, wanted.alias)
     project = open_project(arguments)
     run = chosen_run(project.store, spec)
     from lesion_exp.model.mlflow_model import MODEL

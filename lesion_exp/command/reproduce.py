@@ -14,7 +14,7 @@ from lesion_exp.next_command import next_command
 from lesion_exp.option import file, option
 from lesion_exp.process.distributed_environment import refuse_group
 from lesion_exp.terminal import say
-from lesion_exp.verbs.reproduce.request import ReproductionRequest
+from lesion_exp.verbs.reproduce.request import ReproductionRequest, check_comparable
 
 if TYPE_CHECKING:
     from lesion_exp.config.freeze import Job
@@ -49,9 +49,16 @@ def reproduce(arguments: Arguments) -> int:
     places = request.places | {key: Path(text).expanduser() for key, text in arguments.take_below(SETS).items()}
     frozen = _read(spec) if key == "job" else None
     project = open_project(arguments)
-    run = None if frozen is not None else _run(project.store, key, spec)
     from lesion_exp.config.freeze import relocated
-    from lesion_exp.verbs.reproduce.reproduce import check, train_again
+    from lesion_exp.config.places import check_places
+
+    run: Run | None = None
+    if frozen is None:
+        run = _run(project.store, key, spec)
+        frozen = _job_of(run, trains="--check-only" not in arguments.flags)
+    job = relocated(frozen, replace(project, store_uri=project.store.uri), places)
+    check_places(job.config, places)
+    from lesion_exp.verbs.reproduce.reproduce import check, first_run, train_again
     from lesion_exp.verbs.reproduce.reproduction_report import (
         as_json,
         comparison_json,
@@ -59,8 +66,7 @@ def reproduce(arguments: Arguments) -> int:
         condition_lines,
     )
 
-    run, frozen = _restore(project.store, run, frozen)
-    job = relocated(frozen, replace(project, store_uri=project.store.uri), places)
+    run = run or first_run(project.store, frozen)
     if run is None:
         return _train_first(job, arguments)
     checked = check(run, job)
@@ -105,17 +111,15 @@ def _read(file: str) -> Job:
     return read_job(Path(file).expanduser())
 
 
-def _restore(store: Store, run: Run | None, frozen: Job | None) -> tuple[Run | None, Job]:
-    """The run to compare with, and its job. The run is None for a job file that has no run in `store`."""
+def _job_of(run: Run, *, trains: bool) -> Job:
+    """The job of the run to compare with, which has to have finished if the job `trains` again."""
     from lesion_exp.trained_runs.trained_run import check_trains
     from lesion_exp.training.tracked import job_of
-    from lesion_exp.verbs.reproduce.reproduce import first_run
 
-    if frozen is not None:
-        return first_run(store, frozen), frozen
-    assert run is not None, "a run or a job is given"
     check_trains(run)
-    return run, job_of(run)
+    if trains:
+        check_comparable(run)
+    return job_of(run)
 
 
 def _train_first(job: Job, arguments: Arguments) -> int:

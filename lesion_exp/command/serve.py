@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 
-from lesion_exp.choices import NONE
 from lesion_exp.command.arguments import Arguments, check_store_keys, open_project
 from lesion_exp.command.chosen_run import ChosenRun, chosen_run, chosen_weights
 from lesion_exp.errors import ConfigError, not_installed
@@ -24,10 +23,10 @@ def serve(arguments: Arguments) -> int:
     _check_installed()
     project = open_project(arguments)
     run = chosen_run(project.store, spec)
-    if options.calibration != NONE:
-        from lesion_exp.trained_runs.trained_run import check_kept
+    from lesion_exp.trained_runs.trained_run import check_kept, check_weights, trained_run
 
-        check_kept(run, options.calibration)
+    check_weights(trained_run(run, project), options.checkpoint)
+    check_kept(run, options.calibration)
     with listening(settings) as listener:
         from lesion_exp.verbs.serve.server import serve as serve_run
 

@@ -39,10 +39,9 @@ def shortcuts(arguments: Arguments) -> int:
     if job is None:
         return 0
     run = chosen_run(job.project.store, spec)
+    from lesion_exp.trained_runs.trained_run import check_network, reading_ahead
     from lesion_exp.verbs.evaluate.evaluated_runs import evaluated_runs
     from lesion_exp.verbs.evaluate.request import EvaluationRequest
-    from lesion_exp.verbs.shortcuts.check import check_shortcuts
-    from lesion_exp.verbs.shortcuts.shortcut_report import as_text
 
     request = EvaluationRequest(
         part=wanted.part,
@@ -51,7 +50,12 @@ def shortcuts(arguments: Arguments) -> int:
         data_root=root.resolve() if root else None,
     )
     member = evaluated_runs([run], request, job.project)[0]
-    checked = check_shortcuts(member, request.part, wanted.images)
+    check_network(member, "new predictions on its own data")
+    with reading_ahead(member):
+        from lesion_exp.verbs.shortcuts.check import check_shortcuts
+        from lesion_exp.verbs.shortcuts.shortcut_report import as_text
+
+        checked = check_shortcuts(member, request.part, wanted.images)
     if arguments.json:
         print(json.dumps(checked.report.to_dict()))
     else:

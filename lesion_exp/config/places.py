@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -40,29 +40,29 @@ def check_given_weights(overrides: Iterable[str]) -> None:
             _check_file(WEIGHTS, Path(value).expanduser().absolute())
 
 
-def check_places(config: Mapping[str, Any]) -> None:
-    """Checks that the folders of the data and the files that `config` names exist.
+def check_places(config: Mapping[str, Any], among: Container[str] | None = None) -> None:
+    """Checks that the folders of the data and the files that `config` names exist; with `among`, those at these keys.
 
     Raises:
         DataError: a folder or a file does not exist.
     """
-    check_data_folders(config["dataset"])
+    check_data_folders(config["dataset"], among)
     for key in _FILES:
         group, _, leaf = key.partition(".")
         value = config[group].get(leaf)
         is_path = isinstance(value, str) and Path(value).is_absolute()  # as all paths of a config are
-        if is_path:
+        if is_path and (among is None or key in among):
             _check_file(key, Path(value))
 
 
-def check_data_folders(dataset: Mapping[str, Any]) -> None:
-    """Checks that the folders of the data sets in the node `dataset` exist.
+def check_data_folders(dataset: Mapping[str, Any], among: Container[str] | None = None) -> None:
+    """Checks that the folders of the data sets in the node `dataset` exist; with `among`, those at these keys.
 
     Raises:
         DataError: a folder does not exist.
     """
     for name, key, root in _roots(dataset):
-        if not root.is_dir():
+        if (among is None or key in among) and not root.is_dir():
             from lesion_exp.dataset.source_files import no_folder
 
             raise DataError(no_folder(root, name, key))

@@ -35,6 +35,21 @@ class Registered:
         return f"models:/{self.name}@{self.alias}" if self.alias else f"models:/{self.name}/{self.version}"
 
 
+def check_names(name: str | None, alias: str | None) -> None:
+    """Checks the name of a registered model, and the alias of one of its versions, as far as they are given.
+
+    Raises:
+        ConfigError: MLflow or `run=` would not understand the name or the alias.
+    """
+    if name is not None and (_NOT_IN_NAMES.search(name) or not name.strip() or "@" in name):
+        raise ConfigError(f"expected a name without / : and @, got name={name}; for example name=lesions")
+    if alias is not None and (_TAKEN.fullmatch(alias) or not _ALIAS.fullmatch(alias)):
+        raise ConfigError(
+            f"expected an alias of letters, digits, - and _ that means nothing else after run=, got alias={alias}; "
+            f"for example alias=champion"
+        )
+
+
 def register(run: Run, model: str, name: str | None, alias: str | None, tags: Mapping[str, str]) -> Registered:
     """Registers the artifact folder `model` of `run` as a version of a registered model, unless it is one already.
 
@@ -46,20 +61,14 @@ def register(run: Run, model: str, name: str | None, alias: str | None, tags: Ma
         tags: tags of a new version.
 
     Raises:
-        ConfigError: MLflow or `run=` would not understand the name or the alias.
+        ConfigError: see `check_names`.
     """
     from mlflow.exceptions import MlflowException
 
+    check_names(name, alias)
     client = run.store.client
     if name is None:
         name = _NOT_IN_NAMES.sub("_", client.get_experiment(run.experiment_id).name)
-    elif _NOT_IN_NAMES.search(name) or not name.strip() or "@" in name:
-        raise ConfigError(f"expected a name without / : and @, got name={name}; for example name=lesions")
-    if alias is not None and (_TAKEN.fullmatch(alias) or not _ALIAS.fullmatch(alias)):
-        raise ConfigError(
-            f"expected an alias of letters, digits, - and _ that means nothing else after run=, got alias={alias}; "
-            f"for example alias=champion"
-        )
     try:
         client.create_registered_model(name)
     except MlflowException as error:

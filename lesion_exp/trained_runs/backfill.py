@@ -28,9 +28,9 @@ def ensure_model(run: Run, project: Project) -> None:
         DataError: its checkpoint is missing.
     """
     if not has_model(run):
+        restored, content = best_network(run, project)
         from lesion_exp.model.save_model import keep_model
 
-        restored, content = best_network(run, project)
         log.info("the run has no complete model yet: it is added")
         keep_model(RunWriter.of(run), restored.classifier.backbone, content)
 
@@ -42,10 +42,10 @@ def best_network(run: Run, project: Project) -> tuple[Restored, Content]:
         ConfigError, DataError: see `ensure_model`.
     """
     check_finished(run)
+    config = trained_run(run, project).job_config("a model")
     from lesion_exp.model.checkpoint_file import read_checkpoint
     from lesion_exp.model.restore import restore
 
-    config = trained_run(run, project).job_config("a model")
     checkpoint = download_artifact(run, artifacts.checkpoint())
     content = read_checkpoint(checkpoint)
     content["lesion_exp"] = completed(content["lesion_exp"], config, run.run_id, stored_calibrators(run))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -32,7 +33,7 @@ from lesion_exp.tracking.stored_run import (
     read_predictions,
     read_stored_json,
 )
-from lesion_exp.training.data import SplitData, load_data, split_data
+from lesion_exp.training.data import SplitData, load_data, read_ahead, split_data
 from lesion_exp.training.tracked import check_same_data, job_of, names_of_job_tags
 
 if TYPE_CHECKING:
@@ -172,10 +173,10 @@ class TrainedRun:
             ConfigError: the run has no network, or has not finished.
             DataError: its checkpoint is missing.
         """
+        check_network(self)
         from lesion_exp.model.restore import restore
 
         config = self.job_config("a network")
-        check_finished(self.run)
         if isinstance(checkpoint, Path):
             return restore(config, checkpoint.absolute(), self.run)
         return restore(config, self.artifact(artifacts.checkpoint(checkpoint)), self.run)
@@ -221,6 +222,7 @@ class TrainedRun:
         """
         from lesion_exp.model.precision import resolve_precision
 
+        check_weights(self, checkpoint)
         views = {} if tta is None else {"tta": tta}
         config = replace(self, evaluation={**self.evaluation, **views}).job_config("predictions")
         chosen = {key: value for key, value in trainer.items() if key != "devices"}
@@ -231,12 +233,6 @@ class TrainedRun:
         config = {**config, "trainer": node}
         if isinstance(checkpoint, Path):
             return config, checkpoint.absolute()
-        if self.run.status != "FINISHED":
-            raise ConfigError(
-                f"expected a run that has finished, got {self.run_id} ({self.run.status}); "
-                f"{next_command('resume', f'run={self.run_id}')} continues a run that stopped, and run=FILE.ckpt uses "
-                f"the weights that it has"
-            )
         return config, self.artifact(artifacts.checkpoint(checkpoint))
 
     def calibrator(self, method: str) -> Calibrator | None:
@@ -266,6 +262,40 @@ def trained_run(run: Run, project: Project, data_root: Path | None = None) -> Tr
     places = {} if data_root is None else {"dataset.root": data_root}
     job = relocated(job_of(run), replace(project, store_uri=run.store.uri), places)
     return TrainedRun(run, job, {**job.config["evaluation"], **tta})
+
+
+def check_network(trained: TrainedRun, wanted_for: str = "a network") -> None:
+    """Checks, without importing torch, that a run has a network and has finished.
+
+    Raises:
+        ConfigError: it has no network, or has not finished.
+    """
+    trained.job_config(wanted_for)
+    check_finished(trained.run)
+
+
+def check_weights(trained: TrainedRun, checkpoint: WhichWeights = "best") -> None:
+    """Checks, without importing torch, that a run can predict with the weights `checkpoint`.
+
+    Raises:
+        ConfigError: it has no network, or has not finished and `checkpoint` is no file.
+    """
+    trained.job_config("predictions")
+    if not isinstance(checkpoint, Path) and trained.run.status != "FINISHED":
+        raise ConfigError(
+            f"expected a run that has finished, got {trained.run_id} ({trained.run.status}); "
+            f"{next_command('resume', f'run={trained.run_id}')} continues a run that stopped, and run=FILE.ckpt uses "
+            f"the weights that it has"
+        )
+
+
+def reading_ahead(trained: TrainedRun) -> AbstractContextManager[None]:
+    """Returns a block before which the table of a run's data set is read, see `read_ahead`.
+
+    Raises:
+        ConfigError: the run has no job.
+    """
+    return read_ahead(trained.frozen_job("a look at its data").config["dataset"])
 
 
 def headline_lines(metrics: Mapping[str, float]) -> list[str]:

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
 from typing import NamedTuple
+from zipfile import ZipFile
 
 import pytest
 
 from lesion_exp.command.verbs import VERBS
+from lesion_exp.config.compose import compose
+from lesion_exp.config.freeze import freeze
+from lesion_exp.config.project import Project
+from lesion_exp.tracking.run import TrackedRun
 from lesion_exp.tracking.run_writer import RunWriter
+from lesion_exp.tracking.stored_run import MEMBERS_TAG
 from tests.untrained_run import _validation, untrained_run
 
 CHILD = """
@@ -63,7 +70,7 @@ for text, absent in json.loads(sys.stdin.read()):
 
 
 class Wrong(NamedTuple):
-    """A command with a mistake; RUN stands for a run of the project."""
+    """A command with a mistake; words in capitals stand for runs of the project, see `named_runs`."""
 
     words: str
     said: str
@@ -83,9 +90,18 @@ FOLDERS = [
     Wrong(f"predict run=RUN {HAM}=nowhere output=new.csv", "nothing is at"),
     Wrong(f"predict run=RUN {HAM}=empty output=new.csv", "HAM10000_metadata"),
     *(
-        Wrong(f"{words} dataset.root=nowhere", "nothing is at")
-        for words in ("explain run=RUN", "shortcuts run=RUN", "export run=RUN format=torchscript output=exported")
+        Wrong(f"{words} dataset.root={folder}", said)
+        for words in (
+            "explain run=FINISHED",
+            "shortcuts run=FINISHED",
+            "export run=FINISHED format=torchscript output=exported",
+            "resume run=STOPPED",
+            "resume run=STOPPED trainer.max_epochs=9",
+        )
+        for folder, said in (("nowhere", "nothing is at"), ("empty", "HAM10000_metadata"))
     ),
+    *(Wrong(f"reproduce run=FINISHED dataset.root=nowhere{flag}", "nothing is at") for flag in ("", " --check-only")),
+    Wrong("reproduce run=FINISHED split.path=nowhere.csv", "whose file or folder this job reads"),
 ]
 """Folders of data that are not there, or that lack the files of the data set."""
 ON_A_RUN = (
@@ -95,11 +111,18 @@ ON_A_RUN = (
     "bundle export run={} output=run.zip", "compare RUN {}", "audit experiment=demo run={}", "reproduce run={}",
     "import predictions=theirs.csv like={}",
 )  # fmt: skip
+WITH_A_NETWORK = (*ON_A_RUN[:4], "shortcuts run={}", "register run={} alias=first")
 RUNS = [
     *(Wrong(words.format("nowhere"), "expected a run id") for words in ON_A_RUN),
     *(Wrong(words.format("model@alias"), "expected a registered model") for words in ON_A_RUN),
     *(Wrong(words.format("text.ckpt"), "expected a checkpoint") for words in ON_A_RUN[:4]),
     *(Wrong(words.format("best:nothing"), "expected a metric") for words in ON_A_RUN[:6]),
+    *(Wrong(words.format("STOPPED"), "expected a run that has finished") for words in WITH_A_NETWORK),
+    *(Wrong(words.format("ENSEMBLE"), "expected a run that was trained") for words in WITH_A_NETWORK[1:]),
+    Wrong(WITH_A_NETWORK[0].format("ENSEMBLE"), "predict with one of its runs"),
+    *(Wrong(f"{verb} run=ENSEMBLE", "expected a run that trains") for verb in ("resume", "reproduce")),
+    Wrong("resume run=FINISHED", "has finished"),
+    Wrong("reproduce run=STOPPED", "expected a finished run"),
     Wrong("evaluate run=[RUN,nowhere] ensemble=mean", "expected a run id"),
     Wrong("sync run=nowhere", "nowhere"),
     Wrong("train experiment=demo backbone.weights=run:nowhere", "expected a run id"),
@@ -111,6 +134,9 @@ RUNS = [
 FILES = [
     Wrong("predict run=RUN input=nowhere output=new.csv", "found nothing"),
     Wrong("predict run=RUN input=empty output=new.csv", "found none"),
+    Wrong("predict run=RUN input=nowhere/*.jpg output=new.csv", "found none"),
+    Wrong("predict run=RUN input=notes.zip output=new.csv", "found none"),
+    Wrong("predict run=RUN input=other.csv output=new.csv", "expected the columns image_path"),
     Wrong("predict run=RUN input=theirs.csv output=truth.csv", "truth.csv exists"),
     Wrong("predict run=RUN input=theirs.csv output=text.ckpt/new.csv", "is a file"),
     Wrong("bundle import nowhere.zip", "there is no file"),
@@ -184,6 +210,8 @@ OPTIONS = [
     Wrong("compare RUN latest format=word", "format"),
     Wrong("shortcuts run=RUN images=0", "images"),
     Wrong("register run=RUN name=", "name"),
+    Wrong("register run=RUN alias=latest", "expected an alias"),
+    Wrong("register run=RUN name=a/b", "expected a name"),
     Wrong("figures run=RUN format=gif", "format"),
     Wrong("table sweep=latest", "rows"),
     Wrong("label-errors run=RUN output=suspected.txt", "output"),
@@ -201,12 +229,32 @@ OPTIONS = [
     Wrong("doctor --cfg job", "doctor trains nothing"),
 ]
 COMMANDS = [*FOLDERS, *RUNS, *FILES, *PACKAGES, *OPTIONS]
-NOT_ASKED = {"resume"}
-"""Verbs whose mistakes other tests type."""
 
 
 def test_every_verb_is_asked():
-    assert {wrong.words.partition(" ")[0] for wrong in COMMANDS} == set(VERBS) - NOT_ASKED
+    assert {wrong.words.partition(" ")[0] for wrong in COMMANDS} == set(VERBS)
+
+
+def named_runs(root):
+    """The ids of runs: one with a network, two without weights on HAM10000, of which one stopped, and an ensemble."""
+    run, config = untrained_run(root)
+    for part in ("val", "test"):
+        with RunWriter.of(run).new_file(f"predictions/{part}.parquet") as path:
+            _validation().to_parquet(path)
+    job = freeze(compose(["dataset=ham10000", f"dataset.root={root}", "backbone=small_cnn", "trainer=cpu"], root=root))
+    store, found = Project.from_config(config).store, {"RUN": run.run_id}
+    for name in ("FINISHED", "STOPPED"):
+        with (
+            TrackedRun.start(store, "study", name, {"kind": "train"}, system_metrics_seconds=0) as started,
+            started.new_file("config/job.yaml") as path,
+        ):
+            job.write(path)
+        found[name] = started.run_id
+    store.client.set_terminated(found["STOPPED"], "KILLED")
+    tags = {"kind": "ensemble", "ensemble": "mean", MEMBERS_TAG: f"{found['RUN']},{found['FINISHED']}"}
+    with TrackedRun.start(store, "study", "both", tags, system_metrics_seconds=0) as started:
+        found["ENSEMBLE"] = started.run_id
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -215,18 +263,18 @@ def answers(request, empty_root, tmp_path_factory):
     own = [item for item in request.session.items if getattr(item, "module", None) is request.module]
     commands = [item.callspec.params["wrong"] for item in own if hasattr(item, "callspec")]
     root = shutil.copytree(empty_root, tmp_path_factory.mktemp("refused") / "project")
-    run, _ = untrained_run(root)
-    table = _validation()
-    for part in ("val", "test"):
-        with RunWriter.of(run).new_file(f"predictions/{part}.parquet") as path:
-            table.to_parquet(path)
+    names, table = named_runs(root), _validation()
     for path in root.rglob("*isotonic*"):
         path.unlink()
     (root / "empty").mkdir()
     (root / "text.ckpt").write_text("no checkpoint")
     table[["image_id"]].to_csv(root / "theirs.csv", index=False)
     table[["image_id", "label"]].to_csv(root / "truth.csv", index=False)
-    asked = [(wrong.words.replace("RUN", run.run_id), wrong.absent) for wrong in commands]
+    table[["label"]].to_csv(root / "other.csv", index=False)
+    with ZipFile(root / "notes.zip", "w") as archive:
+        archive.writestr("notes.txt", "no image")
+    pattern = re.compile("|".join(names))
+    asked = [(pattern.sub(lambda found: names[found[0]], wrong.words), wrong.absent) for wrong in commands]
     done = subprocess.run(
         [sys.executable, "-c", CHILD], cwd=root, input=json.dumps(asked), capture_output=True, text=True, check=False
     )

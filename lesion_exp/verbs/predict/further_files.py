@@ -1,9 +1,10 @@
-"""Checks a prediction before torch is imported: its images, its output, and the files that it writes beside it."""
+"""Checks a prediction before torch is imported: its run, its images, its output, and the files beside it."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from lesion_exp.config.project import Project
 from lesion_exp.errors import ConfigError
 from lesion_exp.tracking.stored_run import Run
 from lesion_exp.trained_runs.trained_run import check_kept
@@ -18,23 +19,25 @@ from lesion_exp.verbs.predict.output_files import (
     to_label_file,
 )
 from lesion_exp.verbs.predict.plan import DONE_FILE, PLAN_FILE
+from lesion_exp.verbs.predict.predicting_run import check_predicts
 from lesion_exp.verbs.predict.request import PredictionRequest
 
 
-def check_first(run: Run, request: PredictionRequest) -> None:
+def check_first(run: Run, request: PredictionRequest, project: Project) -> None:
     """Checks what can be known of `request` without the network of `run`; the prediction itself checks all of it again.
 
     Raises:
-        ConfigError: a file to write exists already.
+        ConfigError: `run` cannot predict, or a file to write exists already.
         DataError: there is nothing to predict, or `run` has no such calibration.
     """
+    check_predicts(run, request.checkpoint, project)
     check_further_files(request)
     output = output_of(request)
     if not folder_of(output).is_dir():  # else the prediction goes on where it was stopped
         check_is_new(output, force=request.force)
     check_kept(run, request.calibration)
     if request.source is not None:
-        check_source(request.source)
+        check_source(request.source, request.columns)
 
 
 def check_further_files(request: PredictionRequest) -> None:

@@ -57,14 +57,11 @@ def images_of(source: str, needed: Sequence[str] = (), columns: Mapping[str, str
         ConfigError: `columns` is given without a csv, or contains an unknown name.
     """
     path = Path(source).expanduser()
-    is_file = os.path.isfile(path)  # noqa: PTH113 - also of names too long for a disk
+    is_file = _is_file(path)
     if path.suffix.lower() in TABLE_SUFFIXES and is_file:
-        table = _of_table(path, needed, columns or {})
-        if table.empty:
-            raise DataError(f"expected a row for each image in {path}, got a header alone; name a csv that has rows")
-        return table
+        return _of_table(path, needed, columns or {})
     if columns:
-        raise ConfigError(f"expected a csv as input beside columns=, got {source}; leave columns= out")
+        raise ConfigError(_no_csv(source))
     if needed:
         raise DataError(
             f"expected a csv with the columns image_path, {', '.join(needed)}, since this network reads them beside "
@@ -88,18 +85,46 @@ def images_of(source: str, needed: Sequence[str] = (), columns: Mapping[str, str
     return pd.DataFrame(named, columns=["image", "image_path", "error"], dtype=object)  # names need not be UTF-8
 
 
-def check_source(source: str) -> None:
-    """Checks that there is something at `source`, and in a folder at least one image or zip; no image is read.
+def check_source(source: str, columns: Mapping[str, str] | None = None) -> None:
+    """Checks that there is something at `source`, and images by their names or a csv of images; no image is read.
+
+    Args:
+        source: see `images_of`.
+        columns: see `images_of`.
 
     Raises:
-        DataError: there is nothing.
+        DataError: there is nothing, or no image, or a csv without a column or without rows.
+        ConfigError: see `images_of`.
     """
     path = Path(source).expanduser()
-    if os.path.isdir(path):  # noqa: PTH112
-        if not any(is_image(str(file)) or file.suffix.lower() == ZIP for file in files_below(path)):
-            raise DataError(_no_image_at(source))
-    elif not (os.path.isfile(path) or _is_member(source) or glob.has_magic(str(path))):  # noqa: PTH113 - as above
+    if path.suffix.lower() in TABLE_SUFFIXES and _is_file(path):
+        _read_table(path, (), columns or {})
+    elif columns:
+        raise ConfigError(_no_csv(source))
+    elif not (os.path.isdir(path) or _is_file(path) or _is_member(source) or glob.has_magic(str(path))):  # noqa: PTH112
         raise DataError(_nothing_at(source))
+    elif not _has_image(path, source):
+        raise DataError(_no_image_at(source))
+
+
+def _has_image(path: Path, source: str) -> bool:
+    """Whether there is an image, or a file that may turn out to be or to hold one."""
+    if os.path.isdir(path):  # noqa: PTH112
+        return any(is_image(str(file)) or file.suffix.lower() == ZIP for file in files_below(path))
+    if path.suffix.lower() == ZIP and _is_file(path):
+        try:
+            return any(map(is_image, members_of(str(path.absolute()))))
+        except DataError:
+            return True  # the results say what is wrong with it
+    return _is_file(path) or _is_member(source) or any(glob.iglob(str(path), recursive=True))  # noqa: PTH207
+
+
+def _is_file(path: Path) -> bool:
+    return os.path.isfile(path)  # noqa: PTH113 - also of names too long for a disk
+
+
+def _no_csv(source: str) -> str:
+    return f"expected a csv as input beside columns=, got {source}; leave columns= out"
 
 
 def _nothing_at(source: str) -> str:
@@ -166,7 +191,10 @@ def _of_pattern(pattern: str) -> list[Row]:
     return rows
 
 
-def _of_table(path: Path, needed: Sequence[str], columns: Mapping[str, str]) -> pd.DataFrame:
+def _read_table(
+    path: Path, needed: Sequence[str], columns: Mapping[str, str]
+) -> tuple[pd.DataFrame, Mapping[str, str], str]:
+    """The rows of a csv, the names of its columns by those in `MAPPABLE`, and which of these names the images."""
     unknown = [name for name in columns if name not in MAPPABLE]
     if unknown:
         raise ConfigError(f"expected the keys of columns= among {', '.join(MAPPABLE)}, got {unknown[0]}")
@@ -184,9 +212,16 @@ def _of_table(path: Path, needed: Sequence[str], columns: Mapping[str, str]) -> 
             f"expected the columns {', '.join(wanted)} in {path}, got {', '.join(raw.columns)}; name others with "
             f"columns='{{{', '.join(f'{name}: {column}' for name, column in named.items())}}}'"
         )
+    if raw.empty:
+        raise DataError(f"expected a row for each image in {path}, got a header alone; name a csv that has rows")
+    return raw, mapped, key
+
+
+def _of_table(path: Path, needed: Sequence[str], columns: Mapping[str, str]) -> pd.DataFrame:
+    raw, mapped, key = _read_table(path, needed, columns)
     find = _finder(path.absolute().parent)
     names = raw[mapped[key]].fillna("").str.strip()
-    paths, errors = zip(*(find(name) for name in names), strict=True) if len(names) else ((), ())
+    paths, errors = zip(*(find(name) for name in names), strict=True)
     table = pd.DataFrame({"image": names, "image_path": paths, "error": errors}, dtype=object)
     _log_unfound(table["error"], path)
     for name in PICTURES:

@@ -21,9 +21,10 @@ from lesion_exp.trained_runs.trained_run import own_tta, trained_run
 from lesion_exp.verbs.predict.further_files import check_further_files
 from lesion_exp.verbs.predict.network import open_network
 from lesion_exp.verbs.predict.output_files import facts_path, same_stem
+from lesion_exp.verbs.predict.predicting_run import check_predicts, is_stacked
 from lesion_exp.verbs.predict.pseudo_labels import thresholds_of, write_pseudo_labels
 from lesion_exp.verbs.predict.request import PredictionRequest
-from lesion_exp.verbs.predict.stacked import is_stacked, open_stack
+from lesion_exp.verbs.predict.stacked import open_stack
 from lesion_exp.verbs.predict.submission import submission_ids, write_submission
 
 UNCALIBRATED: Final = (
@@ -84,7 +85,7 @@ def predict(run: Run, request: PredictionRequest, project: Project) -> Predictio
         DataError: there are no images, or columns that the network needs are missing.
     """
     began = time.monotonic()
-    _check_has_network(run)
+    check_predicts(run, request.checkpoint, project)
     check_further_files(request)
     opened = trained_run(run, project)
     made = open_stack(opened, request, project) if is_stacked(run) else open_network(opened, request)
@@ -153,25 +154,6 @@ def predict(run: Run, request: PredictionRequest, project: Project) -> Predictio
         None if submission is None else str(submission),
         None if request.features is None else str(request.features),
         made.facts["thresholds"] or None,
-    )
-
-
-def _check_has_network(run: Run) -> None:
-    """Checks that `run` is no ensemble of predictions, whose networks are those of other runs, unless it is stacked.
-
-    Raises:
-        ConfigError: it is one.
-    """
-    members = [member[:8] for member in run.members]
-    if run.tags.get("kind") != "ensemble" or not members or is_stacked(run):
-        return
-    method = run.tags.get("ensemble", "mean")
-    together = "mean" if method == "pooled" else method
-    raise ConfigError(
-        f"expected a run with a network, got {run.run_id} ({run.name}), which combines the predictions of others "
-        f"({method}) and predicts no new images by itself; predict with one of its runs, such as run={members[0]}, or "
-        f"evaluate all of them on a labelled data set: lesion-exp evaluate 'run=[{','.join(members)}]' "
-        f"ensemble={together} dataset=NAME dataset.root=DIR"
     )
 
 

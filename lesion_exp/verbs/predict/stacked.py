@@ -16,7 +16,6 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from lesion_exp.choices import STACKED
 from lesion_exp.config.project import Project
 from lesion_exp.dataset.table import standardize
 from lesion_exp.errors import ConfigError, DataError
@@ -49,11 +48,6 @@ from lesion_exp.verbs.predict.thresholds import decision_thresholds, few_lesions
 from lesion_exp.version import __version__
 
 _OF_NETWORKS: Final = "a stacked ensemble reads the probabilities of its networks alone"
-
-
-def is_stacked(run: Run) -> bool:
-    """Whether `run` is a stacked ensemble."""
-    return run.tags.get("kind") == "ensemble" and run.tags.get("ensemble") == STACKED
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,8 @@ from lesion_exp.config.freeze import Job, file_digests
 from lesion_exp.config.own_code import code_digests
 from lesion_exp.config.registered import trusted_packages
 from lesion_exp.data.data_fingerprint import TOTAL_TAG, parts_of
-from lesion_exp.errors import ConfigError, UserError
+from lesion_exp.errors import UserError
 from lesion_exp.model.checkpoint_file import weights_hash
-from lesion_exp.next_command import next_command
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.environment import environment, source_state
 from lesion_exp.tracking.find import find_run, runs_where
@@ -43,7 +42,7 @@ from lesion_exp.verbs.reproduce.comparison import (
     is_of_data,
     is_untrusted,
 )
-from lesion_exp.verbs.reproduce.request import ReproductionRequest
+from lesion_exp.verbs.reproduce.request import ReproductionRequest, check_comparable
 
 log = logging.getLogger(__name__)
 
@@ -152,11 +151,7 @@ def train_again(
         ConfigError: `run` has not finished.
         UserError: see `train`.
     """
-    if run.status != "FINISHED":
-        raise ConfigError(
-            f"expected a finished run to compare with, but {run.run_id} is {run.status}; "
-            f"{next_command('resume', f'run={run.run_id}')} continues it, --check-only compares its conditions"
-        )
+    check_comparable(run)
     with using_threads(checked.num_threads):
         result = train(job, RunContext(tags={LINK_TAG: run.run_id}, name=f"{run.name} again"))
     again = find_run(run.store, result.run_id)

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from lesion_exp.errors import ConfigError
+from lesion_exp.next_command import next_command
 from lesion_exp.option import Number, Place, file, option, options_of
+
+if TYPE_CHECKING:
+    from lesion_exp.tracking.stored_run import Run
 
 
 @dataclass(frozen=True)
@@ -35,3 +41,16 @@ class ReproductionRequest:
         """The paths on this machine by the keys of the job."""
         values = {one.key: getattr(self, one.field) for one in options_of(type(self))}
         return {key: value for key, value in values.items() if isinstance(value, Path)}
+
+
+def check_comparable(run: Run) -> None:
+    """Checks that another training can be compared with `run`.
+
+    Raises:
+        ConfigError: it has not finished.
+    """
+    if run.status != "FINISHED":
+        raise ConfigError(
+            f"expected a finished run to compare with, but {run.run_id} is {run.status}; "
+            f"{next_command('resume', f'run={run.run_id}')} continues it, --check-only compares its conditions"
+        )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lesion_exp.errors import ConfigError, DataError
-from lesion_exp.verbs.predict.images import contents_digest, images_of
+from lesion_exp.verbs.predict.images import check_source, contents_digest, images_of
 
 
 def names(images, folder):
@@ -114,10 +114,28 @@ def test_a_network_of_metadata_needs_a_table(photographs):
 
 def test_nothing_to_predict_is_a_mistake(tmp_path):
     for source in (tmp_path, tmp_path / "absent", f"{tmp_path}/*.png"):
-        with pytest.raises(DataError, match="input="):
-            images_of(str(source))
-    with pytest.raises(ConfigError, match="columns="):
-        images_of(str(tmp_path), columns={"age": "years"})
+        for read in (images_of, check_source):
+            with pytest.raises(DataError, match="input="):
+                read(str(source))
+    for read in (images_of, check_source):
+        with pytest.raises(ConfigError, match="columns="):
+            read(str(tmp_path), columns={"age": "years"})
+
+
+def test_what_holds_no_image_is_known_before_any_is_read(tmp_path, photographs):
+    with zipfile.ZipFile(tmp_path / "notes.zip", "w") as archive:
+        archive.writestr("notes.txt", "no image")
+    with zipfile.ZipFile(photographs / "packed.zip", "w") as archive:
+        archive.write(photographs / "good0.png", "in/x.png")
+    (photographs / "torn.zip").write_bytes(b"PK\3\4 torn")
+    (tmp_path / "other.csv").write_text("name,age\na,5\n")
+    (tmp_path / "new.csv").write_text("image\n")
+    for name, said in (("notes.zip", "found none"), ("other.csv", "image_path"), ("new.csv", "a header alone")):
+        with pytest.raises(DataError, match=said):
+            check_source(str(tmp_path / name))
+    for name in ("", "good0.png", "good*.png", "packed.zip", "torn.zip", "packed.zip!/in/x.png"):
+        check_source(f"{photographs}/{name}")
+    check_source(str(tmp_path / "other.csv"), {"image": "name"})
 
 
 def test_a_table_without_a_row_is_a_mistake(tmp_path):
