@@ -57,9 +57,9 @@ def draw_figures(trained: TrainedRun, folder: Path, formats: Sequence[str]) -> l
         DataError: it has no predictions.
     """
     check_classifies(trained.run, "figures")
-    comparison = trained.run.fetch(f"{artifacts.COMPARISON}.json")
+    comparison = read_stored_json(trained.run, f"{artifacts.COMPARISON}.json")
     if comparison is not None:
-        return _draw_comparison(trained, json.loads(comparison.read_text(encoding="utf-8")), folder, formats)
+        return _draw_comparison(trained, comparison, folder, formats)
     tables = _tables(trained)
     if not tables:
         raise DataError(
