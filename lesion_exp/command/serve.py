@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from lesion_exp.command.arguments import Arguments, check_store_keys, open_project
 from lesion_exp.command.chosen_run import ChosenRun, chosen_run, chosen_weights
@@ -16,8 +17,8 @@ def serve(arguments: Arguments) -> int:
     spec = arguments.read(ChosenRun).run
     gives_conformal = arguments.gives(ModelOptions, "conformal")
     options = arguments.read(ModelOptions, **chosen_weights(arguments, ModelOptions, spec))
-    if gives_conformal:
-        _check_conformal(options)
+    if gives_conformal and options.checkpoint == "last":
+        raise _no_sets(options)
     settings = arguments.read(Settings, **_hidden_key(arguments))
     check_store_keys(arguments)
     _check_installed()
@@ -25,8 +26,11 @@ def serve(arguments: Arguments) -> int:
     run = chosen_run(project.store, spec)
     from lesion_exp.trained_runs.trained_run import check_kept, check_weights, trained_run
 
-    check_weights(trained_run(run, project), options.checkpoint)
+    trained = trained_run(run, project)
+    check_weights(trained, options.checkpoint)
     check_kept(run, options.calibration)
+    if gives_conformal and isinstance(options.checkpoint, Path) and not trained.has_best_weights(options.checkpoint):
+        raise _no_sets(options)
     with listening(settings) as listener:
         from lesion_exp.verbs.serve.server import serve as serve_run
 
@@ -34,17 +38,13 @@ def serve(arguments: Arguments) -> int:
     return 0
 
 
-def _check_conformal(options: ModelOptions) -> None:
-    """Checks that conformal sets are asked for beside the weights for which they are fitted.
-
-    Raises:
-        ConfigError: other weights are served.
-    """
-    if options.checkpoint != "best":
-        raise ConfigError(
-            f"expected conformal= only with the best weights of a run, on whose predictions the sets were fitted, got "
-            f"conformal={options.conformal} with other weights; leave conformal= out, or serve the best weights"
-        )
+def _no_sets(options: ModelOptions) -> ConfigError:
+    """The refusal of conformal sets beside weights for which none were fitted."""
+    given = "other weights" if isinstance(options.checkpoint, Path) else f"checkpoint={options.checkpoint}"
+    return ConfigError(
+        f"expected conformal= only with the best weights of a run, on whose predictions the sets were fitted, got "
+        f"conformal={options.conformal} with {given}; leave conformal= out, or serve the best weights"
+    )
 
 
 def _check_installed() -> None:

@@ -12,7 +12,7 @@ from scipy.special import log_softmax, softmax
 
 from lesion_exp.errors import DataError, check_choice
 from lesion_exp.evaluation.calibration import log_losses
-from lesion_exp.evaluation.intervals import lesion_draws, lesion_of, percentile_interval
+from lesion_exp.evaluation.intervals import Unit, lesion_draws, lesion_of, percentile_interval, units_of
 from lesion_exp.evaluation.lesion_counts import is_enough
 from lesion_exp.evaluation.predictions import (
     LABELS_ONLY,
@@ -293,9 +293,11 @@ class CalibrationEffect:
     others: Mapping[str, float]
     """The log loss of the same images after each of the other calibrations of the network, by method."""
     change: tuple[float, float] | None = None
-    """The 95% interval of `after - before` over lesions; None if it is not known."""
-    num_lesions: int | None = None
-    """The number of lesions of the images."""
+    """The 95% interval of `after - before` over lesions or patients; None if it is not known."""
+    num_units: int | None = None
+    """The number of lesions, or of patients, of the images."""
+    unit: Unit = "lesion"
+    """What the interval is over."""
 
     @property
     def is_worse(self) -> bool:
@@ -304,8 +306,8 @@ class CalibrationEffect:
 
     @property
     def warning(self) -> str | None:
-        """A warning with a remedy if the calibration raises the log loss of enough lesions; else None."""
-        if not self.is_worse or not (self.num_lesions is None or is_enough(self.num_lesions)):
+        """A warning with a remedy if the calibration raises the log loss of enough lesions or patients; else None."""
+        if not self.is_worse or not (self.num_units is None or is_enough(self.num_units)):
             return None
         loss = f"from {self.before:.{_DIGITS}f} to {self.after:.{_DIGITS}f}"
         cause = (
@@ -328,11 +330,11 @@ class CalibrationEffect:
             return ""
         low, high = self.change
         doubt = ", so this may be chance" if low <= 0 else ""
-        return f" (95% interval of the change over lesions: {low:+.{_DIGITS}f} to {high:+.{_DIGITS}f}{doubt})"
+        return f" (95% interval of the change over {self.unit}s: {low:+.{_DIGITS}f} to {high:+.{_DIGITS}f}{doubt})"
 
 
 def calibration_effect(
-    table: pd.DataFrame, method: str, calibrators: Mapping[str, Calibrator]
+    table: pd.DataFrame, method: str, calibrators: Mapping[str, Calibrator], unit: Unit = "lesion"
 ) -> CalibrationEffect | None:
     """Returns the log loss of `table` before and after the calibration `method`.
 
@@ -342,9 +344,11 @@ def calibration_effect(
         table: uncalibrated predictions of images that no calibration was fitted on.
         method: the calibration.
         calibrators: the calibrations of the network, by method. Those that a warning should recommend come first.
+        unit: what the interval is over.
 
     Raises:
         DataError: the table has other classes.
+        ConfigError: the unit is patients, and no image has one.
     """
     table = known_rows(table)
     if method not in calibrators or table.empty:
@@ -355,13 +359,14 @@ def calibration_effect(
     }
     before, after = log_losses(probabilities(table), true), losses.pop(method)
     others = {name: float(found.mean()) for name, found in losses.items()}
-    lesion, num_lesions = lesion_of(table)
-    change = _mean_over_lesions(after - before, lesion, num_lesions)
-    return CalibrationEffect(method, len(table), float(before.mean()), float(after.mean()), others, change, num_lesions)
+    group, num_groups = units_of(table, unit)
+    change = _mean_over_units(after - before, group, num_groups)
+    means = float(before.mean()), float(after.mean())
+    return CalibrationEffect(method, len(table), *means, others, change, num_groups, unit)
 
 
-def _mean_over_lesions(values: FloatArray, lesion: IntArray, num_lesions: int) -> tuple[float, float]:
-    """The 95% interval of the mean of `values` (N,), from bootstrap draws of lesions."""
-    sums, sizes = np.bincount(lesion, values, num_lesions), np.bincount(lesion, minlength=num_lesions)
-    means = [sums @ weights / (sizes @ weights) for weights in lesion_draws(num_lesions, _DRAWS, seed=0)]
+def _mean_over_units(values: FloatArray, group: IntArray, num_groups: int) -> tuple[float, float]:
+    """The 95% interval of the mean of `values` (N,), from bootstrap draws of the lesions or patients in `group`."""
+    sums, sizes = np.bincount(group, values, num_groups), np.bincount(group, minlength=num_groups)
+    means = [sums @ weights / (sizes @ weights) for weights in lesion_draws(num_groups, _DRAWS, seed=0)]
     return percentile_interval(np.concatenate(means))

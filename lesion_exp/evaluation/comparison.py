@@ -10,11 +10,11 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from lesion_exp.evaluation.intervals import Unit, with_units
+from lesion_exp.evaluation.intervals import Unit
 from lesion_exp.evaluation.lesion_counts import TOO_FEW, is_enough
 from lesion_exp.evaluation.paired_randomization import exchanged_differences, family_p, randomization_p
 from lesion_exp.evaluation.paired_tests import PairedDraws, PairedTests, holm, lesions_to_change, paired_draws
-from lesion_exp.evaluation.pairing import Pooled, pooled
+from lesion_exp.evaluation.pairing import Pooled, pooled, with_shared_units
 from lesion_exp.evaluation.predictions import FloatArray
 from lesion_exp.evaluation.registry import AUROC_MACRO, entry_of, is_lower_better, shown_in
 from lesion_exp.evaluation.weighted import Score
@@ -172,13 +172,14 @@ def compared(
         draws: number of bootstrap draws.
         seed: seed of the draws.
         added: further metrics by name. They have paired bootstrap intervals, and are of the family of other metrics.
-        unit: what intervals and tests take together: the images of a lesion, or those of a patient.
+        unit: what intervals and tests take together: the images of a lesion, or those of a patient. A table that names
+            no patients has those of the others.
 
     Raises:
-        ConfigError: the unit is patients, and no image has one.
+        ConfigError: the unit is patients, and no table names any.
     """
     added = added or {}
-    tables = [with_units(table, unit) for table in tables]
+    tables = with_shared_units(tables, unit)
     scores = {name: metric.score for name, metric in added.items()}
     tests = PairedTests(tables)
     known = [*OVERALL, *(f"{family}/{name}" for family in BY_CLASS for name in tests.classes), *added]

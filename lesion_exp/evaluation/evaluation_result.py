@@ -156,6 +156,12 @@ class EvaluationResult:
             warning = None if self.effect is None else self.effect.warning
             about = {"calibration": self.options.calibration} | ({"warning": warning} if warning else {})
             sections["calibrated"] = {**about, **sections["calibrated"]}
+        how = {
+            "calibration": "none" if self.calibrated is None else self.options.calibration,
+            "bootstrap_draws": self.options.draws,
+            "bootstrap_seed": self.options.seed,
+        }
+        sections["metrics"] = {**how, **sections["metrics"]}
         content: dict[str, Any] = {f"{name}.json": {**head, **found} for name, found in sections.items()}
         content["subgroups.json"] = self.subgroups.to_dict()
         content["failures.json"] = failures(self.table)
@@ -172,7 +178,7 @@ class EvaluationResult:
             yield "subgroups.png", of_subgroups
         if self.calibrated is not None:
             figure = reliability_before_and_after(
-                self.table, self.calibrated, self.options.calibration, f"reliability, {title}"
+                self.table, self.calibrated, self.options.calibration, f"reliability, {title}", self.options.unit
             )
             yield "calibration.png", figure
         if self.decision is not None:
@@ -219,7 +225,7 @@ def evaluate_table(
         parts["operating/"] = operating_point_metrics(table, posthoc.points, group, num_groups)
         if options.calibration != "none":
             calibrated = posthoc.calibrators[options.calibration].calibrate(table)
-            effect = calibration_effect(table, options.calibration, posthoc.calibrators)
+            effect = calibration_effect(table, options.calibration, posthoc.calibrators, options.unit)
             parts["calibrated/"] = weighted_metrics(calibrated, group, num_groups, _OF_CALIBRATED)
     estimates = bootstrap(merged(parts.items()), num_groups, options.draws, options.seed)
     unknown = _unknown(whole, posthoc, options)

@@ -11,7 +11,7 @@ import pandas as pd
 from scipy.special import stdtr, stdtrit
 
 from lesion_exp.errors import DataError, first_cases
-from lesion_exp.evaluation.intervals import percentile_interval
+from lesion_exp.evaluation.intervals import Unit, percentile_interval, with_units
 from lesion_exp.evaluation.predictions import FloatArray, check, classes_of
 
 
@@ -36,6 +36,25 @@ def aligned(tables: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
         _refuse_other_values("lesion_id", first_name, first, name, table)
         found[name] = table.reset_index()[list(tables[name])]
     return found
+
+
+def with_most_patients(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Returns the first of the `aligned` tables that names the patients of most images; others, such as imported ones,
+    may name none.
+    """
+    return max(tables, key=lambda table: int(table["patient_id"].notna().sum()) if "patient_id" in table else 0)
+
+
+def with_shared_units(tables: Sequence[pd.DataFrame], unit: Unit) -> list[pd.DataFrame]:
+    """Returns what `with_units` does for each of the `aligned` tables, with the patients of `with_most_patients`.
+
+    Raises:
+        ConfigError: the unit is patients, and no table names any.
+    """
+    if unit == "lesion":
+        return list(tables)
+    units = with_units(with_most_patients(tables), unit)["lesion_id"].to_numpy()
+    return [table.assign(lesion_id=units) for table in tables]
 
 
 def _key(table: pd.DataFrame) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -38,6 +38,7 @@ COLUMNS: Final = (
     "run_id",
     "use",
 )
+OF_LESIONS: Final = ("lesion_id", "patient_id")
 MOST_CASES: Final = 10
 
 
@@ -118,15 +119,20 @@ def seen_again(table: pd.DataFrame, seen: pd.DataFrame) -> tuple[pd.Series, pd.S
     return images, _related(table, seen)
 
 
-def same_ids_elsewhere(table: pd.DataFrame, seen: pd.DataFrame) -> pd.Series:
-    """Returns which rows of `table` have the lesion or patient id of a `seen` row of the same kind of data set, but of
-    another origin, bool (N,). Whether they show the same lesion or patient is not known.
+def same_ids_elsewhere(table: pd.DataFrame, seen: pd.DataFrame, columns: Sequence[str] = OF_LESIONS) -> pd.Series:
+    """Returns which rows of `table` have an id of a `seen` row of the same kind of data set, but of another origin,
+    bool (N,). Whether they show the same lesion, patient or image is not known.
 
     All data of the user's own are of one kind, also as sets of a combination. Else a kind is a source.
+
+    Args:
+        table: see `seen_again`.
+        seen: see `seen_again`.
+        columns: the columns whose ids are compared.
     """
-    of_source = [rows.drop(columns=ID_ORIGIN, errors="ignore") for rows in (table, seen)]
-    of_user = [_with_one_folder(rows) for rows in (table, seen)]
-    return (_related(*of_source) | _related(*of_user)) & ~_related(table, seen)
+    mine, others = (rows.drop(columns=ID_ORIGIN, errors="ignore") for rows in (table, seen))
+    of_user = _related(_with_one_folder(table), _with_one_folder(seen), columns)
+    return (_related(mine, others, columns) | of_user) & ~_related(table, seen, columns)
 
 
 def _with_one_folder(rows: pd.DataFrame) -> pd.DataFrame:
@@ -137,9 +143,9 @@ def _with_one_folder(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(**{ID_ORIGIN: rows[ID_ORIGIN].mask(is_own, OF_A_FOLDER)})
 
 
-def _related(table: pd.DataFrame, seen: pd.DataFrame) -> pd.Series:
+def _related(table: pd.DataFrame, seen: pd.DataFrame, columns: Sequence[str] = OF_LESIONS) -> pd.Series:
     related = pd.Series(False, index=table.index)
-    for column in ("lesion_id", "patient_id"):
+    for column in columns:
         related |= named_ids(table, column).isin(named_ids(seen, column).dropna())
     return related
 

@@ -310,9 +310,14 @@ def unit_of_any(runs: Iterable[Run], part: str) -> Unit:
 
 def unit_of(run: Run, part: str) -> Unit:
     """Returns what the intervals of a run on a part are over: that of its files, else of the config of an older run."""
-    path = run.fetch(f"{FOLDER}/{part}/{_PLAIN}.json")
-    found = None if path is None else json.loads(path.read_text(encoding="utf-8")).get("unit")
+    found = (read_stored_json(run, f"{FOLDER}/{part}/{_PLAIN}.json") or {}).get("unit")
     return "patient" if (found or run.params.get("evaluation.bootstrap_unit")) == "patient" else "lesion"
+
+
+def unit_of_result(run: Run, name: str) -> Unit:
+    """Returns what the interval of the result `name` of a run is over; `lesion` for results of no evaluation."""
+    place = _place(name)
+    return "lesion" if place is None else unit_of(run, place[0])
 
 
 def _place(name: str) -> tuple[str, str, str] | None:

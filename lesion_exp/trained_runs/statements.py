@@ -13,7 +13,7 @@ from lesion_exp.evaluation.predictions import check, classes_of, known_rows, maj
 from lesion_exp.evaluation.registry import WATCHED, short_of, shown_in
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.find import READS_TAG
-from lesion_exp.tracking.stored_run import SEEN_TAG, Run, read_stored_table
+from lesion_exp.tracking.stored_run import SEEN_TAG, Run, read_stored_table, unit_of
 from lesion_exp.trained_runs.run_summary import RunSummary
 from lesion_exp.trained_runs.trained_run import own_tta, stored_calibrators
 from lesion_exp.trained_runs.wording import as_value, counted, listed, number, percent, with_interval
@@ -156,7 +156,7 @@ def calibration_warning(run: Run, method: str) -> str | None:
         return None
     classes = classes_of(table)
     fitting = {name: found for name, found in stored_calibrators(run).items() if found.classes == classes}
-    effect = calibration_effect(table, method, fitting)
+    effect = calibration_effect(table, method, fitting, unit_of(run, "test"))
     return None if effect is None else effect.warning
 
 

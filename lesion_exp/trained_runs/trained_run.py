@@ -14,6 +14,7 @@ import pandas as pd
 from lesion_exp.choices import CHOICES
 from lesion_exp.config.compatibility import check_complete
 from lesion_exp.config.freeze import Job, relocated
+from lesion_exp.config.named_run import WEIGHTS_TAG
 from lesion_exp.config.project import Project
 from lesion_exp.errors import ConfigError, DataError, check_choice
 from lesion_exp.evaluation.calibrator import METHODS, Calibrator, read_calibrator
@@ -45,7 +46,7 @@ IMPORTED_REMEDY: Final = (
     "on it; lesion-exp train makes a run with a network"
 )
 WhichWeights = Literal["best", "last"] | Path
-"""A checkpoint of the run, or a file with other weights of the same network."""
+"""A checkpoint of the run, or a file with weights of the same network."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -190,7 +191,7 @@ class TrainedRun:
             calibration: a method that was fitted on the run's validation part; `none` leaves the probabilities
                 uncalibrated.
             tta: test-time augmentation; None is that of the run.
-            checkpoint: which weights of the run, or a file with other weights.
+            checkpoint: which weights of the run, or a file with weights of its network.
             top: number of the most probable classes that get a column each.
 
         Raises:
@@ -200,7 +201,8 @@ class TrainedRun:
         from lesion_exp.model.predictor import Predictor
         from lesion_exp.model.restore import restore
 
-        check_calibration(calibration, checkpoint)
+        fits = calibration == "none" or self.has_best_weights(checkpoint)
+        check_calibration(calibration, "best" if fits else checkpoint)
         return Predictor(restore(*self.weights(checkpoint, tta), self.run), self.calibrator(calibration), top=top)
 
     def weights(
@@ -212,7 +214,7 @@ class TrainedRun:
         """Returns the config with which the run predicts on this machine, and the file of its weights.
 
         Args:
-            checkpoint: which weights of the run, or a file with other weights.
+            checkpoint: which weights of the run, or a file with weights of its network.
             tta: test-time augmentation; None is that of the run.
             trainer: `accelerator` and `precision` that the user has chosen; the precision is that of the run otherwise.
 
@@ -234,6 +236,23 @@ class TrainedRun:
         if isinstance(checkpoint, Path):
             return config, checkpoint.absolute()
         return config, self.artifact(artifacts.checkpoint(checkpoint))
+
+    def has_best_weights(self, checkpoint: WhichWeights) -> bool:
+        """Returns whether `checkpoint` has the best weights of the run, whose results and calibrations it stores.
+
+        That is false for each checkpoint of a run that has not finished, except `best` by its name.
+
+        Raises:
+            DataError: the checkpoint is missing, damaged or that of another program.
+        """
+        if checkpoint == "best":
+            return True
+        if self.run.status != "FINISHED":
+            return False
+        from lesion_exp.model.checkpoint_file import weights_hash
+
+        path = checkpoint if isinstance(checkpoint, Path) else self.artifact(artifacts.checkpoint(checkpoint))
+        return weights_hash(path) == self.run.tags.get(WEIGHTS_TAG)
 
     def calibrator(self, method: str) -> Calibrator | None:
         """Returns the calibrator `method` that was fitted on the run's validation part; None for `none`.
@@ -315,13 +334,14 @@ def check_calibration(calibration: str, checkpoint: WhichWeights) -> None:
     """Checks that `calibration` exists, and that it belongs to the weights of `checkpoint`.
 
     Raises:
-        ConfigError: it does not exist, or belongs to other weights.
+        ConfigError: it does not exist, or `checkpoint` is not `best`.
     """
     check_choice("calibration", calibration, CHOICES["evaluation.calibration"])
     if calibration != "none" and checkpoint != "best":
+        given = "a checkpoint file" if isinstance(checkpoint, Path) else f"checkpoint={checkpoint}"
         raise ConfigError(
-            f"expected calibration=none with other weights than the run's best, got {calibration}, which was "
-            f"fitted on predictions of the best weights; leave calibration= or the checkpoint out"
+            f"expected calibration=none beside {given}, got {calibration}, which was fitted on predictions of the "
+            f"run's best weights; leave calibration= out, or name the run by its id without checkpoint="
         )
 
 

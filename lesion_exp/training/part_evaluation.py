@@ -68,7 +68,7 @@ def log_evaluation(run: RunWriter, part: EvaluatedPart, evaluated: EvaluationRes
         curves = {
             "roc": roc_curves(table, f"ROC curves, {about}"),
             "pr": precision_recall_curves(table, f"precision-recall, {about}"),
-            "reliability": reliability_diagram(table, f"reliability, {name}"),
+            "reliability": reliability_diagram(table, f"reliability, {name}", evaluated.options.unit),
         }
         for kind, figure in curves.items():
             run.log_figure(figure, artifacts.curve(kind, part), about)

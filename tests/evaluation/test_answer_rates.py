@@ -51,3 +51,14 @@ def test_bands_hold_their_lower_edges_and_the_last_its_upper_one():
     probs = [[0.5, 0.5], [0.3, 0.7], [0.25, 0.75], [0.0, 1.0]]
     rates = answer_rates(table_of(["nv"] * 4, probs, ("mel", "nv")), (0.0, 0.5, 0.75, 1.0))
     assert [rate and rate.images for rate in rates.right] == [None, 2, 2]
+
+
+def test_rates_are_over_patients_where_the_evaluation_is():
+    labels, probs = ["nv"] * 40 + ["mel"] * 40, [[0.4, 0.6]] * 80
+    patients = [f"p{place // 8}" for place in range(80)]
+    table = table_of(labels, probs, ("mel", "nv")).assign(patient_id=patients)
+    found = answer_rates(table, EDGES, "patient").right[1]
+    together = answer_rates(table.assign(lesion_id=patients), EDGES).right[1]
+    assert (found.low, found.high) == (together.low, together.high)
+    assert (found.images, found.lesions, found.patients, found.is_of_few) == (80, 80, 10, True)
+    assert (together.patients, answer_rates(table, EDGES).right[1].is_of_few) == (None, False)

@@ -67,3 +67,15 @@ def test_the_warning_has_an_interval_and_says_what_may_be_chance(make_table):
 def test_too_few_lesions_say_nothing_of_a_calibration():
     assert CalibrationEffect("vector", 14, 0.9, 1.4, {}, (0.2, 0.6), 19).warning is None
     assert CalibrationEffect("vector", 14, 0.9, 1.4, {}, (0.2, 0.6), 20).warning is not None
+
+
+def test_the_interval_is_over_patients_where_the_evaluation_is(make_table):
+    fitted, patients = fit_on_validation(make_table(60, seed=1)), [f"pat{place // 10}" for place in range(400)]
+    table = make_table(400).assign(lesion_id=None, patient_id=patients)
+    found = evaluate_table(table, fitted, EvaluationOptions(20, unit="patient", calibration="isotonic"))
+    as_lesions = calibration_effect(table.assign(lesion_id=patients), "isotonic", fitted.calibrators)
+    assert found.effect.change == as_lesions.change
+    assert (found.effect.num_units, found.effect.unit) == (40, "patient")
+    assert "95% interval of the change over patients: " in found.effect.warning
+    wide, narrow = found.effect.change, calibration_effect(table, "isotonic", fitted.calibrators).change
+    assert wide != narrow

@@ -12,9 +12,11 @@ from lesion_exp.errors import ConfigError
 from lesion_exp.evaluation.comparison import BY_CLASS, OVERALL, AddedMetric, compared
 from lesion_exp.evaluation.figures.forest_plots import differences_figure
 from lesion_exp.evaluation.intervals import intervals, lesion_of
+from lesion_exp.evaluation.lesion_counts import warnings_of_lesions
 from lesion_exp.evaluation.malignant_view import malignant_view
 from lesion_exp.evaluation.metrics import metrics
 from lesion_exp.evaluation.paired_tests import holm, paired_draws
+from lesion_exp.evaluation.pairing import with_most_patients
 from lesion_exp.evaluation.predictions import classes_of, probabilities
 from lesion_exp.evaluation.registry import METRICS, WATCHED, is_lower_better, shown_in
 
@@ -315,6 +317,17 @@ def test_the_images_of_a_patient_are_taken_together_where_patients_are_the_unit(
     assert found.pairs != compared(pair, groups, pairs, draws=100).pairs
     with pytest.raises(ConfigError, match="without patient_id"):
         compared([table.assign(patient_id=None) for table in pair], groups, pairs, draws=100, unit="patient")
+
+
+@pytest.mark.parametrize("known", [0, 1])
+def test_predictions_that_name_no_patients_have_those_of_the_others(tables, known) -> None:
+    patients = [f"pat{place // 6}" for place in range(300)]
+    pair = [table.assign(lesion_id=None, patient_id=patients) for table in tables[:2]]
+    imported = [table if place == known else table.assign(patient_id=None) for place, table in enumerate(pair)]
+    groups, pairs = {"A": [0], "B": [1]}, [("A", "B")]
+    found = compared(imported, groups, pairs, draws=100, unit="patient")
+    assert found == compared(pair, groups, pairs, draws=100, unit="patient")
+    assert warnings_of_lesions(with_most_patients(imported), "lesion") == warnings_of_lesions(pair[0], "lesion") != []
 
 
 def test_a_difference_of_areas_has_a_bootstrap_interval_also_where_a_draw_lacks_the_class(tables) -> None:

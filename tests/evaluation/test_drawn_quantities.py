@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from lesion_exp.evaluation.classification_report import confusion_counts
 from lesion_exp.evaluation.decision_curve import decision_curve
+from lesion_exp.evaluation.evaluation_result import EvaluationOptions, evaluate_table
 from lesion_exp.evaluation.figures.confusion_matrix import confusion_matrix
 from lesion_exp.evaluation.figures.curves import (
     decision_curve_figure,
@@ -22,6 +23,7 @@ from lesion_exp.evaluation.figures.curves import (
 )
 from lesion_exp.evaluation.limits import LEAST_LESIONS, proportion_limits
 from lesion_exp.evaluation.metrics import metrics
+from lesion_exp.evaluation.posthoc import fit_on_validation
 from lesion_exp.evaluation.predictions import classes_of, probabilities
 
 MakeTable = Callable[..., pd.DataFrame]
@@ -118,6 +120,32 @@ def test_each_bin_of_the_reliability_diagram_shows_how_sure_it_is(make_table: Ma
             seen.add(faint)
     assert seen == {True, False}
     assert any(f"{metrics(table)['ece_of_calibrated']:.3f}" in text.get_text() for text in upper.texts)
+
+
+def test_the_bins_of_a_reliability_diagram_have_intervals_over_patients_where_the_evaluation_has(
+    make_table: MakeTable,
+) -> None:
+    patients = [f"pat{place // 6}" for place in range(300)]
+    table = make_table(300, skill=1.0).assign(lesion_id=None, patient_id=patients)
+
+    def drawn(figure: Figure) -> list[np.ndarray]:
+        return [
+            segment
+            for axes in figure.axes
+            for found in axes.collections
+            if isinstance(found, LineCollection)
+            for segment in found.get_segments()
+        ]
+
+    over_patients, same = reliability_diagram(table, unit="patient"), table.assign(lesion_id=patients)
+    np.testing.assert_allclose(drawn(over_patients), drawn(reliability_diagram(same)))
+    assert not np.allclose(drawn(over_patients), drawn(reliability_diagram(table)))
+    assert "faint: fewer than 20 patients" in [text.get_text() for text in over_patients.legends[0].get_texts()]
+    options = EvaluationOptions(20, unit="patient", calibration="temperature")
+    found = evaluate_table(table, fit_on_validation(make_table(300, seed=1)), options)
+    stored = dict(found.figures("mine"))["calibration.png"]
+    wanted = reliability_before_and_after(same, found.calibrated.assign(lesion_id=patients), "temperature")
+    np.testing.assert_allclose(drawn(stored), drawn(wanted))
 
 
 def test_the_decision_curve_is_the_net_benefit_of_acting(make_table: MakeTable) -> None:

@@ -175,7 +175,25 @@ def test_other_images_of_a_trained_lesion_or_patient_make_another_data_set_leaky
     assert not elsewhere(add("second", other_lesion(mine, 5)), strangers, monkeypatch)()
 
 
-def elsewhere(run, table, monkeypatch):
+def test_equal_ids_in_two_tables_of_one_folder_are_refused_with_what_to_do_if_they_are_of_other_patients(
+    add, monkeypatch
+):
+    mine = of_patients()
+    first = add("first", other_lesion(mine, 5))
+    own = {"name": "csv", "_target_": "lesion_exp.dataset.csv.read_csv", "root": "/data"}
+    said = "if equal ids mean other patients here(.|\n)*put each table with its images into a folder of its own"
+    with pytest.raises(LeakageError, match=said):
+        elsewhere(first, mine, monkeypatch, own)()
+    with pytest.raises(LeakageError) as error:
+        elsewhere(first, mine, monkeypatch)()
+    assert "folder of its own" not in str(error.value)
+    with pytest.raises(LeakageError) as error:
+        elsewhere(add("second", mine.assign(split="train")), mine, monkeypatch, own)()
+    assert "6 of its 6 images" in str(error.value)
+    assert "folder of its own" not in str(error.value)
+
+
+def elsewhere(run, table, monkeypatch, dataset=None):
     """A function that evaluates `run` on the data set `table`, and returns whether the result is leaky."""
     loaded = SimpleNamespace(table=table.assign(label=["nv", "mel"] * 3), store=None)
     monkeypatch.setattr(evaluated_runs, "load_data", lambda _: loaded)
@@ -184,7 +202,11 @@ def elsewhere(run, table, monkeypatch):
         job_config=lambda _: {"dataset": dict.fromkeys(SHARED_KEYS)},
         network=lambda: SimpleNamespace(classes=("mel", "nv"), predict=lambda *_: pd.DataFrame()),
     )
-    request = {"part": "test", "evaluation": {"ensemble": "mean", "calibration": "none"}, "dataset": {"name": "others"}}
+    request = {
+        "part": "test",
+        "evaluation": {"ensemble": "mean", "calibration": "none"},
+        "dataset": dataset or {"name": "others"},
+    }
 
     def predicted(**given):
         return evaluated_runs.predictions_elsewhere(trained, EvaluationRequest(**request, **given))[1]

@@ -23,7 +23,7 @@ from lesion_exp.evaluation.comparison import (
 )
 from lesion_exp.evaluation.intervals import Unit
 from lesion_exp.evaluation.lesion_counts import warnings_of_lesions
-from lesion_exp.evaluation.pairing import aligned
+from lesion_exp.evaluation.pairing import aligned, with_most_patients
 from lesion_exp.evaluation.predictions import classes_of, has_labels_only, is_rescaled, unknown_counts, unknown_in_words
 from lesion_exp.progress import Stage
 from lesion_exp.split import PARTS
@@ -141,7 +141,7 @@ def _report(
     rescaled = [label for label, table in tables.items() if is_rescaled(table)]
     notes += [
         *left_out,
-        *warnings_of_lesions(next(iter(tables.values())), unit),
+        *warnings_of_lesions(with_most_patients(list(tables.values())), unit),
         *([_without_probabilities(labels_only)] if labels_only else []),
         *([_with_rescaled(rescaled)] if rescaled else []),
         *_notes_on_unknown(jobs[0].runs[0], chosen),

@@ -60,6 +60,8 @@ def class_columns(
     else:
         found = _recognised(frame, others, known, request)
         found = {MALIGNANT: TARGET} if not found and TARGET in others else found
+    if found == {MALIGNANT: TARGET} and not _is_numeric(frame[TARGET]):
+        found = {}  # the names of the true classes
     _refuse_true_classes(frame, found, others, request.predictions.name, known)
     return found
 
@@ -125,7 +127,8 @@ def _class_in(column: str, known: Collection[str]) -> str | None:
 def _refuse_true_classes(
     frame: pd.DataFrame, found: Mapping[str, str], others: Sequence[str], file: str, known: Collection[str]
 ) -> None:
-    """Refuses columns that hold 0 and 1 alone if further columns look like predictions: they are the true classes.
+    """Refuses columns that hold 0 and 1 alone, or one of whole numbers, if further columns look like predictions: they
+    are the true classes, or their numbers.
 
     Raises:
         DataError: they are refused.
@@ -134,7 +137,8 @@ def _refuse_true_classes(
     if not columns or any(_BEFORE.match(column) for column in columns):
         return
     numbers = frame[columns].apply(as_numbers)
-    if not ((numbers == 0) | (numbers == 1)).to_numpy().all():
+    are_binary = bool(((numbers == 0) | (numbers == 1)).to_numpy().all())
+    if not (are_binary or (len(columns) == 1 and (numbers % 1 == 0).to_numpy().all())):
         return
     scores = [column for column in others if column not in columns and _looks_predicted(column, frame[column])]
     if not scores:
@@ -142,16 +146,17 @@ def _refuse_true_classes(
     by_class = {_class_in(column, known): column for column in scores if _is_numeric(frame[column])}
     if found.keys() <= by_class.keys():
         named = ", ".join(f"{name}: {by_class[name]}" for name in sorted(found))
-    elif set(found) == {MALIGNANT} and _is_numeric(frame[scores[0]]):
+    elif set(found) == {MALIGNANT} and are_binary and _is_numeric(frame[scores[0]]):
         named = f"{MALIGNANT}: {scores[0]}"
     else:
         is_label = plain_column(scores[0]) in _PREDICTED or not _is_numeric(frame[scores[0]])
         named = f"prediction: {scores[0]}" if is_label else "CLASS: COLUMN, ..."
     own = f"{next(iter(found))}: {columns[0]}{', ...' * (len(found) > 1)}"
+    values = "0 and 1" if are_binary else "whole numbers"
     raise DataError(
-        f"expected predictions in the columns of the classes ({', '.join(columns)}) of {file}, got 0 and 1 alone "
+        f"expected predictions in the columns of the classes ({', '.join(columns)}) of {file}, got {values} alone "
         f"beside {', '.join(scores)}, as if they were the true classes; name the columns of the predictions with "
-        f"columns='{{{named}}}', or with columns='{{{own}}}' if the predictions are 0 and 1"
+        f"columns='{{{named}}}', or with columns='{{{own}}}' if the predictions are {values}"
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from typing import Final
 
 from lesion_exp.choices import STACKED
 from lesion_exp.config.freeze import Job
@@ -16,6 +17,7 @@ from lesion_exp.evaluation.registry import only_metrics
 from lesion_exp.progress import Stage
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.find import runs_where
+from lesion_exp.tracking.mlflow_values import allowed_name
 from lesion_exp.tracking.run_writer import RunWriter
 from lesion_exp.tracking.store import Store
 from lesion_exp.tracking.stored_run import MEMBERS_TAG, PARENT_TAG, SEEN_TAG, Run
@@ -42,6 +44,8 @@ from lesion_exp.verbs.evaluate.request import EvaluationRequest
 from lesion_exp.verbs.evaluate.run_evaluation import RunEvaluation, name_and_title
 
 log = logging.getLogger(__name__)
+
+_ENDS: Final = ("_low", "_high")
 
 
 def evaluate(runs: Sequence[Run], request: EvaluationRequest, project: Project) -> RunEvaluation:
@@ -90,7 +94,7 @@ def _evaluate_one(trained: TrainedRun, request: EvaluationRequest) -> RunEvaluat
         result = evaluate_table(table, posthoc, evaluation_options(options), added_scores(trained.config, table))
     found = RunEvaluation(run.run_id, run.name, name, title, (), options, trained.leaky or has_seen, result, posthoc)
     with Stage("storing results and figures"):
-        _log(RunWriter.of(run), found)
+        _log(run, found)
     return found
 
 
@@ -111,18 +115,29 @@ def _fitted_on_validation(trained: TrainedRun, request: EvaluationRequest) -> Po
     return None
 
 
-def _log(run: RunWriter, found: RunEvaluation) -> None:
-    folder = artifacts.evaluation(found.name)
+def _log(stored: Run, found: RunEvaluation) -> None:
+    folder, run = artifacts.evaluation(found.name), RunWriter.of(stored)
     if found.name in ("val", "test"):  # curves of these predictions were logged when the run ended
         log_report(run, found.name, found.result)
         log_evaluation_files(run, folder, found.result, found.title)
-        if found.name == "test":  # intervals may be over other units, or of other draws
-            run.log_late_metrics(only_metrics(final_results({}, found.result)))
+        run.log_late_metrics(_renewed(stored, found))
     else:
         log_other_evaluation(run, folder, found.result, found.title)
         run.log_late_metrics(only_metrics(part_results(folder, found.result)))
     if found.name == "test" and found.posthoc is not None:
         log_posthoc_models(run, found.posthoc)
+
+
+def _renewed(run: Run, found: RunEvaluation) -> dict[str, float]:
+    """The metrics of an evaluation of the run's own part, whose intervals may be over other units, or of other draws.
+
+    Of validation, a run that was trained has no intervals among its metrics, and its values are those of an epoch.
+    """
+    if found.name == "test":
+        return only_metrics(final_results({}, found.result))
+    values = {f"best/{name}": value for name, value in part_results("val", found.result).items()}
+    return {name: value for name, value in values.items()
+            if name.endswith(_ENDS) and allowed_name(name) in run.metrics}  # fmt: skip
 
 
 def evaluate_folds(store: Store, parent: str, project: Project) -> list[RunEvaluation]:

@@ -14,7 +14,7 @@ import pandas as pd
 from lesion_exp.config.freeze import NOT_HASHED, Job, job_hash
 from lesion_exp.config.project import Project
 from lesion_exp.dataset.display_name import display_name
-from lesion_exp.dataset.id_origin import with_id_origin
+from lesion_exp.dataset.id_origin import has_ids_of_a_folder, with_id_origin
 from lesion_exp.errors import ConfigError, LeakageError, UserError, first_cases
 from lesion_exp.evaluation.class_mapping import map_classes
 from lesion_exp.next_command import next_command
@@ -40,6 +40,11 @@ _MAY_DIFFER: Final = (*NOT_HASHED, "split.fold", "loss.teacher", "backbone.licen
 """Keys that may differ between folds of one cross-validation."""
 _SPELLED_IN_WAYS: Final = frozenset("/\\~'[{*")
 """Signs of values that stores may contain in several ways, such as paths, which are relative to a home folder."""
+_OF_OTHER_PATIENTS: Final = (
+    "; if equal ids mean other patients here, as where two clinics number theirs from 1, put each table with its "
+    "images into a folder of its own, or make the ids differ"
+)
+"""The remedy where ids of the user's own data are all that was seen."""
 _LONGEST_COMPARED: Final = 250
 """Characters of a value; longer ones may be replaced by a reference (see `flat_params`)."""
 
@@ -182,12 +187,13 @@ def predictions_elsewhere(trained: TrainedRun, request: EvaluationRequest) -> tu
     run, (seen, related) = trained.run, _seen(trained.run, loaded.table, node)
     if (seen or related) and not request.allow_leakage:
         others = f", and {len(related):,} show a lesion or a patient of such images" if related else ""
+        remedy = _OF_OTHER_PATIENTS if related and not seen and has_ids_of_a_folder(node) else ""
         raise LeakageError(
             f"expected a data set that run {run.run_id} has not seen, but {len(seen):,} of its {len(loaded.table):,} "
             f"images are in the training or validation part of the run, of one whose weights it started from, or of "
             f"its teacher{others}:\n{first_cases([*seen, *related])}\n"
             f"leave them out with dataset.filter, or evaluate them nevertheless with split.allow_leakage=true (the "
-            f"result is then marked leaky)"
+            f"result is then marked leaky){remedy}"
         )
     network = trained.network()
     table = map_classes(loaded.table, network.classes, display_name(node))

@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,7 +30,7 @@ from lesion_exp.text_table import write_csv
 from lesion_exp.tracking.mlflow_values import allowed_name
 from lesion_exp.tracking.run_writer import RunWriter
 from lesion_exp.tracking.stored_run import Run
-from lesion_exp.trained_runs.trained_run import WhichWeights
+from lesion_exp.trained_runs.trained_run import WhichWeights, trained_run
 from lesion_exp.verbs.explain.explained_part import (
     KINDS,
     ExplainedPart,
@@ -157,6 +157,8 @@ def explain(run: Run, request: ExplanationRequest, project: Project) -> list[Exp
         ConfigError: the run has no network or has not finished, or a method does not fit the network.
         DataError: checkpoints or data are missing or have changed.
     """
+    if isinstance(request.checkpoint, Path) and trained_run(run, project).has_best_weights(request.checkpoint):
+        request = replace(request, checkpoint="best")
     part = open_part(run, request, project)
     log.info("run %s (%s), %s part, on %s", run.run_id[:8], run.name, part.part, part.device.type)
     if not part.images.has_masks:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 from lesion_exp.config.project import Project
 from lesion_exp.errors import ConfigError
@@ -14,13 +15,14 @@ from lesion_exp.verbs.predict.output_files import (
     facts_path,
     folder_of,
     output_of,
-    same_stem,
     submission_path,
     to_label_file,
 )
 from lesion_exp.verbs.predict.plan import DONE_FILE, PLAN_FILE
 from lesion_exp.verbs.predict.predicting_run import check_predicts
 from lesion_exp.verbs.predict.request import PredictionRequest
+
+_TO_LABEL: Final = "the images to label next"
 
 
 def check_first(run: Run, request: PredictionRequest, project: Project) -> None:
@@ -50,13 +52,8 @@ def check_further_files(request: PredictionRequest) -> None:
     output = output_of(request)
     taken = {output: "output=", facts_path(output): "the facts about output="}
     if request.rank is not None:
-        taken[to_label_file(output)] = "the images to label next"
-        other, path = same_stem(output), to_label_file(output)
-        if other is not None and path.exists() and not request.force and not _is_of_stopped(path, output):
-            raise ConfigError(
-                f"expected a new file for the images to label next, but {path} belongs to {other}; name another "
-                f"output=, or use force=true to replace it"
-            )
+        taken[to_label_file(output)] = _TO_LABEL
+        _refuse_existing(to_label_file(output), _TO_LABEL, "another output=", request)
     for key, path in _chosen(request, output).items():
         if path in taken:
             raise ConfigError(
@@ -64,10 +61,19 @@ def check_further_files(request: PredictionRequest) -> None:
                 f"another output="
             )
         taken[path] = key
-        if path.exists() and not request.force and not _is_of_stopped(path, output):
-            raise ConfigError(
-                f"expected a new file for {key}, but {path} exists; name another one, or use force=true to replace it"
-            )
+        _refuse_existing(path, key, "another one", request)
+
+
+def _refuse_existing(path: Path, what: str, other: str, request: PredictionRequest) -> None:
+    """Checks that a file does not exist, or that this prediction has written it before it was stopped.
+
+    Raises:
+        ConfigError: it exists, and may not be replaced.
+    """
+    if path.exists() and not request.force and not _is_of_stopped(path, output_of(request)):
+        raise ConfigError(
+            f"expected a new file for {what}, but {path} exists; name {other}, or use force=true to replace it"
+        )
 
 
 def _chosen(request: PredictionRequest, output: Path) -> dict[str, Path]:

@@ -36,6 +36,7 @@ from lesion_exp.verbs.predict.request import IMAGE_COLUMNS, MAPPABLE, METADATA, 
 log = logging.getLogger(__name__)
 
 TABLE_SUFFIXES: Final = (".csv", ".tsv", ".tab")
+_IMAGE_COLUMN: Final = "image_path (or image, or image_id: a file name below the csv's folder)"
 _NO_FILE: Final = "expected an image file of this name, found none"
 
 _MOST_LISTED: Final = 4
@@ -203,11 +204,11 @@ def _read_table(
     lacking = [name for name in mapped.values() if name not in raw] + [name for name in needed if name not in mapped]
     key = next((name for name in IMAGE_COLUMNS if name in mapped), None)
     if key is None or lacking:
-        wanted = lacking or ["image_path (or image, or image_id: a file name below the csv's folder)"]
-        keys = [name for name in needed if name not in mapped]
+        wanted = [*([] if key else [_IMAGE_COLUMN]), *lacking]
+        keys = [*([] if key else ["image_path"]), *(name for name in needed if name not in mapped)]
         keys += [name for name, column in mapped.items() if column not in raw]
         given = {name: column for name, column in columns.items() if column in raw}
-        named = {**given, **dict.fromkeys(keys or ["image_path"], "COLUMN")}
+        named = {**given, **dict.fromkeys(keys, "COLUMN")}
         raise DataError(
             f"expected the columns {', '.join(wanted)} in {path}, got {', '.join(raw.columns)}; name others with "
             f"columns='{{{', '.join(f'{name}: {column}' for name, column in named.items())}}}'"

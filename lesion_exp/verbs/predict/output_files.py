@@ -23,10 +23,15 @@ def facts_path(output: Path) -> Path:
     return output.with_name(f"{output.stem}_facts.json")
 
 
-def same_stem(output: Path) -> Path | None:
-    """Returns the other output of the same stem, `p.csv` for `p.parquet`, whose facts have the same path; else None."""
+def same_stem(request: PredictionRequest) -> Path | None:
+    """Returns the other output of the same stem, `p.csv` for `p.parquet`, whose facts have the same path; else None.
+
+    The input of the prediction is no output.
+    """
+    output = output_of(request)
+    known = [output, *([] if request.source is None else [Path(request.source).expanduser().absolute()])]
     others = (output.with_suffix(ending) for ending in OUTPUT_ENDINGS)
-    return next((path for path in others if path != output and path.exists()), None)
+    return next((path for path in others if path not in known and path.exists()), None)
 
 
 def to_label_file(output: Path) -> Path:

@@ -99,7 +99,7 @@ def predict(run: Run, request: PredictionRequest, project: Project) -> Predictio
     if pseudo is not None and made.calibrator is None and request.target_precision is None:
         warnings.append(UNCALIBRATED)
     output = made.output
-    if (other := same_stem(output)) is not None and facts_path(output).exists():
+    if (other := same_stem(request)) is not None and facts_path(output).exists():
         warnings.append(
             f"{facts_path(output).name} now says how {output.name} was made, and no longer how {other.name} was; give "
             f"the outputs different names to keep the facts of both"

@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 
 from lesion_exp.config.registered import check_registered
-from lesion_exp.dataset.id_origin import with_id_origin
+from lesion_exp.dataset.id_origin import has_ids_of_a_folder, with_id_origin
 from lesion_exp.dataset.loading import Flow, require_any_mask
 from lesion_exp.errors import ConfigError
 from lesion_exp.model.inputs import SAMPLE_KEYS
-from lesion_exp.split.seen_before import named_ids
+from lesion_exp.split.seen_before import named_ids, same_ids_elsewhere
 from lesion_exp.text_table import read_csv
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.stored_run import Run
@@ -89,19 +89,30 @@ def _of_source(images: pd.DataFrame, source: str, columns: Mapping[str, str]) ->
 
 
 def seen_images(runs: Sequence[Run], images: RequestedImages, request: PredictionRequest) -> tuple[str, ...]:
-    """A sentence about the images of a data set whose ids those have that the `runs` were trained or chosen with, if
-    there are any; none for files without a data set.
+    """Sentences about the images of a data set whose ids those have that the `runs` were trained or chosen with, in the
+    same data or in those of another folder, if there are any; none for files without a data set.
     """
     if request.dataset is None:
         return ()
-    own = named_ids(with_id_origin(images.known, request.dataset), "image_id")
-    seen = np.zeros(len(own), dtype=bool)
+    known = with_id_origin(images.known, request.dataset)
+    own = named_ids(known, "image_id")
+    seen, elsewhere = np.zeros(len(own), dtype=bool), np.zeros(len(own), dtype=bool)
     for run in runs:
         if run.fetch(artifacts.MANIFEST) is not None:
-            seen |= own.isin(named_ids(rows_of(run, ("train", "val")), "image_id")).to_numpy()
-    if not seen.any():
-        return ()
-    return (
-        f"{np.count_nonzero(seen):,} of {len(seen):,} images have the ids of images in the training or validation part "
-        f"of the run, which is surer of those than of new ones; leave them out with dataset.filter",
-    )
+            rows = rows_of(run, ("train", "val"))
+            seen |= own.isin(named_ids(rows, "image_id")).to_numpy()
+            elsewhere |= same_ids_elsewhere(known, rows, ["image_id"]).to_numpy()
+    elsewhere &= ~seen & has_ids_of_a_folder(request.dataset)
+    sentences = []
+    if seen.any():
+        sentences.append(
+            f"{np.count_nonzero(seen):,} of {len(seen):,} images have the ids of images in the training or validation "
+            f"part of the run, which is surer of those than of new ones; leave them out with dataset.filter"
+        )
+    if elsewhere.any():
+        sentences.append(
+            f"{np.count_nonzero(elsewhere):,} of {len(seen):,} images have the ids of images that the run has seen in "
+            f"data of another folder; it is not known whether they are the same images, of which the run is surer than "
+            f"of new ones; if they are, leave them out with dataset.filter"
+        )
+    return tuple(sentences)

@@ -38,6 +38,11 @@ class Measured(BaseModel):
     lesions: int = Field(
         description="number of lesions in these images; the interval allows for several images of one lesion"
     )
+    patients: int | None = Field(
+        default=None,
+        description="number of patients in these images, if the interval allows for several images of one patient, as "
+        "in the evaluation of the run; else null",
+    )
 
 
 class Confidence(BaseModel):
@@ -82,7 +87,7 @@ class ImageAnswer(BaseModel):
     )
     conformal_set: list[str] | None = Field(
         description="a set of classes that contains the true class at the rate that /model names, the likeliest first; "
-        "null if other weights than the best of the run are served, for which no sets were fitted"
+        "null if the served weights are not the best of a finished run, for which alone sets are fitted"
     )
     gradcam: Pictures | None = Field(default=None, description="only with gradcam=true")
     error: str | None = Field(description="the reason why this image has no prediction; null if it has one")

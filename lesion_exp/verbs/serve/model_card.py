@@ -41,8 +41,8 @@ _OF_SETS: Final = (
     "its validation part, with the same mix of diagnoses. In a practice with another mix they are not."
 )
 OTHER_WEIGHTS: Final = (
-    "These are other weights than the best of the run, which alone were evaluated: how good they are was not measured, "
-    "and they have no conformal sets."
+    "These weights were not evaluated, since only the best weights of a finished run are evaluated: how good they are "
+    "was not measured, and they have no conformal sets."
 )
 
 

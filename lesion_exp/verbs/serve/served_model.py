@@ -27,7 +27,7 @@ from lesion_exp.evaluation.predictions import FloatArray, probabilities
 from lesion_exp.image_file import UInt8Array
 from lesion_exp.model.heat_maps import SaliencyMaps, square_of
 from lesion_exp.model.predictor import NOT_FINITE, Predictor, collate
-from lesion_exp.tracking.stored_run import Run, download_artifact, read_stored_json
+from lesion_exp.tracking.stored_run import Run, download_artifact, read_stored_json, unit_of
 from lesion_exp.trained_runs.statements import calibration_warning, tested_predictions
 from lesion_exp.trained_runs.trained_run import check_calibration, trained_run
 from lesion_exp.verbs.serve.settings import ModelOptions
@@ -96,8 +96,9 @@ def band_in_words(level: str) -> str:
 
 
 def _counted(rate: Rate, what: str) -> str:
-    lesions = "" if rate.lesions == rate.images else f" ({rate.lesions:,} lesion{'s' * (rate.lesions != 1)})"
-    return f"{rate.images:,} {what}{'s' * (rate.images != 1)}{lesions}"
+    unit, number = ("lesion", rate.lesions) if rate.patients is None else ("patient", rate.patients)
+    units = "" if number == rate.images else f" ({number:,} {unit}{'s' * (number != 1)})"
+    return f"{rate.images:,} {what}{'s' * (rate.images != 1)}{units}"
 
 
 def _interval(rate: Rate) -> str:
@@ -105,7 +106,8 @@ def _interval(rate: Rate) -> str:
 
 
 def _few(rate: Rate) -> str:
-    return f" Fewer than {LEAST_LESIONS} lesions are too few to rely on this." if rate.is_of_few else ""
+    units = "lesions" if rate.patients is None else "patients"
+    return f" Fewer than {LEAST_LESIONS} {units} are too few to rely on this." if rate.is_of_few else ""
 
 
 MOST_THREADS: Final = 8
@@ -255,23 +257,26 @@ def open_model(run: Run, options: ModelOptions, project: Project) -> ServedModel
         project: of this machine.
 
     Raises:
-        ConfigError: the run has no network, or it needs further pictures beside the image.
+        ConfigError: the run has no network, it needs further pictures beside the image, or the calibration is that of
+            other weights.
         DataError: an artifact of the run is missing.
     """
     calibration = options.calibration
-    check_calibration(calibration, options.checkpoint)
     limit_threads()
     opened = trained_run(run, project)
     predictor = opened.predictor(checkpoint=options.checkpoint)
+    is_best = opened.has_best_weights(options.checkpoint)
+    check_calibration(calibration, "best" if is_best else options.checkpoint)
     calibrator = opened.calibrator(calibration)
     conformal: ConformalSets | None = None
     tested: pd.DataFrame | None = None
-    if options.checkpoint == "best":  # the stored sets and predictions are those of the best weights
+    if is_best:  # the stored sets and predictions are those of the best weights
         conformal = ConformalSets.from_dict(_kept(run, f"conformal/{options.conformal}.json"))
         tested = tested_predictions(run)
     rates = None
     if tested is not None:
-        rates = answer_rates(tested if calibrator is None else calibrator.calibrate(tested), EDGES)
+        shown = tested if calibrator is None else calibrator.calibrate(tested)
+        rates = answer_rates(shown, EDGES, unit_of(run, "test"))
     warning = calibration_warning(run, calibration)
     if warning is not None:
         log.warning("warning: %s", warning)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -23,7 +23,7 @@ from lesion_exp.sweeps.choices import is_repeat, without_copies
 from lesion_exp.sweeps.swept import Swept, SweptCell
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.find import find_run
-from lesion_exp.tracking.stored_run import Run, read_predictions, unit_of_any
+from lesion_exp.tracking.stored_run import Run, read_predictions, unit_of_any, unit_of_result
 from lesion_exp.trained_runs.wording import counted
 
 _STAGES: Final = ("test", "val")
@@ -92,6 +92,7 @@ def paper_table(
     cells: dict[tuple[tuple[str, ...], tuple[str, ...], str], PaperCell] = {}
     notes: list[str] = []
     runs: dict[str, Run] = {}
+    of_one_run: list[tuple[str, Run]] = []
     for name in metrics:
         values = [[(_split_of(cell), _value(swept, cell, name, runs)) for cell in group] for group in groups.values()]
         found = repeated(values, directions[name], name)
@@ -103,10 +104,16 @@ def paper_table(
             if low is None and one.runs == 1:
                 cell = groups[key][0]
                 low, high = (_end(swept, cell, f"{name}_{end}", runs) for end in ("low", "high"))
+                run = _run_of(swept, cell, runs)
+                of_one_run += [] if low is None or run is None else [(name, run)]
             cells[(*key, name)] = PaperCell(one.mean, low, high, one.deviation, one.runs, is_best and place == best)
     places = dict.fromkeys(_place(cell, rows, columns) for cell in _matching(swept.cells, where))
     missing = _on_missing(swept, where)
     has_interval = any(cell.low is not None for cell in cells.values())
+    units = {unit_of_result(run, name) for name, run in of_one_run}
+    narrow = _too_narrow(of_one_run)
+    if narrow and not any(narrow in note for note in notes):
+        notes.append(narrow)
     return PaperTable(
         tuple(rows),
         tuple(columns),
@@ -114,7 +121,7 @@ def paper_table(
         tuple(dict.fromkeys(row for row, _ in places)),
         tuple(dict.fromkeys(column for _, column in places)),
         cells,
-        (_on_numbers(groups, has_interval=has_interval), *notes, *([missing] if missing else [])),
+        (_on_numbers(groups, units, has_interval=has_interval), *notes, *([missing] if missing else [])),
         missing,
     )
 
@@ -293,15 +300,34 @@ def _title(metric: str) -> str:
     return f"{words_of(name)} ({PARTS[stage]} part)" if stage in _STAGES else metric
 
 
-def _on_numbers(groups: _Groups, *, has_interval: bool) -> str:
-    """What each number is, with the number of runs."""
+def _too_narrow(of_one_run: Sequence[tuple[str, Run]]) -> str | None:
+    """The warning that images count as lesions in the intervals of single runs; one run of each data set is looked at.
+
+    Args:
+        of_one_run: the results that are those of one run, by the name of the metric.
+    """
+    looked: set[tuple[str, str | None, Unit]] = set()
+    for name, run in of_one_run:
+        stage, unit = name.partition("/")[0], unit_of_result(run, name)
+        seen = (stage, run.tags.get("dataset"), unit)
+        if stage not in _STAGES or seen in looked or run.fetch(artifacts.predictions(stage)) is None:
+            continue
+        looked.add(seen)
+        if text := images_as_lesions(read_predictions(run, stage), unit):
+            return text
+    return None
+
+
+def _on_numbers(groups: _Groups, units: Collection[Unit], *, has_interval: bool) -> str:
+    """What each number is, with the number of runs; `units` are those of the intervals of single runs."""
     counts = sorted({len(group) for group in groups.values()})
     if counts[-1] == 1:
         if not has_interval:
             return "each number is that of one run (n = 1), without an interval"
+        over = " or ".join(f"{unit}s" for unit in sorted(units))
         return (
-            "each number is that of one run (n = 1), with its 95% interval over lesions, which does not contain the "
-            "variation of repeated training"
+            f"each number is that of one run (n = 1), with its 95% interval over {over}, which does not contain "
+            "the variation of repeated training"
         )
     n = f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]} (in each cell)"
     repeats = sorted({key for group in groups.values() for cell in group for key in cell.values if is_repeat(key)})

@@ -80,6 +80,28 @@ def test_the_columns_of_a_ground_truth_do_not_count_beside_those_of_predictions(
     assert read(one_hot(prediction=["NV", "NV", "DF"]), known=[], columns=remedies(error)[0]).labels[1] == "NV"
 
 
+@pytest.mark.parametrize("key", ["image_id", "isic_id"])  # the second with the target of a challenge
+def test_a_target_of_names_is_not_read_as_the_prediction(read, key):
+    table = f"{key},target,prediction\nI1,mel,mel\nI2,nv,bkl\n"
+    found = read(table, known=["bkl", "mel", "nv"])
+    assert found.labels == ("mel", "bkl")
+    assert found.columns["prediction"] == "prediction"
+    assert read(table.replace("target", "label"), known=["bkl", "mel", "nv"]).labels == found.labels
+
+
+@pytest.mark.parametrize("values", ["probabilities", "logits"])
+def test_the_numbers_of_true_classes_beside_a_prediction_are_refused(read, values):
+    table = "image_id,target,pred\nI1,4,4\nI2,6,5\nI3,0,1\n"
+    with pytest.raises(DataError, match="got whole numbers alone beside pred") as error:
+        read(table, known=["bkl", "mel", "nv"], values=values)
+    theirs, own = remedies(error)
+    assert theirs == {"prediction": "pred"}
+    assert read(table, columns=theirs).labels == ("4", "5", "1")
+    logits = read(table, columns=own, values="logits").probs[:, 1]
+    np.testing.assert_allclose(logits, 1 / (1 + np.exp([-4.0, -6.0, 0.0])))
+    assert read(table.replace("target", "malignant"), values="logits", columns={"malignant": "pred"}).labels == ()
+
+
 def test_predictions_of_0_and_1_are_read_with_a_note(read):
     plain = read("isic_id,target\nI1,0\nI2,1\n")
     assert plain.probs.tolist() == [[1, 0], [0, 1]]

@@ -11,6 +11,7 @@ from lesion_exp.cli import main
 from lesion_exp.evaluation.challenge_format import FORMATS
 from lesion_exp.evaluation.predictions import probabilities
 from lesion_exp.tracking.find import find_run
+from lesion_exp.tracking.run_writer import RunWriter
 from lesion_exp.tracking.stored_run import download_artifact, read_predictions
 from lesion_exp.verbs.evaluate.true_classes import of_file
 from tests.refusal import assert_refused
@@ -117,6 +118,25 @@ def test_the_images_of_a_run_are_paired_and_its_validation_part_calibrates(files
     assert facts["left_out"] == {"predictions of images that are not evaluated": 2}
     assert main(["compare", found.run_id, first["run_id"], FAST, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["part"] == "test"
+
+
+def test_intervals_of_validation_are_renewed_where_the_run_has_them(files, store, own_process, capsys):
+    parts = ["val" if number % 2 else "test" for number in range(NUMBER)]
+    files[1].assign(split=parts).to_csv("parts.csv", index=False)
+    run = find_run(store, imported(capsys, "predictions=parts.csv")["run_id"])
+    table = read_predictions(run, "val")
+    patients = [f"pat{place // 3}" for place in range(len(table))]
+    RunWriter.of(run).log_table(table.assign(patient_id=patients), "predictions/val.parquet")
+    words = ["evaluate", f"run={run.run_id}", "split.part=val", FAST, "--json"]
+    assert main([*words, "evaluation.bootstrap_unit=patient"]) == 0
+    found = json.loads(capsys.readouterr().out)["metrics"]["balanced_accuracy"]
+    renewed = find_run(store, run.run_id).metrics
+    low, high = (renewed[f"best/val/balanced_accuracy_{end}"] for end in ("low", "high"))
+    assert (low, high) == pytest.approx((found["low"], found["high"]))
+    assert low != run.metrics["best/val/balanced_accuracy_low"]
+    assert renewed.keys() == run.metrics.keys()
+    assert main(words) == 0
+    assert find_run(store, run.run_id).metrics == run.metrics
 
 
 def test_a_file_may_have_the_test_images_of_a_run_alone(files, store, own_process, capsys):

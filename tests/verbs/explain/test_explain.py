@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from lesion_exp.cli import main
 from lesion_exp.command.arguments import Arguments
@@ -13,6 +14,7 @@ from lesion_exp.config.project import Project
 from lesion_exp.errors import ConfigError
 from lesion_exp.explanation.explainer import Explainer
 from lesion_exp.explanation.grad_cam import GradCam
+from lesion_exp.model.checkpoint_file import read_checkpoint
 from lesion_exp.tracking.find import READS_TAG, find_run
 from lesion_exp.tracking.run_writer import RunWriter
 from lesion_exp.tracking.stored_run import artifact_names, download_artifact, read_predictions
@@ -96,13 +98,20 @@ def test_what_differs_from_the_best_weights_on_the_test_part_is_in_the_name(expl
     assert not any(name.endswith(".png") for name in artifact_names(run) if "dark" in name)
 
 
-def test_a_run_named_by_a_checkpoint_is_explained_by_the_weights_in_it(explained):
-    last, run = explained("grad_cam", GradCam("features.2"), part="val", checkpoint="last", images=3, log_images=False)
-    file = download_artifact(run, "checkpoints/last.ckpt")
+def test_a_run_named_by_a_checkpoint_is_explained_by_the_weights_in_it(explained, tmp_path):
+    options = {"part": "val", "images": 3, "log_images": False}
+    best, run = explained("grad_cam", GradCam("features.2"), **options)
+    file = download_artifact(run, "checkpoints/best.ckpt")
     weights = chosen_weights(Arguments([]), ExplanationRequest, str(file))
-    found, _ = explained("grad_cam", GradCam("features.2"), part="val", images=3, log_images=False, **weights)
+    found, _ = explained("grad_cam", GradCam("features.2"), **options, **weights)
+    assert found.name == best.name == "grad_cam-val"
+    pd.testing.assert_frame_equal(found.table, best.table)
+    other = read_checkpoint(file)
+    other["state_dict"]["backbone.head.weight"].mul_(-1)
+    torch.save(other, tmp_path / "epoch3.ckpt")
+    found, _ = explained("grad_cam", GradCam("features.2"), **options, checkpoint=tmp_path / "epoch3.ckpt")
     assert found.name == "grad_cam-val-file"
-    pd.testing.assert_frame_equal(found.table, last.table)
+    assert not (found.table["probability"] == best.table["probability"]).any()
     with pytest.raises(ConfigError, match="expected checkpoint= only with the id of a run"):
         chosen_weights(Arguments(["checkpoint=best"]), ExplanationRequest, str(file))
 

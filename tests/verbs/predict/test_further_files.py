@@ -5,6 +5,7 @@ import pytest
 
 from lesion_exp.errors import ConfigError
 from lesion_exp.verbs.predict.further_files import check_further_files
+from lesion_exp.verbs.predict.output_files import same_stem
 from lesion_exp.verbs.predict.request import PredictionRequest
 
 
@@ -57,13 +58,23 @@ def test_features_in_the_home_folder_are_not_replaced_unasked(tmp_path, monkeypa
         check_further_files(request_of(tmp_path, features=Path("~/f.npz")))
 
 
-def test_the_images_to_label_of_an_output_are_not_replaced_by_those_of_another(tmp_path):
-    (tmp_path / "new_to_label.csv").touch()
-    check_further_files(request_of(tmp_path, rank="entropy"))  # those of an output that is gone
-    (tmp_path / "new.parquet").touch()
+def test_the_images_to_label_are_not_replaced_unasked_whatever_became_of_their_output(tmp_path):
+    listed = tmp_path / "new_to_label.csv"
+    listed.touch()
     check_further_files(request_of(tmp_path))
     with pytest.raises(
-        ConfigError, match=r"new_to_label.csv belongs to .*new\.parquet; name another output=.*force=true"
+        ConfigError, match=r"images to label next, but .*new_to_label.csv exists; name another output=.*force=true"
     ):
         check_further_files(request_of(tmp_path, rank="entropy"))
     check_further_files(request_of(tmp_path, force=True, rank="entropy"))
+    (tmp_path / "new.csv.part").mkdir()
+    (tmp_path / "new.csv.part" / "plan.json").touch()
+    os.utime(listed, (2_000_000_001, 2_000_000_001))
+    check_further_files(request_of(tmp_path, rank="entropy"))  # it goes on where it was stopped
+
+
+def test_the_input_is_no_other_output_of_the_same_stem(tmp_path):
+    table = tmp_path / "new.parquet"
+    table.touch()
+    assert same_stem(request_of(tmp_path)) == table
+    assert same_stem(request_of(tmp_path, source=str(table))) is None

@@ -84,6 +84,17 @@ def test_the_column_to_name_is_the_one_that_is_lacking(photographs, columns, sai
     images_of(str(table), ["age", "sex", "site"], {"site": "localization"})
 
 
+def test_a_table_without_images_and_without_what_the_network_needs_is_answered_with_both(photographs):
+    table = photographs / "cases.csv"
+    table.write_text("file,localization\ngood0.png,back\n")
+    with pytest.raises(DataError) as caught:
+        images_of(str(table), ["site"])
+    assert "expected the columns image_path (or image, or image_id: a file name below the csv's folder), site in" in (
+        str(caught.value)
+    )
+    assert "columns='{image_path: COLUMN, site: COLUMN}'" in str(caught.value)
+
+
 def test_columns_of_another_name_are_mapped(photographs):
     table = photographs / "cases.csv"
     table.write_text("file,localization,outline\ngood0.png,Back,good1.png\n")

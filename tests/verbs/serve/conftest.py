@@ -16,6 +16,7 @@ from lesion_exp.config.instantiate import instantiate
 from lesion_exp.data.metadata import MetadataEncoder
 from lesion_exp.evaluation.calibrator import Calibrator, TemperatureScaling
 from lesion_exp.evaluation.conformal import ConformalSets
+from lesion_exp.model.checkpoint_file import read_checkpoint, weights_hash
 from lesion_exp.model.classifier import make_classifier
 from lesion_exp.model.network import make_network
 from lesion_exp.model.predictor import Predictor
@@ -129,10 +130,27 @@ def project(tmp_path_factory):
     job.write(folder / "config" / "job.yaml")
     put_evaluation(folder)
     put_data(folder)
-    put_checkpoint(folder / "checkpoints" / "best.ckpt", job.config)
+    best = folder / "checkpoints" / "best.ckpt"
+    put_checkpoint(best, job.config)
+    store.client.set_tag(run_id, "weights_hash", weights_hash(best))
     store.client.set_terminated(run_id, "FINISHED")
     yield root, find_run(store, run_id)
     shutil.rmtree(root)
+
+
+@pytest.fixture
+def file_of(project, tmp_path):
+    """A checkpoint of the run outside its artifacts, with its best weights or changed ones."""
+    _, run = project
+
+    def make(*, changed):
+        content = read_checkpoint(run.fetch("checkpoints/best.ckpt"))
+        content["lesion_exp"]["run_id"] = run.run_id
+        content["state_dict"]["backbone.head.weight"].add_(0.01 * changed)
+        torch.save(content, tmp_path / "epoch3.ckpt")
+        return tmp_path / "epoch3.ckpt"
+
+    return make
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 import pytest
 
+from lesion_exp.cli import main
 from tests.refusal import assert_refused
 
 
@@ -38,3 +39,15 @@ def test_a_port_that_is_taken_is_refused_before_anything_is_loaded(project, monk
         taken.listen()
         port = taken.getsockname()[1]
         assert_refused(capsys, ["serve", f"run={run.run_id}", f"port={port}"], f"port={port + 1}")
+
+
+def test_conformal_sets_need_the_best_weights_whatever_their_file_is_called(
+    project, file_of, monkeypatch, capsys, free_port
+):
+    root, _ = project
+    monkeypatch.chdir(root)
+    monkeypatch.setattr("lesion_exp.verbs.serve.server.serve", lambda run, options, *_: print(options.conformal))
+    command = ["serve", f"port={free_port}", "conformal=lac"]
+    assert_refused(capsys, [*command, f"run={file_of(changed=True)}"], "with other weights")
+    assert main([*command, f"run={file_of(changed=False)}"]) == 0
+    assert capsys.readouterr().out == "lac\n"

@@ -19,6 +19,7 @@ from lesion_exp.verbs.serve.served_model import (
     Asked,
     Patient,
     ServedModel,
+    confidence_sentence,
     limit_threads,
     open_model,
 )
@@ -83,12 +84,9 @@ def test_without_a_choice_nothing_is_calibrated_and_rates_are_those_of_the_kept_
     assert "was not measured" in untested["caution"]
 
 
-def test_other_weights_do_not_borrow_the_results_and_the_sets_of_the_best(project, tmp_path):
+def test_other_weights_do_not_borrow_the_results_and_the_sets_of_the_best(project, file_of):
     root, run = project
-    weights = tmp_path / "epoch3.ckpt"
-    kept = run.store.artifact_dir(run.artifact_uri)
-    weights.write_bytes((kept / "checkpoints" / "best.ckpt").read_bytes())
-    model = open_model(run, ModelOptions(checkpoint=weights), compose([], root=root).project)
+    model = open_model(run, ModelOptions(checkpoint=file_of(changed=True)), compose([], root=root).project)
     card = model_card(run, model)
     assert card["results"] is None
     assert card["probabilities"]["conformal"] is None
@@ -100,6 +98,22 @@ def test_other_weights_do_not_borrow_the_results_and_the_sets_of_the_best(projec
     image = answered("it", model, predicted, None)
     assert image.conformal_set is None
     assert image.prediction in CLASSES
+
+
+def test_a_file_with_the_best_weights_is_served_as_the_run_itself(project, file_of):
+    root, run = project
+    project = compose([], root=root).project
+    model = open_model(run, replace(OPTIONS, checkpoint=file_of(changed=False)), project)
+    by_id = open_model(run, OPTIONS, project)
+    assert model.rates == by_id.rates is not None
+    assert model.conformal == by_id.conformal is not None
+    assert model_card(run, model) == model_card(run, by_id)
+
+
+def test_a_calibration_beside_other_weights_is_refused(project, file_of):
+    root, run = project
+    with pytest.raises(ConfigError, match=r"calibration=none beside a checkpoint file.*run by its id"):
+        open_model(run, replace(OPTIONS, checkpoint=file_of(changed=True)), compose([], root=root).project)
 
 
 def test_where_no_lesion_is_known_the_card_counts_images(project, monkeypatch):
@@ -115,6 +129,21 @@ def test_where_no_lesion_is_known_the_card_counts_images(project, monkeypatch):
     assert card["probabilities"]["conformal"]["fitted_on"].endswith("images of the validation part")
     assert {entry["right"]["lesions"] for entry in card["answers"]["by_confidence"] if entry["right"]} == {None}
     assert "lesions" not in card["data"]["parts"]["training"]
+
+
+def test_rates_and_warnings_are_over_patients_where_the_evaluation_is(project, monkeypatch):
+    root, run = project
+    patients = [f"pat{place // 4}" for place in range(180)]
+    table = read_predictions(run, "test").assign(patient_id=patients)
+    monkeypatch.setattr("lesion_exp.trained_runs.statements.read_stored_table", lambda *_: table)
+    over = "lesion_exp.trained_runs.statements.unit_of", "lesion_exp.verbs.serve.served_model.unit_of"
+    for name in over:
+        monkeypatch.setattr(name, lambda *_: "patient")
+    model = open_model(run, replace(OPTIONS, calibration="isotonic"), compose([], root=root).project)
+    assert model.rates == answer_rates(model.calibrator.calibrate(table), EDGES, "patient")
+    assert "of the change over patients" in model.warning
+    assert model_card(run, model)["answers"]["by_confidence"][3]["right"]["patients"] > 0
+    assert " patients) with such a probability" in confidence_sentence(0.95, model.rates)
 
 
 def test_a_calibration_that_does_harm_is_said_when_the_server_starts(project, caplog):

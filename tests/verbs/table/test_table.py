@@ -143,6 +143,31 @@ def test_results_of_validation_are_read_from_the_files_of_the_runs(own_sweep, st
     assert "| focal | 0.250 | 0.250 |" in capsys.readouterr().out
 
 
+def test_the_caption_says_what_the_intervals_of_single_runs_are_over(own_sweep, store, own_process, capsys):
+    table = make_table(120).assign(lesion_id=None, patient_id=[f"pat{place // 4}" for place in range(120)])
+    for cell in own_sweep.cells():
+        if "seed=0" not in cell.facts()[0]:
+            cell.write(status="cancelled")
+            continue
+        unit = "patient" if "loss=focal" in cell.facts()[0] else "lesion"
+        entry = {"value": 0.5, "low": 0.4, "high": 0.6}
+        writer = RunWriter.of(find_run(store, cell.state().run_id))
+        writer.log_json({"unit": unit, "balanced_accuracy": entry}, "evaluation/val/metrics.json")
+        writer.log_table(table, "predictions/val.parquet")
+    words = ["table", "sweep=latest", "rows=loss", "metric=val/balanced_accuracy", "evaluation.bootstrap_draws=200"]
+    assert main([*words, "where={optimizer.lr: 0.001, loss: focal}"]) == 0
+    shown = capsys.readouterr().out
+    assert "with its 95% interval over patients, which" in shown
+    assert "too narrow" not in shown
+    assert main([*words, "where={optimizer.lr: 0.001, loss: cross_entropy}"]) == 0
+    shown = capsys.readouterr().out
+    assert "with its 95% interval over lesions, which" in shown
+    assert "nothing to compare" in shown
+    assert shown.count("120 images are of 30 patients: the intervals are too narrow") == 1
+    assert main([*words, "where={optimizer.lr: 0.001}"]) == 0
+    assert "with its 95% interval over lesions or patients, which" in capsys.readouterr().out
+
+
 def test_a_best_is_marked_where_each_other_is_worse(swept, own_process, capsys):
     words = ["table", "sweep=latest", "rows=loss", "metric=test/accuracy,test/brier", "evaluation.bootstrap_draws=200"]
     where = "where={optimizer.lr: 0.001}"
