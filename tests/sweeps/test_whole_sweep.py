@@ -6,11 +6,13 @@ import time
 
 import pytest
 
-from lesion_exp.sweeps.ledger import find_sweep
+from lesion_exp.config.shipped_conf import conf_dir
+from lesion_exp.sweeps.ledger import create_sweep, find_sweep
+from lesion_exp.sweeps.plan import plan_sweep
 from lesion_exp.tracking.find import find_run
 from lesion_exp.tracking.store import open_store
 from lesion_exp.tracking.stored_run import download_artifact
-from tests.sweeps.conftest import TINY
+from tests.sweeps.conftest import TINY, ScriptedLauncher
 from tests.sweeps.test_optuna import trials
 
 pytestmark = pytest.mark.slow
@@ -43,9 +45,9 @@ def runs_by_cell(folder, sweep):
     return sorted((run.data.tags["sweep_cell"], run.info.status) for run in found if "sweep_cell" in run.data.tags)
 
 
-def test_a_sweep_with_a_failing_cell_ends_with_the_others_and_is_not_run_twice(tmp_path, call):
-    sweep_command = ("train", "-m", *TINY, "trainer.max_epochs=1", FAILS)
-    code, out, err = call(*sweep_command)
+def test_a_sweep_with_a_failing_cell_ends_with_the_others_and_is_not_run_twice(tmp_path, call, driven):
+    overrides = (*TINY, "trainer.max_epochs=1", FAILS)
+    code, out, err = call("train", "-m", *overrides)
     sweep = find_sweep(tmp_path / "sweeps", "latest")
     states = [cell.state() for cell in sweep.cells()]
     assert code == 1, err
@@ -62,16 +64,19 @@ def test_a_sweep_with_a_failing_cell_ends_with_the_others_and_is_not_run_twice(t
     assert download_artifact(run, "config/job.yaml").read_text() == (sweep.folder / "cells/0001/job.yaml").read_text()
     code, out, _ = call("sweep", "status", "--json")
     assert (code, json.loads(out)["counts"]) == (0, {"finished": 1, "failed": 1})
-    code, _, err = call(*sweep_command)
-    second = find_sweep(tmp_path / "sweeps", "latest")
-    assert second.facts.sweep_id != sweep.facts.sweep_id
-    assert "cell 1 was done before" in err
+    plan = plan_sweep(overrides, root=tmp_path)
+    second = create_sweep(tmp_path / "sweeps", plan.facts, plan.cells, [conf_dir()])
+    launcher = ScriptedLauncher(lambda text: RuntimeError("no luck"))
+    driven(second, launcher)
+    assert launcher.order == ["optimizer.lr=1e30"]
     assert [cell.state().attempts for cell in second.cells()] == [1, 0]
+    state = second.cells()[1].state()
+    assert (state.run_id, state.note.partition(";")[0]) == (states[1].run_id, "done before")
 
 
 def test_cells_that_share_data_and_features_are_the_runs_of_the_same_jobs(tmp_path, call):
     probe = (*TINY, "augmentation=none", "backbone.tune=head", "loader.batch_size=64")
-    code, _, err = call("train", "-m", *probe, "backbone.head=linear,mlp", "loss=focal,cross_entropy")
+    code, _, err = call("train", "-m", *probe, "backbone.head=linear,mlp")
     assert code == 0, err
     sweep = find_sweep(tmp_path / "sweeps", "latest")
     for cell in sweep.cells():
@@ -85,7 +90,7 @@ def test_cells_that_share_data_and_features_are_the_runs_of_the_same_jobs(tmp_pa
         assert results(swept) == results(single)
         for path in ("split/audit.json", "dataset/flow.json", "evaluation/val/metrics.json"):
             assert download_artifact(swept, path).read_text() == download_artifact(single, path).read_text()
-    assert len({find_run(store_of(tmp_path), c.state().run_id).tags["weights_hash"] for c in sweep.cells()}) == 4
+    assert len({find_run(store_of(tmp_path), c.state().run_id).tags["weights_hash"] for c in sweep.cells()}) == 2
     assert len(list((tmp_path / "data_cache" / "features").glob("*/features.bin"))) == 1
 
 
