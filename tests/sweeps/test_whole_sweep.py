@@ -12,6 +12,7 @@ from lesion_exp.sweeps.plan import plan_sweep
 from lesion_exp.tracking.find import find_run
 from lesion_exp.tracking.store import open_store
 from lesion_exp.tracking.stored_run import download_artifact
+from tests.forked_command import ForkedCommand
 from tests.sweeps.conftest import TINY, ScriptedLauncher
 from tests.sweeps.test_optuna import trials
 
@@ -21,7 +22,7 @@ FAILS = "optimizer.lr=1e30,1e-3"
 
 
 def start(*arguments):
-    """A command in a process of its own, which can be stopped."""
+    """A command as a shell starts it, in a process of its own, which can be stopped."""
     command = [sys.executable, "-m", "lesion_exp", *arguments]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
@@ -102,14 +103,14 @@ def test_a_sweep_that_is_stopped_twice_goes_on_and_no_run_is_lost_or_doubled(tmp
     own = tmp_path / "mine" / "loss" / "own.yaml"
     own.parent.mkdir(parents=True)
     own.write_text("_target_: lesion_exp.loss.focal.Focal\ngamma: 1.5\n")
-    process = start("train", "-m", "--config-dir", "mine", *TINY, "trainer.max_epochs=15", "loss=own", "seed=1,2,3")
+    process = ForkedCommand("train", "-m", "--config-dir", "mine", *TINY, "trainer.max_epochs=15", "loss=own", "seed=1,2,3")
     sweep = wait_for(lambda: find_sweep(tmp_path / "sweeps", "latest"), process)
     cells = sweep.cells()
     code, err = stop(process, cells, 1, signal.SIGINT)
     assert code == 130, err
     assert "sweep resume" in err
     own.write_text("_target_: lesion_exp.loss.focal.Focal\ngamma: 99.0\n")
-    code, err = stop(start("sweep", "resume"), cells, 2, signal.SIGKILL)
+    code, err = stop(ForkedCommand("sweep", "resume"), cells, 2, signal.SIGKILL)
     assert code == -9, err
     code, out, err = call("sweep", "resume")
     assert code == 0, err
@@ -121,7 +122,7 @@ def test_a_sweep_that_is_stopped_twice_goes_on_and_no_run_is_lost_or_doubled(tmp
 
 
 def test_a_search_that_is_killed_goes_on_with_its_cells_and_asks_for_the_rest(tmp_path, call):
-    process = start(
+    process = ForkedCommand(
         "train", "-m", *TINY, "trainer.max_epochs=6", "search=optuna", "search.num_cells=4",
         "search.startup_cells=2", "search.pruner=median", "search.pruner_startup_cells=1", "launcher.workers=2",
         "optimizer.lr=tag(log,interval(1e-4,1e-1))", "loss=focal,cross_entropy",
@@ -129,7 +130,7 @@ def test_a_search_that_is_killed_goes_on_with_its_cells_and_asks_for_the_rest(tm
     sweep = wait_for(lambda: find_sweep(tmp_path / "sweeps", "latest"), process)
     wait_for(lambda: any(cell.state().status == "finished" for cell in sweep.cells()), process)
     wait_for(lambda: half_trained(sweep), process)
-    process.kill()
+    process.send_signal(signal.SIGKILL)
     process.communicate()
     wait_for(lambda: all(cell.state().status != "running" for cell in sweep.cells()))
     before = [cell.facts() for cell in sweep.cells()]

@@ -171,28 +171,23 @@ def test_weights_do_not_depend_on_the_number_of_workers(tiny_job):
 
 
 @pytest.mark.slow
-def test_two_processes_train_the_head_first_and_then_all_weights(tiny_job, tmp_path):
+@pytest.mark.usefixtures("no_pictures")
+def test_two_processes_train_the_head_and_then_all_weights_in_one_run_and_evaluate_every_image_once(tiny_job, tmp_path):
     plain = (*QUIET, "backbone.freeze_epochs=1", "augmentation=light")
-    together = tiny_job(*plain, "loader.batch_size=8", "trainer=ddp_cpu", "trainer.devices=2", root=tmp_path)
+    two = ("trainer=ddp_cpu", "trainer.devices=2", "loader.batch_size=8")
+    whole = ("test=true", "tracking.log_images=true", "tracking.log_model=true")
+    together = tiny_job(*plain, *two, *whole, root=tmp_path)
     alone = tiny_job(*plain, "loader.batch_size=16", root=tmp_path)
     runs = [run_of(job, train(job).run_id) for job in (together, alone)]
     assert [run.status for run in runs] == ["FINISHED"] * 2
     losses = [[point.value for point in read_history(run)["train/loss"]] for run in runs]
     assert losses[0][0] == pytest.approx(losses[1][0], abs=1e-5)  # no batch normalisation is trained yet
     assert losses[0][1] == pytest.approx(losses[1][1], abs=0.3)
-
-
-@pytest.mark.slow
-def test_two_processes_log_one_run_and_evaluate_every_image_once(tiny_job, tmp_path):
-    job = tiny_job("trainer=ddp_cpu", "trainer.devices=2", "trainer.max_epochs=1", root=tmp_path)
-    result = train(job)
-    run = run_of(job, result.run_id)
-    assert len(run.store.client.search_runs(run.store.experiment_ids())) == 1
-    predicted, manifest = (
-        read_predictions(run, "test"),
-        pd.read_parquet(download_artifact(run, "split/manifest.parquet")),
-    )
-    assert sorted(predicted["image_id"]) == sorted(manifest.loc[manifest["split"] == "test", "image_id"])
+    store = runs[0].store
+    assert len(store.client.search_runs(store.experiment_ids())) == 2, "two processes log one run"
+    predicted = read_predictions(runs[0], "test")["image_id"]
+    manifest = pd.read_parquet(download_artifact(runs[0], "split/manifest.parquet"))
+    assert sorted(predicted) == sorted(manifest.loc[manifest["split"] == "test", "image_id"])
 
 
 @pytest.mark.slow
