@@ -159,6 +159,7 @@ def test_a_search_that_is_killed_goes_on_with_its_cells_and_asks_for_the_rest(tm
 
 
 def test_cancel_ends_the_cells_that_run_and_those_that_wait(tmp_path, call):
+    store_of(tmp_path)  # the process would take seconds to make its tables
     process = start("train", "-m", *TINY, "trainer.max_epochs=400", "seed=1,2")
     sweep = wait_for(lambda: find_sweep(tmp_path / "sweeps", "latest"), process)
     wait_for(lambda: sweep.cells()[0].epochs(), process)

@@ -178,6 +178,7 @@ def test_two_processes_train_the_head_and_then_all_weights_in_one_run_and_evalua
     whole = ("test=true", "tracking.log_images=true", "tracking.log_model=true")
     together = tiny_job(*plain, *two, *whole, root=tmp_path)
     alone = tiny_job(*plain, "loader.batch_size=16", root=tmp_path)
+    together.project.opened()  # its processes would take seconds to make the tables of the store
     runs = [run_of(job, train(job).run_id) for job in (together, alone)]
     assert [run.status for run in runs] == ["FINISHED"] * 2
     losses = [[point.value for point in read_history(run)["train/loss"]] for run in runs]
