@@ -72,6 +72,7 @@ def weights_hash(job, run_id, name="last"):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_pictures")
 def test_the_best_epoch_is_that_of_the_metric_that_is_monitored(tiny_job):
     job = tiny_job(*QUIET, "trainer.monitor=val/loss", "trainer.max_epochs=4", "optimizer.lr=3e-3")
     run = run_of(job, train(job).run_id)
@@ -88,6 +89,7 @@ def test_the_best_epoch_is_that_of_the_metric_that_is_monitored(tiny_job):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_pictures")
 @pytest.mark.parametrize("level", [logging.INFO, logging.WARNING])
 def test_the_log_of_a_run_has_one_line_an_epoch_whatever_is_shown(tiny_job, caplog, level):
     caplog.set_level(level, "lesion_exp")
