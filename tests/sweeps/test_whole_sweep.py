@@ -103,7 +103,8 @@ def test_a_sweep_that_is_stopped_twice_goes_on_and_no_run_is_lost_or_doubled(tmp
     own = tmp_path / "mine" / "loss" / "own.yaml"
     own.parent.mkdir(parents=True)
     own.write_text("_target_: lesion_exp.loss.focal.Focal\ngamma: 1.5\n")
-    process = ForkedCommand("train", "-m", "--config-dir", "mine", *TINY, "trainer.max_epochs=15", "loss=own", "seed=1,2,3")
+    overrides = (*TINY, "trainer.max_epochs=15", "loss=own", "seed=1,2,3")
+    process = ForkedCommand("train", "-m", "--config-dir", "mine", *overrides)
     sweep = wait_for(lambda: find_sweep(tmp_path / "sweeps", "latest"), process)
     cells = sweep.cells()
     code, err = stop(process, cells, 1, signal.SIGINT)
