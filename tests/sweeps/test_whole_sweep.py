@@ -69,7 +69,7 @@ def test_a_sweep_with_a_failing_cell_ends_with_the_others_and_is_not_run_twice(t
     second = create_sweep(tmp_path / "sweeps", plan.facts, plan.cells, [conf_dir()])
     launcher = ScriptedLauncher(lambda text: RuntimeError("no luck"))
     driven(second, launcher)
-    assert launcher.order == ["optimizer.lr=1e30"]
+    assert launcher.order == ["optimizer.lr=1e+30"]
     assert [cell.state().attempts for cell in second.cells()] == [1, 0]
     state = second.cells()[1].state()
     assert (state.run_id, state.note.partition(";")[0]) == (states[1].run_id, "done before")
