@@ -34,7 +34,7 @@ demo: setup  ## train on generated lesions, also a probe of ImageNet weights, an
 	printf '\ncompare the two:  %s compare %.8s %.8s\n' $(BIN)/lesion-exp $$demo $$probe
 
 test: setup  ## run the tests
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=2 -m "not long" $(PYTEST_ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=2 --dist=worksteal -m "not long" $(PYTEST_ARGS)
 
 test-long: setup  ## run the tests that `make test` leaves out: the benchmarks, one run on two machines, further cases
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m long $(PYTEST_ARGS)

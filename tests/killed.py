@@ -15,6 +15,7 @@ from lesion_exp.training.checkpoint import LAST
 
 def killed(job: Job, root: Path) -> Run:
     """The run of `job` in the project at `root`, killed by SIGKILL half a second after its first checkpoint."""
+    job.project.opened()  # the process would take seconds to make the tables of the store
     job.write(root / "job.yaml")
     command = [sys.executable, "-m", "lesion_exp", "train", "job=job.yaml"]
     live = root / "mlruns" / "live"

@@ -33,6 +33,7 @@ def test_every_cell_is_a_job_of_its_own(script, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_pictures")
 def test_the_page_has_a_row_for_each_share_and_start(script, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(

@@ -1,10 +1,8 @@
 """What is written down holds no secret, and what is given away names nobody: every byte that is left is searched."""
 
-import json
 import logging
 import os
 import socket
-import subprocess
 import sys
 import zipfile
 from dataclasses import replace
@@ -14,6 +12,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from lesion_exp.cli import main
 from lesion_exp.config.compose import compose
 from lesion_exp.config.freeze import freeze, read_job, relocated
 from lesion_exp.privacy import KNOWN_VARIABLE, anonymized, redacted, with_credentials, with_home, without_secrets
@@ -32,6 +31,7 @@ TOKEN = "planted-token-4711"
 MACHINE = "planted-node-9"
 PASSWORD = "planted-p@ss/word-12"
 SERVER = f"postgresql://{PERSON}:{PASSWORD}@db.example/runs?sslmode=require"
+REPOSITORY = str(Path(__file__).resolve().parents[1])
 
 
 @pytest.fixture(autouse=True)
@@ -225,7 +225,8 @@ def test_a_bundle_of_a_run_of_an_older_version_names_nobody(planted, tmp_path):
 
 
 @pytest.mark.slow
-def test_no_byte_of_a_sweep_a_bundle_and_a_report_holds_what_was_planted(planted, tmp_path):
+@pytest.mark.usefixtures("own_process")
+def test_no_byte_of_a_sweep_a_bundle_and_a_report_holds_what_was_planted(planted, tmp_path, monkeypatch, capfd):
     (planted / "conf" / "experiment").mkdir(parents=True)
     (planted / "conf" / "experiment" / "mine.yaml").write_text(
         "# @package _global_\ntracking:\n  run_name: run of ${oc.env:PLANTED_TOKEN}\ntags:\n"
@@ -243,40 +244,25 @@ def test_no_byte_of_a_sweep_a_bundle_and_a_report_holds_what_was_planted(planted
         "trainer.max_epochs=1",
     ]
     swept = ["optimizer.lr=1e-3,1e30", "tracking.log_images=false", f"tags.b={TOKEN}"]
-    done = subprocess.run(
-        [sys.executable, "-c", COMMANDS, json.dumps([preset, swept, str(out)])],
-        cwd=root,
-        env={**os.environ, "PYTHONPATH": REPOSITORY, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    assert not [word for word in (TOKEN, "planted-p@ss") if word in done.stdout + done.stderr]
+    monkeypatch.setenv("PYTHONPATH", REPOSITORY)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+    def command(*arguments, code=0):
+        ended = main(list(arguments))
+        shown = capfd.readouterr()
+        assert ended == code, shown.err
+        assert not [word for word in (TOKEN, "planted-p@ss") if word in shown.out + shown.err]
+        return shown.out.split()[-1]
+
+    sweep = command("train", "-m", *preset, *swept, code=1)  # the learning rate of the second cell is too high
+    run = command("train", *preset)
+    command("report", f"run={run}", f"output={out}/report.html")
+    command("report", f"sweep={sweep}", f"output={out}/sweep.html")
+    command("bundle", "export", f"run={run}", f"output={out}/run.zip")
+    command("bundle", "export", f"run={sweep}", f"output={out}/sweep.zip")
     assert {path.name for path in out.iterdir()} == {"report.html", "sweep.html", "run.zip", "sweep.zip"}
     secrets = (TOKEN, PASSWORD, PASSWORD.replace("/", "_"), "planted-p@ss")
     assert not hits(root, *secrets)
     for folder in (root / "mlruns" / "artifacts", root / "sweeps", out):
         assert not hits(folder, PERSON, str(planted))
     assert not hits(out, MACHINE)
-
-
-REPOSITORY = str(Path(__file__).resolve().parents[1])
-COMMANDS = """
-import contextlib, io, json, sys
-from lesion_exp.cli import main
-
-def command(*arguments, code=0):
-    with contextlib.redirect_stdout(io.StringIO()) as shown:
-        ended = main(list(arguments))
-    print(shown.getvalue())
-    assert ended == code, f"{arguments} ended with {ended}"
-    return shown.getvalue().split()[-1]
-
-preset, swept, out = json.loads(sys.argv[1])
-sweep = command("train", "-m", *preset, *swept, code=1)  # the learning rate of the second cell is too high
-run = command("train", *preset)
-command("report", f"run={run}", f"output={out}/report.html")
-command("report", f"sweep={sweep}", f"output={out}/sweep.html")
-command("bundle", "export", f"run={run}", f"output={out}/run.zip")
-command("bundle", "export", f"run={sweep}", f"output={out}/sweep.zip")
-"""

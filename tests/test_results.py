@@ -66,6 +66,7 @@ def test_the_page_has_the_marks_between_which_the_script_writes(script):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_pictures")
 def test_the_page_says_what_the_runs_were_measured_at(script, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     one = script.Row("one", "one epoch", (*TINY, "trainer.max_epochs=1"))
@@ -106,6 +107,7 @@ def test_the_page_says_what_the_runs_were_measured_at(script, tmp_path, monkeypa
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_pictures")
 def test_an_ensemble_is_the_mean_of_the_runs_of_another_row(script, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     one = script.Row("one", "one epoch", (*TINY, "trainer.max_epochs=1"))

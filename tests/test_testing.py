@@ -21,7 +21,7 @@ GROUPS = (
 NEEDS = {
     "backbone=timm": ["backbone.name=resnet10t"],
     "backbone=torchvision": ["backbone.name=shufflenet_v2_x0_5"],
-    "backbone=maxvit_t": ["image_size=224", "loader.batch_size=2", "trainer.limit_val_batches=1"],
+    "backbone=maxvit_t": ["image_size=224"],
     "loss=binary_cross_entropy": ["task.target=malignant"],
     "loss=distill": ["loss.teacher=0123456789abcdef0123456789abcdef", "loss.teacher_weights=0123456789abcdef"],
     "optimizer=logistic_path": ["backbone.tune=head", "augmentation=none"],
@@ -40,10 +40,13 @@ PACKAGES = {
 }  # fmt: skip
 NOT_TRAINED = (
     *("split=file", "split=official", "explanation=shap", "pretrain=mae"),
-    *("backbone=efficientnet_lite1", "backbone=efficientnet_lite2"),
+    *("backbone=efficientnet_lite1", "backbone=efficientnet_lite2", "backbone=efficientnet_b0", "backbone=deep_cnn"),
+    *("backbone=efficientnet_v2_s", "backbone=mobilenet_v3_large", "backbone=densenet121", "backbone=convnext_tiny"),
+    *("backbone=resnet50", "backbone=resnext50_32x4d", "backbone=wide_resnet50_2", "backbone=swin_t"),
+    "backbone=maxvit_t",
 )
-"""Options that read what a generated data set does not have, need another network, compile for long, or differ from a
-smaller one only in their depth; their own tests train with them."""
+"""Options that read what a generated data set does not have, need another network, compile for long, or are networks
+of which a smaller one of each kind is trained here; their own tests train with them."""
 
 
 def options():

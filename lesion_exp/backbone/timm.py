@@ -130,6 +130,8 @@ def _check_entry(timm: Any, name: str, weights: str) -> None:
 
 
 def _check_name(timm: Any, name: str) -> None:
+    if timm.is_model_pretrained(name):  # listing all names takes longer
+        return
     known = timm.list_models() if "." not in name else timm.list_models(pretrained=True)
     if name not in known:
         raise ConfigError(f"expected backbone.name to be a network of timm, got {name!r}; {nearest(name, known)}")

@@ -306,6 +306,8 @@ def test_a_set_of_weights_of_timm_is_chosen_by_its_full_name():
     assert build("timm", name="resnet18.a1_in1k")(torch.randn(2, 3, 64, 64)).shape == (2, 7)
     with pytest.raises(ConfigError, match="a1_in1k"):
         build("timm", name="resnet18.a1_in1")
+    with pytest.raises(ConfigError, match="got 'tf_efficientnet_b0_ns'; did you mean"):  # a name that timm replaced
+        build("timm", name="tf_efficientnet_b0_ns")
 
 
 def test_every_name_of_torchvision_is_known():

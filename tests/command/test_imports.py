@@ -111,12 +111,6 @@ def test_verbs_on_kept_tables_do_not_import_torch(project):
     assert answers == dict.fromkeys(answers, (0, [])), messages
 
 
-def test_verbs_on_sweeps_do_not_import_torch_to_find_one(project):
-    root, _ = project
-    answers, messages = imported(root, "sweep status", "table sweep=latest rows=loss columns=seed metric=val/accuracy")
-    assert answers == dict.fromkeys(answers, (2, [])), messages
-
-
 def test_a_table_of_a_sweep_is_made_without_torch(empty_root, tmp_path):
     root = shutil.copytree(empty_root, tmp_path / "project")
     sweep_in(open_store(None, root))
@@ -125,10 +119,11 @@ def test_a_table_of_a_sweep_is_made_without_torch(empty_root, tmp_path):
     assert answers == dict.fromkeys(answers, (0, [])), messages
 
 
-def test_a_finished_run_is_not_resumed_and_no_torch_imported_to_say_so(project):
+def test_no_torch_is_imported_to_say_that_there_is_no_sweep_or_that_a_run_has_finished(project):
     root, run_id = project
     open_store(None, root).client.set_tag(run_id, "kind", "train")
-    answers, messages = imported(root, "resume latest", f"resume run={run_id}")
+    sweeps = ("sweep status", "table sweep=latest rows=loss columns=seed metric=val/accuracy")
+    answers, messages = imported(root, *sweeps, "resume latest", f"resume run={run_id}")
     assert answers == dict.fromkeys(answers, (2, [])), messages
     assert f"lesion-exp reproduce run={run_id}" in messages
 
@@ -199,9 +194,9 @@ def test_verbs_that_predict_import_nothing_that_only_training_needs(trained):
 @pytest.mark.slow
 def test_verbs_on_one_run_open_the_embedded_store_without_mlflow(trained):
     root, run_id = trained
-    for name in (run_id, run_id[:6], "latest"):
-        answers, messages = imported(root, f"serve run={name} port=0", packages=("mlflow", "sqlalchemy", "sklearn"))
-        assert answers == dict.fromkeys(answers, (0, [])), messages
+    served = [f"serve run={name} port=0" for name in (run_id, run_id[:6], "latest")]
+    answers, messages = imported(root, *served, packages=("mlflow", "sqlalchemy", "sklearn"))
+    assert answers == dict.fromkeys(answers, (0, [])), messages
     answers, messages = imported(
         root, "predict run=latest input=images output=others.csv", packages=("mlflow", "sqlalchemy", "matplotlib")
     )

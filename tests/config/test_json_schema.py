@@ -81,13 +81,14 @@ def test_typing_errors_do_not_validate(validators):
     assert [(typo.path.name, typo.what) for typo in accepted] == []
 
 
-@pytest.mark.slow
 def test_a_summary_does_not_end_in_an_abbreviation(tmp_path):
     path = tmp_path / "focal.yaml"
     path.write_text("# Focal loss (Lin et al. 2017): easy images count less. More words.\ngamma: 2\n", "utf-8")
     assert summary_of(path) == "Focal loss (Lin et al. 2017): easy images count less."
 
 
+@pytest.mark.slow
+@pytest.mark.long
 def test_no_possible_typing_error_validates(validators):
     found = all_typos(YAMLS, seed=1)
     accepted = [typo for typo in found if validators[name_of(typo.path)].is_valid(typo.content)]

@@ -272,9 +272,10 @@ def test_a_rank_that_was_left_behind_hides_no_run(tiny_job, environment, tmp_pat
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("starter", ["torchrun", "srun"])
+@pytest.mark.parametrize("starter", ["torchrun", pytest.param("srun", marks=pytest.mark.long)])
 def test_two_processes_that_a_starter_began_make_one_run(tiny_job, tmp_path, starter):
     job = tiny_job("trainer=ddp_cpu", "trainer.devices=2", "trainer.max_epochs=1", "test=false", root=tmp_path)
+    job.project.opened()  # the processes would take seconds to make the tables of the store
     job.write(tmp_path / "job.yaml")
     port = 20000 + os.getpid() % 20000
     processes = []

@@ -6,11 +6,14 @@ import time
 
 import pytest
 
-from lesion_exp.sweeps.ledger import find_sweep
+from lesion_exp.config.shipped_conf import conf_dir
+from lesion_exp.sweeps.ledger import create_sweep, find_sweep
+from lesion_exp.sweeps.plan import plan_sweep
 from lesion_exp.tracking.find import find_run
 from lesion_exp.tracking.store import open_store
 from lesion_exp.tracking.stored_run import download_artifact
-from tests.sweeps.conftest import TINY
+from tests.forked_command import ForkedCommand
+from tests.sweeps.conftest import TINY, ScriptedLauncher
 from tests.sweeps.test_optuna import trials
 
 pytestmark = pytest.mark.slow
@@ -19,7 +22,7 @@ FAILS = "optimizer.lr=1e30,1e-3"
 
 
 def start(*arguments):
-    """A command in a process of its own, which can be stopped."""
+    """A command as a shell starts it, in a process of its own, which can be stopped."""
     command = [sys.executable, "-m", "lesion_exp", *arguments]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
@@ -43,9 +46,9 @@ def runs_by_cell(folder, sweep):
     return sorted((run.data.tags["sweep_cell"], run.info.status) for run in found if "sweep_cell" in run.data.tags)
 
 
-def test_a_sweep_with_a_failing_cell_ends_with_the_others_and_is_not_run_twice(tmp_path, call):
-    sweep_command = ("train", "-m", *TINY, "trainer.max_epochs=1", FAILS)
-    code, out, err = call(*sweep_command)
+def test_a_sweep_with_a_failing_cell_ends_with_the_others_and_is_not_run_twice(tmp_path, call, driven):
+    overrides = (*TINY, "trainer.max_epochs=1", FAILS)
+    code, out, err = call("train", "-m", *overrides)
     sweep = find_sweep(tmp_path / "sweeps", "latest")
     states = [cell.state() for cell in sweep.cells()]
     assert code == 1, err
@@ -62,16 +65,19 @@ def test_a_sweep_with_a_failing_cell_ends_with_the_others_and_is_not_run_twice(t
     assert download_artifact(run, "config/job.yaml").read_text() == (sweep.folder / "cells/0001/job.yaml").read_text()
     code, out, _ = call("sweep", "status", "--json")
     assert (code, json.loads(out)["counts"]) == (0, {"finished": 1, "failed": 1})
-    code, _, err = call(*sweep_command)
-    second = find_sweep(tmp_path / "sweeps", "latest")
-    assert second.facts.sweep_id != sweep.facts.sweep_id
-    assert "cell 1 was done before" in err
+    plan = plan_sweep(overrides, root=tmp_path)
+    second = create_sweep(tmp_path / "sweeps", plan.facts, plan.cells, [conf_dir()])
+    launcher = ScriptedLauncher(lambda text: RuntimeError("no luck"))
+    driven(second, launcher)
+    assert launcher.order == ["optimizer.lr=1e+30"]
     assert [cell.state().attempts for cell in second.cells()] == [1, 0]
+    state = second.cells()[1].state()
+    assert (state.run_id, state.note.partition(";")[0]) == (states[1].run_id, "done before")
 
 
 def test_cells_that_share_data_and_features_are_the_runs_of_the_same_jobs(tmp_path, call):
     probe = (*TINY, "augmentation=none", "backbone.tune=head", "loader.batch_size=64")
-    code, _, err = call("train", "-m", *probe, "backbone.head=linear,mlp", "loss=focal,cross_entropy")
+    code, _, err = call("train", "-m", *probe, "backbone.head=linear,mlp")
     assert code == 0, err
     sweep = find_sweep(tmp_path / "sweeps", "latest")
     for cell in sweep.cells():
@@ -85,7 +91,7 @@ def test_cells_that_share_data_and_features_are_the_runs_of_the_same_jobs(tmp_pa
         assert results(swept) == results(single)
         for path in ("split/audit.json", "dataset/flow.json", "evaluation/val/metrics.json"):
             assert download_artifact(swept, path).read_text() == download_artifact(single, path).read_text()
-    assert len({find_run(store_of(tmp_path), c.state().run_id).tags["weights_hash"] for c in sweep.cells()}) == 4
+    assert len({find_run(store_of(tmp_path), c.state().run_id).tags["weights_hash"] for c in sweep.cells()}) == 2
     assert len(list((tmp_path / "data_cache" / "features").glob("*/features.bin"))) == 1
 
 
@@ -97,14 +103,15 @@ def test_a_sweep_that_is_stopped_twice_goes_on_and_no_run_is_lost_or_doubled(tmp
     own = tmp_path / "mine" / "loss" / "own.yaml"
     own.parent.mkdir(parents=True)
     own.write_text("_target_: lesion_exp.loss.focal.Focal\ngamma: 1.5\n")
-    process = start("train", "-m", "--config-dir", "mine", *TINY, "trainer.max_epochs=15", "loss=own", "seed=1,2,3")
+    overrides = (*TINY, "trainer.max_epochs=15", "loss=own", "seed=1,2,3")
+    process = ForkedCommand("train", "-m", "--config-dir", "mine", *overrides)
     sweep = wait_for(lambda: find_sweep(tmp_path / "sweeps", "latest"), process)
     cells = sweep.cells()
     code, err = stop(process, cells, 1, signal.SIGINT)
     assert code == 130, err
     assert "sweep resume" in err
     own.write_text("_target_: lesion_exp.loss.focal.Focal\ngamma: 99.0\n")
-    code, err = stop(start("sweep", "resume"), cells, 2, signal.SIGKILL)
+    code, err = stop(ForkedCommand("sweep", "resume"), cells, 2, signal.SIGKILL)
     assert code == -9, err
     code, out, err = call("sweep", "resume")
     assert code == 0, err
@@ -116,7 +123,7 @@ def test_a_sweep_that_is_stopped_twice_goes_on_and_no_run_is_lost_or_doubled(tmp
 
 
 def test_a_search_that_is_killed_goes_on_with_its_cells_and_asks_for_the_rest(tmp_path, call):
-    process = start(
+    process = ForkedCommand(
         "train", "-m", *TINY, "trainer.max_epochs=6", "search=optuna", "search.num_cells=4",
         "search.startup_cells=2", "search.pruner=median", "search.pruner_startup_cells=1", "launcher.workers=2",
         "optimizer.lr=tag(log,interval(1e-4,1e-1))", "loss=focal,cross_entropy",
@@ -124,7 +131,7 @@ def test_a_search_that_is_killed_goes_on_with_its_cells_and_asks_for_the_rest(tm
     sweep = wait_for(lambda: find_sweep(tmp_path / "sweeps", "latest"), process)
     wait_for(lambda: any(cell.state().status == "finished" for cell in sweep.cells()), process)
     wait_for(lambda: half_trained(sweep), process)
-    process.kill()
+    process.send_signal(signal.SIGKILL)
     process.communicate()
     wait_for(lambda: all(cell.state().status != "running" for cell in sweep.cells()))
     before = [cell.facts() for cell in sweep.cells()]
@@ -153,6 +160,7 @@ def test_a_search_that_is_killed_goes_on_with_its_cells_and_asks_for_the_rest(tm
 
 
 def test_cancel_ends_the_cells_that_run_and_those_that_wait(tmp_path, call):
+    store_of(tmp_path)  # the process would take seconds to make its tables
     process = start("train", "-m", *TINY, "trainer.max_epochs=400", "seed=1,2")
     sweep = wait_for(lambda: find_sweep(tmp_path / "sweeps", "latest"), process)
     wait_for(lambda: sweep.cells()[0].epochs(), process)

@@ -175,6 +175,7 @@ def test_every_method_runs_and_a_killed_one_ends_with_the_weights_of_one_that_wa
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_killed_process_leaves_a_pretraining_that_goes_on_to_the_same_weights(tmp_path):
     job = job_of(tmp_path, "trainer.max_epochs=15", "trainer.checkpoint_every_steps=1")
     stopped = killed(job, tmp_path)
@@ -186,7 +187,7 @@ def test_a_killed_process_leaves_a_pretraining_that_goes_on_to_the_same_weights(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "method", ["simclr", "mae", *(pytest.param(name, marks=pytest.mark.long) for name in ("byol", "vicreg", "dino"))]
+    "method", ["simclr", *(pytest.param(name, marks=pytest.mark.long) for name in ("mae", "byol", "vicreg", "dino"))]
 )
 def test_two_processes_pretrain_one_run_and_probe_every_image_once(method, tmp_path, monkeypatch):
     job = job_of(

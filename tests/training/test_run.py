@@ -72,6 +72,7 @@ def weights_hash(job, run_id, name="last"):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_pictures")
 def test_the_best_epoch_is_that_of_the_metric_that_is_monitored(tiny_job):
     job = tiny_job(*QUIET, "trainer.monitor=val/loss", "trainer.max_epochs=4", "optimizer.lr=3e-3")
     run = run_of(job, train(job).run_id)
@@ -88,6 +89,7 @@ def test_the_best_epoch_is_that_of_the_metric_that_is_monitored(tiny_job):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_pictures")
 @pytest.mark.parametrize("level", [logging.INFO, logging.WARNING])
 def test_the_log_of_a_run_has_one_line_an_epoch_whatever_is_shown(tiny_job, caplog, level):
     caplog.set_level(level, "lesion_exp")
@@ -171,28 +173,24 @@ def test_weights_do_not_depend_on_the_number_of_workers(tiny_job):
 
 
 @pytest.mark.slow
-def test_two_processes_train_the_head_first_and_then_all_weights(tiny_job, tmp_path):
+@pytest.mark.usefixtures("no_pictures")
+def test_two_processes_train_the_head_and_then_all_weights_in_one_run_and_evaluate_every_image_once(tiny_job, tmp_path):
     plain = (*QUIET, "backbone.freeze_epochs=1", "augmentation=light")
-    together = tiny_job(*plain, "loader.batch_size=8", "trainer=ddp_cpu", "trainer.devices=2", root=tmp_path)
+    two = ("trainer=ddp_cpu", "trainer.devices=2", "loader.batch_size=8")
+    whole = ("test=true", "tracking.log_images=true", "tracking.log_model=true")
+    together = tiny_job(*plain, *two, *whole, root=tmp_path)
     alone = tiny_job(*plain, "loader.batch_size=16", root=tmp_path)
+    together.project.opened()  # its processes would take seconds to make the tables of the store
     runs = [run_of(job, train(job).run_id) for job in (together, alone)]
     assert [run.status for run in runs] == ["FINISHED"] * 2
     losses = [[point.value for point in read_history(run)["train/loss"]] for run in runs]
     assert losses[0][0] == pytest.approx(losses[1][0], abs=1e-5)  # no batch normalisation is trained yet
     assert losses[0][1] == pytest.approx(losses[1][1], abs=0.3)
-
-
-@pytest.mark.slow
-def test_two_processes_log_one_run_and_evaluate_every_image_once(tiny_job, tmp_path):
-    job = tiny_job("trainer=ddp_cpu", "trainer.devices=2", "trainer.max_epochs=1", root=tmp_path)
-    result = train(job)
-    run = run_of(job, result.run_id)
-    assert len(run.store.client.search_runs(run.store.experiment_ids())) == 1
-    predicted, manifest = (
-        read_predictions(run, "test"),
-        pd.read_parquet(download_artifact(run, "split/manifest.parquet")),
-    )
-    assert sorted(predicted["image_id"]) == sorted(manifest.loc[manifest["split"] == "test", "image_id"])
+    store = runs[0].store
+    assert len(store.client.search_runs(store.experiment_ids())) == 2, "two processes log one run"
+    predicted = read_predictions(runs[0], "test")["image_id"]
+    manifest = pd.read_parquet(download_artifact(runs[0], "split/manifest.parquet"))
+    assert sorted(predicted) == sorted(manifest.loc[manifest["split"] == "test", "image_id"])
 
 
 @pytest.mark.slow

@@ -1,12 +1,11 @@
 """Weights that the processes of a run divide among them: `trainer.strategy=fsdp`."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+from lesion_exp.cli import main
 from lesion_exp.errors import ConfigError
 from lesion_exp.model.checkpoint_file import read_checkpoint
 from lesion_exp.tracking.find import find_run
@@ -19,9 +18,9 @@ from lesion_exp.verbs.resume import resume
 from tests.backbone.test_backbones import build
 from tests.verbs.resume.test_resume import ended_after_an_epoch
 
-VIT = ("backbone=timm", "backbone.name=vit_tiny_patch16_224")
+VIT = ("backbone=timm", "backbone.name=test_vit")
 TWO = (
-    *VIT, "trainer=ddp_cpu", "trainer.devices=2", "trainer.strategy=fsdp", "trainer.max_epochs=4",
+    *VIT, "trainer=ddp_cpu", "trainer.devices=2", "trainer.strategy=fsdp", "trainer.max_epochs=3",
     "trainer.gradient_clip_val=1.0", "trainer.activation_checkpointing=true", "loader.batch_size=8",
     "backbone.dropout=0.1", "tracking.log_images=false",
 )  # fmt: skip
@@ -96,11 +95,13 @@ def assert_close(one, other, tolerance):
 
 
 @pytest.mark.slow
-def test_a_sharded_run_is_that_of_whole_weights_and_can_be_resumed(tiny_job, tmp_path):
+@pytest.mark.usefixtures("own_process")
+def test_a_sharded_run_is_that_of_whole_weights_and_can_be_resumed(tiny_job, tmp_path, monkeypatch):
     job = tiny_job(*TWO, root=tmp_path)
     stopped = ended_after_an_epoch(job, tmp_path)
     assert resume(stopped, job.project).run_id == stopped.run_id
-    whole = tiny_job(*TWO, "trainer.strategy=ddp", "trainer.activation_checkpointing=false", root=tmp_path)
+    plain = ("trainer.strategy=ddp", "trainer.activation_checkpointing=false", "tracking.log_model=false")
+    whole = tiny_job(*TWO, *plain, root=tmp_path)
     sharded, reference = (find_run(job.project.store, name) for name in (stopped.run_id, train(whole).run_id))
     found, expected = weights_of(sharded), weights_of(reference)
     assert_close(found["state_dict"], expected["state_dict"], 2e-3)
@@ -113,8 +114,8 @@ def test_a_sharded_run_is_that_of_whole_weights_and_can_be_resumed(tiny_job, tmp
         predicted, others = (read_predictions(run, part).set_index("image_id") for run in (sharded, reference))
         assert sorted(predicted.index) == sorted(others.index)
     # the checkpoint is one of a network like any other
-    command = [sys.executable, "-m", "lesion_exp", "evaluate", f"run={sharded.run_id}", "--json"]
-    subprocess.run(command, cwd=tmp_path, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    monkeypatch.chdir(tmp_path)
+    assert main(["evaluate", f"run={sharded.run_id}", "--json"]) == 0
 
 
 @pytest.mark.slow

@@ -22,6 +22,7 @@ from lesion_exp.verbs.evaluate.evaluate import evaluate, evaluate_folds
 from lesion_exp.verbs.evaluate.evaluated_runs import evaluated_runs, fold_runs
 from lesion_exp.verbs.evaluate.evaluation_report import as_json, as_text
 from lesion_exp.verbs.evaluate.request import EvaluationRequest
+from tests.pictures import without_pictures
 
 pytestmark = pytest.mark.slow
 TINY = (
@@ -39,7 +40,8 @@ def project(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(RunWriter, "log_figure", lambda *_: None)  # drawing takes longer than all else
         config = compose(TINY, root=root).config
-        ids = [train(freeze(compose([*TINY, f"seed={seed}"], root=root))).run_id for seed in (0, 1)]
+        with without_pictures():
+            ids = [train(freeze(compose([*TINY, f"seed={seed}"], root=root))).run_id for seed in (0, 1)]
         yield Project.from_config(config).store, config, ids
 
 
@@ -47,7 +49,8 @@ def project(tmp_path_factory):
 def folds(project):
     _, config, _ = project
     root = config["paths"]["root"]
-    return [train(freeze(compose([*TINY, *FOLDS, f"split.fold={fold}"], root=root))).run_id for fold in (0, 1)]
+    with without_pictures():
+        return [train(freeze(compose([*TINY, *FOLDS, f"split.fold={fold}"], root=root))).run_id for fold in (0, 1)]
 
 
 @pytest.fixture

@@ -29,6 +29,7 @@ from lesion_exp.verbs.evaluate.request import EvaluationRequest
 from lesion_exp.verbs.predict.loop import predict_plan
 from lesion_exp.verbs.predict.predict import predict
 from lesion_exp.verbs.predict.request import PredictionRequest
+from tests.pictures import without_pictures
 
 pytestmark = pytest.mark.slow
 TINY = (
@@ -47,8 +48,9 @@ def project(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(RunWriter, "log_figure", lambda *_: None)  # drawing takes longer than all else
         config = compose(TINY, root=root).config
-        runs = [train(freeze(compose([*TINY, f"seed={seed}"], root=root))).run_id for seed in (0, 1)]
-        folds = [train(freeze(compose([*TINY, *FOLDS, f"split.fold={fold}"], root=root))).run_id for fold in (0, 1)]
+        with without_pictures():
+            runs = [train(freeze(compose([*TINY, f"seed={seed}"], root=root))).run_id for seed in (0, 1)]
+            folds = [train(freeze(compose([*TINY, *FOLDS, f"split.fold={fold}"], root=root))).run_id for fold in (0, 1)]
         yield Project.from_config(config).store, config, runs, folds
 
 

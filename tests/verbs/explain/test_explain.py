@@ -16,12 +16,12 @@ from lesion_exp.explanation.explainer import Explainer
 from lesion_exp.explanation.grad_cam import GradCam
 from lesion_exp.model.checkpoint_file import read_checkpoint
 from lesion_exp.tracking.find import READS_TAG, find_run
-from lesion_exp.tracking.run_writer import RunWriter
 from lesion_exp.tracking.stored_run import artifact_names, download_artifact, read_predictions
 from lesion_exp.training.run import train
 from lesion_exp.verbs.explain.explain import explain
 from lesion_exp.verbs.explain.explanation_report import as_json, as_text
 from lesion_exp.verbs.explain.request import ExplanationRequest
+from tests.pictures import without_pictures
 from tests.tiny import TINY
 
 pytestmark = pytest.mark.slow
@@ -41,8 +41,7 @@ class Dark(Explainer):
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
     root = tmp_path_factory.mktemp("project")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(RunWriter, "log_figure", lambda *_: None)  # those of the training
+    with without_pictures():
         config = compose([*TINY, FEW, "dataset.num_lesions=60"], root=root).config
         run_id = train(freeze(compose([*TINY, FEW, "dataset.num_lesions=60"], root=root))).run_id
     return Project.from_config(config).store, config, run_id

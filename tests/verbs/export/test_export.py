@@ -116,25 +116,21 @@ def test_int8_is_smaller_near_and_its_ranges_come_from_the_training_part_alone(p
     assert "## onnx_int8, preprocessing inside" in download_artifact(project[0], "export/check.md").read_text()
 
 
-def test_calibration_and_tta_are_in_the_file(project, tmp_path):
+def test_calibration_and_tta_are_in_the_file_and_a_calibration_of_other_views_is_warned_of(project, tmp_path, caplog):
     run, config, split, _ = project
     done = written(project, tmp_path, "onnx", calibration="vector", tta="flips8")
+    said = "calibration=vector was fitted on predictions with tta=none"
+    assert said in caplog.text
     paths = [Path(path) for path in drawn(split.table, "val", 3)["image_path"]]
     table = expected(fresh(run), config, paths, calibration="vector", tta="flips8")
     runner = FORMATS["onnx"].open(done.path)
     found = [runner({"images": read_image(str(path))[None]})[0] for path in paths]
     np.testing.assert_allclose(np.stack(found), probabilities(table), atol=1e-5)
-
-
-def test_a_calibration_of_other_views_is_warned_of(project, tmp_path, caplog):
-    done = written(project, tmp_path, "onnx", calibration="temperature", tta="flips8")
-    said = "calibration=temperature was fitted on predictions with tta=none"
-    assert said in caplog.text
     facts = json.loads(Path(f"{done.path}.json").read_text())
     assert [text for text in facts["warnings"] if said in text]
     assert "tta=none has the views" in facts["warnings"][-1]
     caplog.clear()
-    written(project, tmp_path / "own", "onnx", calibration="temperature")
+    written(project, tmp_path / "own", "onnx", calibration="vector")
     assert "tta=" not in caplog.text
 
 

@@ -17,6 +17,7 @@ from lesion_exp.tracking.run_writer import RunWriter
 from lesion_exp.tracking.stored_run import download_artifact, read_predictions
 from lesion_exp.trained_runs.trained_run import trained_run
 from lesion_exp.training.run import train
+from tests.pictures import without_pictures
 from tests.tiny import TINY
 
 pytestmark = pytest.mark.slow
@@ -31,7 +32,8 @@ def project(tmp_path_factory):
         patch.chdir(root)
         composed = compose([*TINY, "trainer.max_epochs=1", "trainer.precision=bf16-mixed"], root=root)
         config = composed.config
-        run_id = train(freeze(composed)).run_id
+        with without_pictures():
+            run_id = train(freeze(composed)).run_id
         store = Project.from_config(config).store
         run = find_run(store, run_id)
         kept = read_predictions(run, "test")

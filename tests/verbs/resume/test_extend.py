@@ -186,7 +186,10 @@ def hashes(job, run_id):
     "options",
     [
         ("scheduler=step", "scheduler.drop_epochs=1", "scheduler.gamma=0.5", "trainer.ema_decay=0.9"),
-        ("scheduler=plateau", "scheduler.patience=0", "optimizer=sgd", "trainer.accumulate_grad_batches=2"),
+        pytest.param(
+            ("scheduler=plateau", "scheduler.patience=0", "optimizer=sgd", "trainer.accumulate_grad_batches=2"),
+            marks=pytest.mark.long,
+        ),
     ],
 )
 def test_a_finished_run_that_is_trained_longer_ends_like_one_that_was_asked_for_it(tiny_job, options):
