@@ -14,6 +14,7 @@ from lesion_exp.backbone.foreign_weights import Found, find_weights
 from lesion_exp.backbone.hub import HUB, hub_weights
 from lesion_exp.backbone.network import FeatureExtractor, Network, State
 from lesion_exp.backbone.options import InputsAndOutputs, SharedOptions
+from lesion_exp.backbone.own_weights import OwnWeights
 from lesion_exp.backbone.surgery import (
     insert_attention,
     last_convolution,
@@ -24,7 +25,6 @@ from lesion_exp.backbone.surgery import (
     widen_input,
 )
 from lesion_exp.backbone.weights import load_into, own_state, read_state
-from lesion_exp.backbone.weights_card import card_of
 from lesion_exp.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -47,56 +47,48 @@ def assemble(network: Network | nn.Module, shared: SharedOptions, shape: InputsA
             f"expected a convolutional network for backbone.attention={shared.attention}, got "
             f"{type(module).__name__}, which has attention layers of its own; set backbone.attention=none"
         )
-    state, partial = _state(known, shared.weights), shared.weights_partial
+    state = _state(known, shared.weights)
     own = own_state(state) if state is not None else None
-    if own is not None:
-        own = _without_other_head(own, shared.weights, shape.classes)
+    start = None if own is None else OwnWeights(own, _file(shared.weights), shared, shape, head, known.renamed)
     found = find_weights(state, module.state_dict(), known.renamed) if state is not None and own is None else None
     if found is not None:
-        load_into(module, found, head, shared.weights, partial=partial)
+        load_into(module, found, head, shared.weights, partial=shared.weights_partial)
         if not shared.weights.startswith("imagenet"):
             warn_of_activation(module, _file(shared.weights))
     widen_input(module, shape.in_channels)
+    has_attention = start is not None and shared.attention != "none" and not start.is_for(module)
+    if start is not None and not has_attention:
+        start.load_body(module)
     if shared.attention != "none":
         channels = map_channels(module, cam_path, shape.in_channels, shape.image_size)
         insert_attention(module, shared.attention, cam_path, channels)
+    if start is not None and has_attention:
+        start.load_body(module)
     linear = module.get_submodule(head) if head else None
     if head:
         replace(module, head, nn.Identity())
     num_features = _num_features(module, linear, shape, is_checked=known.head is None)
     extractor = FeatureExtractor(module, num_features, is_convolutional=is_convolutional, cam_path=cam_path)
     backbone = Backbone(extractor, shared, shape, head)
-    if own is not None:
-        load_into(backbone, Found(own), "head", shared.weights, partial=partial)
+    if start is not None:
+        start.load_rest(backbone)
     elif found is not None and head:
-        parts = {
-            key.removeprefix(f"{head}."): value for key, value in found.state.items() if key.startswith(f"{head}.")
-        }
-        brings = {key: value.shape for key, value in parts.items()} == _shapes_of(backbone.head)
-        if brings:
-            backbone.head.load_state_dict(parts)
-        log.info(
-            "the head (%s) %s",
-            head,
-            "is that of the file" if brings else "is new, for the classes of this data set",
-        )
+        _load_head(backbone, found, head)
     if shared.tune == "lora":
         backbone.add_lora()
     return backbone
 
 
-def _without_other_head(own: dict[str, Tensor], weights: str, classes: tuple[str, ...]) -> dict[str, Tensor]:
-    """Returns the weights of a file of this project, without its head if that was trained for other `classes`."""
-    known = tuple(map(str, card_of(_file(weights)).get("classes", ()))) if classes else ()
-    if not known or known == classes:
-        return own
+def _load_head(backbone: Backbone, found: Found, head: str) -> None:
+    parts = {key.removeprefix(f"{head}."): value for key, value in found.state.items() if key.startswith(f"{head}.")}
+    brings = {key: value.shape for key, value in parts.items()} == _shapes_of(backbone.head)
+    if brings:
+        backbone.head.load_state_dict(parts)
     log.info(
-        "the head of %s is left out, because its classes are %s and those of this run are %s",
-        weights,
-        ", ".join(known),
-        ", ".join(classes),
+        "the head (%s) %s",
+        head,
+        "is that of the file" if brings else "is new, for the classes of this data set",
     )
-    return {name: value for name, value in own.items() if not name.startswith("head.")}
 
 
 def _known_of(module: object) -> Network:

@@ -142,9 +142,9 @@ class Backbone(nn.Module):
 
     def layer_groups(self) -> list[list[nn.Parameter]]:
         """Returns all parameters in groups from the input to the head, each parameter once."""
-        groups = self.body.layers()
+        groups = list(self.body.layers().values())
         if self.clinical_body is not None:
-            groups = [[*a, *b] for a, b in zip(groups, self.clinical_body.layers(), strict=True)]
+            groups = [[*a, *b] for a, b in zip(groups, self.clinical_body.layers().values(), strict=True)]
         return [*groups, self.head_parameters()]
 
     def head_parameters(self) -> list[nn.Parameter]:
@@ -180,6 +180,11 @@ class Backbone(nn.Module):
                 )
             chosen = body[len(body) - (number or 0) :]
         return [*(weights for group in chosen for weights in group), *head]
+
+    def tuned_layers(self) -> list[str]:
+        """Returns the names of the groups of layers of the body that `backbone.tune=last:N` trains; else none."""
+        number = num_last_groups(self.shared.tune)
+        return [] if number is None else list(self.body.layers())[-number:]
 
     def freeze_body(self) -> None:
         """Stops training the bodies; their normalisation layers then keep their statistics, too."""

@@ -39,13 +39,18 @@ _TRANSFORMER: Final[Rules] = (
     (r"\.(attention\.attention|attention|self_attn)\.(query|key|value)\.", r".attn.\2."),
     (r"\.(attention|self_attn)\.([qkv])_proj\.", r".attn.\2."),
     (r"\.(attention\.output\.dense|attention\.o_proj|self_attn\.out_proj)\.", ".attn.proj."),
-    (r"\.(intermediate\.dense|mlp\.up_proj)\.", ".mlp.fc1."),
-    (r"\.(output\.dense|mlp\.down_proj)\.", ".mlp.fc2."),
+    (r"\.(intermediate\.dense|mlp\.up_proj|mlp\.weights_in)\.", ".mlp.fc1."),
+    (r"\.(output\.dense|mlp\.down_proj|mlp\.weights_out)\.", ".mlp.fc2."),
     (r"\.(layernorm_before|layer_norm1)\.", ".norm1."),
     (r"\.(layernorm_after|layer_norm2)\.", ".norm2."),
     (r"\.layer_scale([12])\.lambda1$", r".ls\1.gamma"),
     (r"^(layernorm|post_layernorm)\.", "norm."),
 )
+_GATED: Final[Rules] = (
+    (r"\.mlp\.gate_proj\.", ".mlp.fc1_g."),
+    (r"\.mlp\.up_proj\.", ".mlp.fc1_x."),
+)
+"""What comes before the rules of transformers with gated layers, as the larger DINOv3 have them."""
 _CONVNEXT: Final[Rules] = (
     (r"^embeddings\.patch_embeddings\.", "stem.0."),
     (r"^embeddings\.layernorm\.", "stem.1."),
@@ -56,6 +61,15 @@ _CONVNEXT: Final[Rules] = (
     (r"\.pwconv([12])\.", r".mlp.fc\1."),
     (r"\.layer_scale_parameter$", ".gamma"),
     (r"^layernorm\.", "head.norm."),
+)
+_CONVNEXT_OF_DINOV3: Final[Rules] = (
+    (r"^stages\.0\.downsample_layers\.", "stem."),
+    (r"^stages\.(\d+)\.downsample_layers\.", r"stages.\1.downsample."),
+    (r"^stages\.(\d+)\.layers\.", r"stages.\1.blocks."),
+    (r"\.depthwise_conv\.", ".conv_dw."),
+    (r"\.layer_norm\.", ".norm."),
+    (r"\.pointwise_conv([12])\.", r".mlp.fc\1."),
+    (r"^layer_norm\.", "head.norm."),
 )
 _SWIN: Final[Rules] = (
     (r"^embeddings\.patch_embeddings\.projection\.", "patch_embed.proj."),
@@ -127,8 +141,10 @@ _RESNET_IN_SEQUENCE: Final[Rules] = (
     (r"^7\.", "layer4."),
 )
 """A ResNet as `nn.Sequential` of its children, as lightly's examples make it."""
+_FIRST_OF_DINOV3: Final = "stages.0.downsample_layers.0.weight"
+"""With this name DINOv3's ConvNeXt of Hugging Face begins."""
 _FIRST_NAMES: Final = (
-    "0.weight",
+    "0.weight", _FIRST_OF_DINOV3,
     "embeddings.cls_token", "embeddings.class_embedding", "embeddings.patch_embeddings.weight",
     "embeddings.patch_embeddings.projection.weight", "visual.class_embedding", "visual.conv1.weight",
     "visual.trunk.patch_embed.proj.weight", "visual.trunk.stem.0.weight", "_conv_stem.weight", "class_token",
@@ -198,6 +214,9 @@ def _below(state: State, prefix: str) -> tuple[dict[str, Tensor], set[str]]:
     used = {name: name.removeprefix(prefix) for name in state if name.startswith(prefix)}
     if prefix and any(name.startswith("embeddings.") for name in used.values()):
         used |= {name: name for name in state if name.startswith("classifier.")}
+    if prefix.endswith("model.") and _FIRST_OF_DINOV3 in used.values():  # the last norm lies outside, too
+        outside = prefix.removesuffix("model.")
+        used |= {name: name.removeprefix(outside) for name in state if name.startswith(f"{outside}layer_norm.")}
     return {new: state[old] for old, new in used.items()}, set(used)
 
 
@@ -230,8 +249,12 @@ def _rules_of(state: State) -> list[Rules]:
     """Returns how Hugging Face's names in `state` become timm's."""
     if any(name.startswith("encoder.stages.0.layers.") for name in state):
         return [_CONVNEXT]
+    if _FIRST_OF_DINOV3 in state:
+        return [_CONVNEXT_OF_DINOV3]
     if "embeddings.norm.weight" in state:
         return [_SWIN]
+    if any(".mlp.gate_proj." in name for name in state):
+        return [_GATED + _TRANSFORMER]
     return [_TRANSFORMER] if any(name.startswith("embeddings.") for name in state) else []
 
 

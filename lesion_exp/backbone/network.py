@@ -12,7 +12,6 @@ from lesion_exp.errors import ConfigError
 
 State = Mapping[str, Tensor]
 """Names and tensors, as `nn.Module.state_dict` gives them."""
-_CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 _STACKS = frozenset({"features", "encoder", "layers", "blocks", "stages", "trunk_output", "model"})
 """Names of the modules in which networks nest their layers."""
 
@@ -94,25 +93,27 @@ class FeatureExtractor(nn.Module):
             f"{tuple(output.shape)}; name another layer, or explain this network with integrated_gradients or occlusion"
         )
 
-    def layers(self) -> list[list[nn.Parameter]]:
-        """Returns the parameters in groups from the input to the output, each parameter once."""
-        groups: list[list[nn.Parameter]] = []
+    def layers(self) -> dict[str, list[nn.Parameter]]:
+        """Returns the parameters in groups from the input to the output, each parameter once, by names of modules."""
+        groups: dict[str, list[nn.Parameter]] = {}
         seen: set[int] = set()
         own = list(self.network.parameters(recurse=False))
-        for module in _stages(self.network):
+        for name, module in _stages(self.network):
             group = [parameter for parameter in module.parameters() if id(parameter) not in seen]
             seen.update(map(id, group))
             if group:
-                groups.append(group)
+                groups[name] = group
         rest = [p for p in self.network.parameters() if id(p) not in seen and id(p) not in set(map(id, own))]
         if own or rest:
-            groups = [[*own, *rest, *(groups[0] if groups else [])], *groups[1:]]  # tokens, positions: at the input
+            first = next(iter(groups), "network")
+            groups = {first: [], **groups}
+            groups[first] = [*own, *rest, *groups[first]]  # tokens, positions: at the input
         return groups
 
 
-def _stages(network: nn.Module) -> Iterator[nn.Module]:
+def _stages(network: nn.Module, place: str = "") -> Iterator[tuple[str, nn.Module]]:
     for name, child in network.named_children():
-        if name in _STACKS or isinstance(child, _CONTAINERS):
-            yield from _stages(child) if name in _STACKS else iter([child])
+        if name in _STACKS:
+            yield from _stages(child, f"{place}{name}.")
         else:
-            yield child
+            yield f"{place}{name}", child

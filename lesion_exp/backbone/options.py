@@ -210,6 +210,7 @@ class InputsAndOutputs:
         metadata_width: number of metadata columns; 0: none.
         two_views: whether a clinical photograph comes with each image.
         classes: names of the classes; empty if they are not known.
+        metadata: what the metadata columns are, as `MetadataEncoder.to_dict` says it; None: not known.
     """
 
     num_classes: int
@@ -218,6 +219,7 @@ class InputsAndOutputs:
     metadata_width: int = 0
     two_views: bool = False
     classes: tuple[str, ...] = ()
+    metadata: Mapping[str, Any] | None = None
 
 
 def meant_weights(value: str) -> str:

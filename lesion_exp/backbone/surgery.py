@@ -31,21 +31,40 @@ def replace(network: nn.Module, path: str, module: nn.Module) -> None:
     network.get_submodule(parent).set_submodule(name, module) if parent else setattr(network, name, module)
 
 
+def first_convolution(network: nn.Module) -> tuple[str, nn.Conv2d | None]:
+    """Returns the dotted name of the first convolution, and the layer; an empty name and None if there is none."""
+    layers = ((name, layer) for name, layer in network.named_modules() if isinstance(layer, nn.Conv2d))
+    return next(layers, ("", None))
+
+
+def with_channels(weight: Tensor, in_channels: int) -> Tensor:
+    """Returns the `weight` of a first convolution for another number of input channels.
+
+    New channels start as the mean of the old ones.
+
+    Args:
+        weight: float (out, in, k, k).
+        in_channels: the number of channels of the result, float (out, in_channels, k, k).
+    """
+    kept = min(weight.shape[1], in_channels)
+    wide = weight.mean(dim=1, keepdim=True).repeat(1, in_channels, 1, 1)
+    wide[:, :kept] = weight[:, :kept]
+    return wide
+
+
 def widen_input(network: nn.Module, in_channels: int) -> None:
-    """Gives the first convolution `in_channels` input channels; new ones start as the mean of the old ones' weights.
+    """Gives the first convolution `in_channels` input channels, as `with_channels` does.
 
     The layer stays the same object: the convolutions of some libraries pad their input or standardise their weights.
     """
-    conv = next((layer for layer in network.modules() if isinstance(layer, nn.Conv2d)), None)
+    conv = first_convolution(network)[1]
     if conv is None or conv.in_channels == in_channels:
         return
     kernel_size: Any = conv.kernel_size
     # a layer that draws its weights, though they are replaced: the random weights of later layers depend on the draws
     wide = nn.Conv2d(in_channels, conv.out_channels, kernel_size, bias=conv.bias is not None).weight
     with torch.no_grad():
-        kept = min(conv.in_channels, in_channels)
-        wide[:] = conv.weight.mean(dim=1, keepdim=True)
-        wide[:, :kept] = conv.weight[:, :kept]
+        wide.copy_(with_channels(conv.weight, in_channels))
     conv.weight, conv.in_channels, conv.groups = wide, in_channels, 1
 
 

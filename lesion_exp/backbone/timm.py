@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
+import io
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -28,6 +30,9 @@ PACKAGE: Final = "timm"
 """The required package; a job checks that it is installed before it reads any data."""
 FEATURE_MAPS: Final = ("layer4", "stages", "features", "blocks", "layers")
 """Names of the modules that make the last feature map of timm's networks."""
+CLASS_TOKEN: Final = "_dinov3"
+"""In the names of networks whose features, as their authors use them, are the class token (Siméoni et al. 2025,
+arXiv:2508.10104)."""
 
 
 def timm_backbone(name: str, *, image_size: int) -> Network:
@@ -42,7 +47,7 @@ def timm_backbone(name: str, *, image_size: int) -> Network:
     timm = _timm()
     _check_name(timm, name)
     network = _network(timm, name, image_size)
-    _check_size(timm, network, name, image_size)
+    _check_size(network, name, image_size)
     head = last_linear(network)
     if not any(word in head.partition(".")[0] for word in ("head", "classifier", "fc")):
         raise ConfigError(f"expected a network that ends in a linear layer, but {name} does not; choose another")
@@ -137,11 +142,13 @@ def _check_name(timm: Any, name: str) -> None:
         raise ConfigError(f"expected backbone.name to be a network of timm, got {name!r}; {nearest(name, known)}")
 
 
-def _check_size(timm: Any, network: nn.Module, name: str, image_size: int) -> None:
+def _check_size(network: nn.Module, name: str, image_size: int) -> None:
     """Refuses sizes of which a network of patches would silently leave out the right and lower edge."""
     for module in network.modules():
-        if isinstance(module, timm.layers.PatchEmbed) and not module.dynamic_img_pad:
-            patch = max(module.patch_size)
+        is_checked = "PatchEmbed" in type(module).__name__ and hasattr(module, "strict_img_size")
+        if is_checked and not getattr(module, "dynamic_img_pad", False):
+            sides: Any = module.patch_size
+            patch = max(sides)
             if image_size % patch:
                 below = max(image_size // patch, 1) * patch
                 raise ConfigError(
@@ -157,7 +164,27 @@ def _renamed(state: State, network: nn.Module) -> State:
     if is_efficientnet_pytorch(state):
         return from_efficientnet_pytorch(state, network.state_dict())
     convert = getattr(sys.modules[type(network).__module__], "checkpoint_filter_fn", None)
-    return state if convert is None else dict(convert(dict(state), network))
+    if convert is None:
+        return state
+    with contextlib.redirect_stdout(io.StringIO()):  # timm prints each bias for which the network has no place
+        return {**convert(dict(state), network), **_lost_biases(state, network)}
+
+
+def _lost_biases(state: State, network: nn.Module) -> State:
+    """Returns the biases of queries and values in Meta's file of DINOv3 which timm leaves out without an error.
+
+    timm has each of these networks with and without them; those of some published files are all zero. Keys have none.
+    """
+    expected = network.state_dict()
+    return {
+        name: bias
+        for name, bias in state.items()
+        if "storage_tokens" in state
+        and name not in expected
+        and name.endswith(".attn.qkv.bias")
+        and f"{name.removesuffix('qkv.bias')}q_bias" not in expected
+        and any(part.any() for part in (bias.chunk(3)[0], bias.chunk(3)[2]))
+    }
 
 
 def _timm() -> Any:
@@ -168,6 +195,8 @@ def _timm() -> Any:
 
 
 def _network(timm: Any, name: str, image_size: int, **options: Any) -> nn.Module:
+    if CLASS_TOKEN in name.partition(".")[0]:
+        options["global_pool"] = "token"  # timm's default is the mean over the patches
     try:  # networks of fixed size take it as an argument, the others refuse the argument
         network: nn.Module = timm.create_model(name, img_size=image_size, **options)
     except TypeError:

@@ -18,6 +18,8 @@ from lesion_exp.errors import ConfigError, nearest
 WITH_AUXILIARY: Final = ("inception_v3", "googlenet")
 """Networks with auxiliary outputs, which are removed, so that they return logits alone."""
 WITHOUT_LINEAR: Final = ("squeezenet",)
+SWINS_PATCH: Final = 4
+"""Side of the patches of torchvision's Swin transformers in pixels."""
 SMALLEST: Final = {"inception_v3": 75, "alexnet": 63, "vgg": 32}
 """Smallest sides of images in pixels, for networks that need more than 32."""
 FEATURE_MAPS: Final = ("layer4", "features", "trunk_output", "conv5", "layers", "Mixed_7c", "inception5b", "blocks")
@@ -66,8 +68,8 @@ def _check_size(name: str, image_size: int) -> None:
         raise ConfigError(
             f"expected image_size of at least {least} pixels for {name}, got {image_size}; set image_size={least}"
         )
-    if name.startswith("vit_"):
-        patch = int(name.rpartition("_")[2])
+    if name.startswith(("vit_", "swin_")):
+        patch = SWINS_PATCH if name.startswith("swin_") else int(name.rpartition("_")[2])
         if image_size % patch:
             below = max(image_size // patch, 1) * patch
             raise ConfigError(

@@ -141,7 +141,9 @@ def own_state(state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
     return {key.removeprefix(_OWN_PREFIX): value for key, value in state.items() if key.startswith(_OWN_PREFIX)}
 
 
-def load_into(network: nn.Module, found: Found, head: str, source: str, *, partial: bool = False) -> None:
+def load_into(
+    network: nn.Module, found: Found, head: str, source: str, *, partial: bool = False, made_with: str = ""
+) -> None:
     """Copies the `found` weights into `network`; its layer `head` stays as it is if its weights are missing or differ.
 
     Args:
@@ -150,6 +152,7 @@ def load_into(network: nn.Module, found: Found, head: str, source: str, *, parti
         head: the name of its last layer.
         source: what messages call the file.
         partial: whether the layers that fit are loaded although others differ.
+        made_with: what is added to the advice to choose the backbone of the file.
 
     Raises:
         ConfigError: other layers differ, or with `partial` no layer fits; the message names the first ones.
@@ -172,7 +175,7 @@ def load_into(network: nn.Module, found: Found, head: str, source: str, *, parti
         remedy = ", or take what fits with backbone.weights_partial=true" if matched else ""
         raise ConfigError(
             f"expected weights of the same architecture in {source}, but {summary}, and {len(problems)} layers "
-            f"differ:\n{first_cases(problems, 8)}\nchoose the backbone that the file was made with{remedy}"
+            f"differ:\n{first_cases(problems, 8)}\nchoose the backbone that the file was made with{made_with}{remedy}"
         )
     network.load_state_dict(fits, strict=False)
     left = [*(name for name in foreign if stands_beside(name)), *(f"{copy}*" for copy in found.copies)]

@@ -45,6 +45,8 @@ TEXT_SHARE: Final = 0.9
 """Share of the other ids that must not be numbers for a number among them to be a placeholder."""
 FREQUENT: Final = 3.0
 """A number is a placeholder if it is more than this many times as frequent as the 95% quantile of the ids."""
+CHANCE: Final = 0.001
+"""Probability below which values are not missing at random."""
 SHOWN: Final = 5
 """Values that a message lists."""
 _NUMBER: Final = re.compile(r"[+-]?\d+(?:\.0+)?")
@@ -157,6 +159,29 @@ def known_sexes(values: pd.Series, where: str, unknown: str) -> pd.Series:
         text += "; write male and female in the table to have subgroups of these names"
         record_finding(text, level="warning", column="sex", values=int(strange.sum()))
     return sexes.where(~strange, words)
+
+
+def missing_only_without(table: pd.DataFrame, columns: Iterable[str], leak: str) -> dict[str, int]:
+    """Returns the columns with values that are missing only where the truth value `leak` is false, and their numbers.
+
+    A missing value of such a column tells what `leak` tells. A column in which so few values are missing that this may
+    be chance (with a probability of `CHANCE`) does not count.
+
+    Args:
+        table: a table of images.
+        columns: its columns of which the missing values are looked at.
+        leak: a column of truth values; others have no such columns.
+    """
+    holds = table[leak].isin([True])
+    if not holds.any() or not table[leak].dropna().isin([True, False]).all():
+        return {}
+    found = {}
+    for column in columns:
+        missing = known_texts(table[column]).isna()
+        count = int(missing.sum())
+        if count and not (missing & holds).any() and (~holds).mean() ** count < CHANCE:
+            found[column] = count
+    return found
 
 
 def _placeholder(text: str) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from typing import Any
 
 import torch
@@ -28,9 +29,14 @@ def make_network(
     If `classes` is given, the head of initial weights that were trained for other classes is left out.
     """
     sample = sample_options(config)
-    width = encoder.width if encoder else 0
     shape = InputsAndOutputs(
-        num_classes, config["image_size"], sample.in_channels, width, sample.clinical, tuple(classes)
+        num_classes,
+        config["image_size"],
+        sample.in_channels,
+        encoder.width if encoder else 0,
+        sample.clinical,
+        tuple(classes),
+        encoder.to_dict() if encoder else None,
     )
     network = make_backbone(config["backbone"], shape)
     return network.to(memory_format=torch.channels_last) if uses_channels_last(config, network) else network
@@ -46,6 +52,16 @@ def make_backbone(node: Mapping[str, Any], shape: InputsAndOutputs) -> Backbone:
     own = {key: value for key, value in node.items() if key not in SHARED_KEYS}
     offered = {key: getattr(shape, key) for key in ("num_classes", "image_size", "in_channels")}
     return assemble(instantiate(own, "backbone", **asked_for(own, "backbone", offered)), shared, shape)
+
+
+def library_version(node: Mapping[str, Any]) -> str | None:
+    """Returns the library of which `node` (the key `backbone` of a job) chooses a network, with its version.
+
+    Returns None for the networks of this package and of the user. What a network of a library computes from given
+    weights may differ between its versions.
+    """
+    library = str(node[TARGET]).removeprefix("lesion_exp.backbone.").partition(".")[0]
+    return f"{library} {version(library)}" if library in ("timm", "torchvision") else None
 
 
 def merged_node(node: Mapping[str, Any]) -> dict[str, Any]:

@@ -71,6 +71,10 @@ def build(config: Mapping[str, Any], split: SplitData) -> Built:
     config, datamodule = seeded_data(config, split)
     pipeline, encoder, trainer = datamodule.pipeline, datamodule.metadata, config["trainer"]
     network = make_network(config, len(split.classes), encoder, split.classes)
+    if names := network.tuned_layers():
+        count, total = (sum(w.numel() for w in each) for each in (network.tuned_parameters(), network.parameters()))
+        log.info("backbone.tune=%s trains %s and the head: %s of %s weights", network.shared.tune, ", ".join(names),
+                 f"{count:,}", f"{total:,}")  # fmt: skip
     card = model_card(config, split.classes, encoder, split.loaded.info)
     counts, image_ids = datamodule.class_counts(), datamodule.parts["val"]["image_id"].tolist()
     added = make_added_metrics(config, len(split.classes))

@@ -36,6 +36,7 @@ from lesion_exp.data.features import VERSION, Batches, CachedFeatures, ViewFeatu
 from lesion_exp.data.lesion_dataset import LesionDataset, collate_samples
 from lesion_exp.data.loaders import resolve_num_workers
 from lesion_exp.model.checkpoint_file import state_hash
+from lesion_exp.model.network import library_version
 from lesion_exp.progress import Stage
 from lesion_exp.task import LesionClassifier
 from lesion_exp.training.build import Built
@@ -173,7 +174,7 @@ def _facts(config: Mapping[str, Any], built: Built, trainer: pl.Trainer, batch_s
     node, preprocess = config["backbone"], config["augmentation"]["preprocess"]
     own_code = code_tags({"backbone": node, "augmentation": {"preprocess": preprocess}})
     return {
-        "version": [VERSION, torch.__version__],
+        "version": [VERSION, torch.__version__, library_version(node)],
         "store": data.store.folder.name,
         "weights": state_hash({name: tensor.cpu() for name, tensor in backbone.state_of_bodies().items()}),
         "network": {key: value for key, value in node.items() if key not in SHARED_KEYS or key in _OF_THE_BODY},

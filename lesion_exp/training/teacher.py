@@ -41,6 +41,7 @@ from lesion_exp.evaluation.posthoc import calibrator_path
 from lesion_exp.loss.distill import Distill
 from lesion_exp.model.checkpoint_file import read_checkpoint, state_hash
 from lesion_exp.model.inputs import sample_options, store_request
+from lesion_exp.model.network import library_version
 from lesion_exp.model.restore import Restored, restore
 from lesion_exp.progress import Stage
 from lesion_exp.task import LesionClassifier
@@ -357,7 +358,7 @@ def _key(member: Member, images: LesionDataset, device: torch.device) -> str:
     """A hash (16 digits) of everything on which the probabilities depend."""
     own = member.restored.config
     facts = {
-        "version": [VERSION, torch.__version__],
+        "version": [VERSION, torch.__version__, library_version(own["backbone"])],
         "store": images.store.folder.name,
         "images": len(images),
         "weights": member.weights,

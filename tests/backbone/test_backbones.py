@@ -251,6 +251,8 @@ def test_a_pickle_is_not_executed(tmp_path):
         ("resnet18", {"dropout": 1.0}, "dropout"),
         ("resnet18", {"layer_decay": 0.0}, "layer_decay"),
         ("vit_b_16", {"image_size": 100}, "96 or 112"),
+        ("swin_t", {"image_size": 130}, "multiple of 4 for swin_t, got 130; use 128 or 132"),
+        ("torchvision", {"name": "swin_v2_t", "image_size": 66}, "use 64 or 68"),
         ("maxvit_t", {"image_size": 96}, "multiple of 224"),
         ("resnet18", {"image_size": 16}, "at least 32"),
     ],
@@ -291,13 +293,13 @@ def timm_position(file):
 
 
 @pytest.mark.parametrize(
-    ("name", "size", "says"),
-    [("vit_tiny_patch16_224", 100, "96 or 112"), ("vit_small_patch14_dinov2", 60, "56 or 70"),
-     ("vit_tiny_patch16_224", 8, "16 or 32")],
+    ("name", "size", "patch", "says"),
+    [("vit_tiny_patch16_224", 100, 16, "96 or 112"), ("vit_small_patch14_dinov2", 60, 14, "56 or 70"),
+     ("vit_tiny_patch16_224", 8, 16, "16 or 32"), ("swinv2_cr_tiny_ns_224", 130, 4, "128 or 132")],
 )  # fmt: skip
-def test_sizes_that_the_patches_of_timm_do_not_divide_are_refused(name, size, says):
+def test_sizes_that_the_patches_of_timm_do_not_divide_are_refused(name, size, patch, says):
     pytest.importorskip("timm", reason="the extra timm is not installed")
-    with pytest.raises(ConfigError, match=f"multiple of 1[46] for {name}.*{says}"):
+    with pytest.raises(ConfigError, match=f"multiple of {patch} for {name}.*{says}"):
         build("timm", size, name=name)
 
 
@@ -392,6 +394,22 @@ def test_tune_head_trains_the_head_and_keeps_the_body_in_evaluation_mode():
     assert not any(module.training for module in backbone.body.modules())
     assert backbone.head.training
     assert {id(p) for p in backbone.tuned_parameters()} == {id(p) for p in backbone.head.parameters()}
+
+
+@pytest.mark.parametrize(
+    ("option", "tune", "expected"),
+    [("resnet18", "last:2", ["layer3", "layer4"]), ("vit_tiny_patch16_224", "last:2", ["blocks.11", "norm"]),
+     ("tf_efficientnet_lite0", "last:4", ["blocks.5", "blocks.6", "conv_head", "bn2"]), ("resnet18", "head", [])],
+)  # fmt: skip
+def test_the_groups_that_tune_last_trains_have_names(option, tune, expected):
+    changes = {} if option == "resnet18" else {"name": option}
+    if changes:
+        pytest.importorskip("timm", reason="the extra timm is not installed")
+    backbone = build("timm" if changes else option, 32, tune=tune, **changes)
+    assert backbone.tuned_layers() == expected
+    trained = {name for name in tuned_names(backbone) if name.startswith("body.")}
+    assert all(name.removeprefix("body.network.").startswith(tuple(expected)) for name in trained)
+    assert bool(trained) == bool(expected)
 
 
 def test_tune_last_trains_the_last_groups_alone():

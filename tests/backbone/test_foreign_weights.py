@@ -124,6 +124,170 @@ def test_dinov3_of_transformers(tmp_path, way, biased):
             loaded(of_timm(plain, num_classes=7), file)
 
 
+def of_dinov3(name, **options):
+    return drawn(of_timm(name, num_classes=7, **options))
+
+
+def of_hugging_face(network):
+    """The weights of timm's DINOv3 as Hugging Face names them, with gated layers if it has them."""
+    pairs = [("cls_token", "embeddings.cls_token"), ("reg_token", "embeddings.register_tokens"),
+             ("patch_embed.proj.", "embeddings.patch_embeddings."), ("blocks.", "layer."), ("gamma_", "layer_scale"),
+             ("attn.proj.", "attention.o_proj."), ("attn.q_bias", "attention.q_proj.bias"),
+             ("attn.v_bias", "attention.v_proj.bias"), ("mlp.fc1_g.", "mlp.gate_proj."), ("mlp.fc1_x.", "mlp.up_proj."),
+             ("mlp.fc1.", "mlp.up_proj."), ("mlp.fc2.", "mlp.down_proj.")]  # fmt: skip
+    state = {"embeddings.mask_token": torch.zeros(1, 1, 64)}
+    for name, tensor in network.state_dict().items():
+        for ours, theirs in pairs:
+            name = name.replace(ours, theirs)
+        if name.endswith("attn.qkv.weight"):
+            layer = name.removesuffix("attn.qkv.weight")
+            state |= {f"{layer}attention.{part}_proj.weight": each
+                      for part, each in zip("qkv", tensor.chunk(3), strict=True)}  # fmt: skip
+        elif not name.startswith("head."):
+            state[f"{name}.lambda1" if "layer_scale" in name else name] = tensor
+    return state
+
+
+@pytest.mark.parametrize("name", ["vit_small_patch16_dinov3_qkvb", "vit_small_plus_patch16_dinov3_qkvb"])
+def test_dinov3_with_and_without_gated_layers_in_the_names_of_transformers(name, tmp_path):
+    theirs = of_dinov3(name)
+    save_file({key: tensor.contiguous() for key, tensor in of_hugging_face(theirs).items()}, tmp_path / "m.safetensors")
+    assert any("gate_proj" in key for key in of_hugging_face(theirs)) == ("plus" in name)
+    ours = loaded(of_timm(name, num_classes=7), str(tmp_path / "m.safetensors"))
+    with torch.inference_mode():
+        assert_same(ours.forward_features(images(32)), theirs.forward_features(images(32)))
+
+
+@WAYS
+def test_gated_dinov3_of_transformers(tmp_path, way):
+    transformers = needs("transformers")
+    config = transformers.DINOv3ViTConfig(**small(), num_register_tokens=4, use_gated_mlp=True, hidden_act="silu")
+    model = drawn(transformers.DINOv3ViTModel(config))
+    ours = loaded(of_timm("vit_small_plus_patch16_dinov3_qkvb", num_classes=7), saved(model, tmp_path, way))
+    with torch.inference_mode():
+        assert_same(ours.forward_features(images(32)), model(images(32)).last_hidden_state)
+
+
+def of_meta(network):
+    """The weights of timm's DINOv3 in the names of Meta's own file."""
+    state = {"mask_token": torch.zeros(1, 64)}
+    for name, tensor in network.state_dict().items():
+        if name.endswith(".attn.q_bias"):
+            layer = name.removesuffix("q_bias")
+            values = network.state_dict()[f"{layer}v_bias"]
+            state[f"{layer}qkv.bias"] = torch.cat([tensor, torch.ones_like(tensor), values])
+            state[f"{layer}qkv.bias_mask"] = torch.cat([torch.ones(64), torch.zeros(64), torch.ones(64)])
+        elif not name.startswith("head.") and not name.endswith(".attn.v_bias"):
+            name = name.replace("reg_token", "storage_tokens").replace("gamma_1", "ls1.gamma")
+            state[name.replace("gamma_2", "ls2.gamma")] = tensor
+    return state
+
+
+@pytest.mark.parametrize("biased", [True, False])
+def test_biases_in_metas_file_of_dinov3_are_not_lost(biased, tmp_path, capsys):
+    theirs = of_dinov3("vit_small_patch16_dinov3_qkvb")
+    if not biased:
+        with torch.no_grad():
+            for block in theirs.blocks:
+                block.attn.q_bias.zero_()
+                block.attn.v_bias.zero_()
+    torch.save(of_meta(theirs), tmp_path / "dinov3_vits16_pretrain_lvd1689m.pth")
+    file = str(tmp_path / "dinov3_vits16_pretrain_lvd1689m.pth")
+    with_biases = loaded(of_timm("vit_small_patch16_dinov3_qkvb", num_classes=7), file)
+    with torch.inference_mode():
+        expected = theirs.forward_features(images(32))
+        assert_same(with_biases.forward_features(images(32)), expected)
+        if biased:
+            with pytest.raises(ConfigError, match=r"blocks\.0\.attn\.qkv\.bias: not in the network"):
+                loaded(of_timm("vit_small_patch16_dinov3", num_classes=7), file)
+        else:
+            plain = loaded(of_timm("vit_small_patch16_dinov3", num_classes=7), file)
+            assert_same(plain.forward_features(images(32)), expected)
+    assert capsys.readouterr().out == "", "standard output of train is the id of the run alone"
+
+
+def test_features_of_dinov3_are_its_class_token():
+    needs("timm")
+    backbone = build("timm", 32, name="vit_small_patch16_dinov3_qkvb").eval()
+    with torch.inference_mode():
+        tokens = backbone.body.network.forward_features(images(32))
+        assert_same(backbone.encode(images(32)), tokens[:, 0])
+        assert not torch.allclose(tokens[:, 0], tokens[:, 5:].mean(dim=1), atol=1e-2)
+
+
+@WAYS
+def test_features_of_dinov3_are_those_of_transformers(tmp_path, way):
+    transformers, _ = needs("transformers"), needs("timm")
+    shape = small(hidden_size=384, num_hidden_layers=12, num_attention_heads=6, intermediate_size=1536)
+    model = drawn(transformers.DINOv3ViTModel(transformers.DINOv3ViTConfig(**shape, num_register_tokens=4)))
+    name = "vit_small_patch16_dinov3_qkvb"
+    ours = build("timm", 32, name=name, weights=saved(model, tmp_path, way)).eval()
+    with torch.inference_mode():
+        assert_same(ours.encode(images(32)), model(images(32)).pooler_output)
+
+
+def test_dinov2_giant_has_gated_layers_in_one_matrix(tmp_path):
+    shape = {"embed_dim": 96, "img_size": 28, "num_classes": 7}
+    theirs = drawn(of_timm("vit_giant_patch14_dinov2", **shape))
+    pairs = [("cls_token", "embeddings.cls_token"), ("pos_embed", "embeddings.position_embeddings"),
+             ("patch_embed.proj.", "embeddings.patch_embeddings.projection."), ("blocks.", "encoder.layer."),
+             ("attn.proj.", "attention.output.dense."), ("ls1.gamma", "layer_scale1.lambda1"),
+             ("ls2.gamma", "layer_scale2.lambda1"), ("mlp.fc1.", "mlp.weights_in."),
+             ("mlp.fc2.", "mlp.weights_out.")]  # fmt: skip
+    state = {}
+    for name, tensor in theirs.state_dict().items():
+        for ours, hub in pairs:
+            name = name.replace(ours, hub)
+        layer, found, kind = name.partition("attn.qkv.")
+        parts = ("query", "key", "value")
+        if found:
+            state |= {f"{layer}attention.attention.{part}.{kind}": each
+                      for part, each in zip(parts, tensor.chunk(3), strict=True)}  # fmt: skip
+        elif not name.startswith("head."):
+            state[f"layer{name}" if name.startswith("norm.") else name] = tensor
+    torch.save(state, tmp_path / "giant.pth")
+    ours = loaded(of_timm("vit_giant_patch14_dinov2", **shape), str(tmp_path / "giant.pth"))
+    with torch.inference_mode():
+        assert_same(ours.forward_features(images(28)), theirs.forward_features(images(28)))
+
+
+@pytest.mark.parametrize("prefix", ["", "model."])
+def test_convnext_of_dinov3_in_the_names_of_transformers(prefix, tmp_path):
+    def network():
+        widths = (8, 16, 32, 64)
+        return needs("timm").create_model("convnext_tiny", depths=(1, 2, 1, 1), dims=widths, num_classes=7)
+
+    theirs = drawn(network())
+    pairs = [("stem.", "stages.0.downsample_layers."), (".downsample.", ".downsample_layers."),
+             (".blocks.", ".layers."),
+             (".conv_dw.", ".depthwise_conv."), (".norm.", ".layer_norm."), (".mlp.fc", ".pointwise_conv"),
+             ("head.layer_norm.", "layer_norm.")]  # fmt: skip
+    state = {}
+    for name, tensor in theirs.state_dict().items():
+        for ours, hub in pairs:
+            name = name.replace(ours, hub)
+        if not name.startswith("head."):
+            state[name if name.startswith("layer_norm.") else f"{prefix}{name}"] = tensor
+    torch.save(state, tmp_path / "convnext.pth")
+    ours = loaded(network(), str(tmp_path / "convnext.pth"))
+    with torch.inference_mode():
+        features = [each.forward_head(each.forward_features(images(64)), pre_logits=True) for each in (ours, theirs)]
+        assert_same(*features)
+
+
+@WAYS
+def test_convnext_of_dinov3_of_transformers(tmp_path, way):
+    transformers = needs("transformers")
+    widths = [8, 16, 32, 64]
+    config = transformers.DINOv3ConvNextConfig(depths=[1, 2, 1, 1], hidden_sizes=widths)
+    model = drawn(transformers.DINOv3ConvNextModel(config))
+    network = needs("timm").create_model("convnext_tiny", depths=(1, 2, 1, 1), dims=widths, num_classes=7)
+    ours = loaded(network, saved(model, tmp_path, way))
+    with torch.inference_mode():
+        features = ours.forward_head(ours.forward_features(images(64)), pre_logits=True)
+        assert_same(features, model(images(64)).pooler_output)
+
+
 @WAYS
 @pytest.mark.parametrize("library", ["timm", "torchvision"])
 def test_convnext_of_transformers(tmp_path, way, library):

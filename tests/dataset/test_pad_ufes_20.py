@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from lesion_exp.dataset.findings import collected_findings
 from lesion_exp.dataset.loading import Flow, TableOptions, load_table
 from lesion_exp.dataset.pad_ufes_20 import INFO, read_pad_ufes_20
 from lesion_exp.errors import DataError
@@ -86,3 +87,39 @@ def test_missing_columns_are_named(replica: Path) -> None:
 
 def test_the_published_counts_sum_to_the_set() -> None:
     assert sum(INFO.published_counts.values()) == 2298
+
+
+def metadata_of(without_sex: int) -> str:
+    """60 lesions, every other one biopsied. Those without a biopsy have neither sex nor history.
+
+    The biopsied lesion `without_sex` has no sex either. The itch of a lesion of either kind is unknown.
+    """
+    header = METADATA.splitlines()[0]
+    rows = []
+    for number in range(60):
+        biopsied = number % 2 == 0
+        cells = dict.fromkeys(header.split(","), "")
+        cells |= {"patient_id": f"PAT_{number}", "lesion_id": str(number), "age": str(20 + number), "region": "ARM",
+                  "diagnostic": "BCC" if biopsied else "NEV", "img_id": f"{number}.png", "biopsed": str(biopsied),
+                  "itch": "UNK" if number < 2 else "True"}  # fmt: skip
+        if biopsied:
+            cells |= {"smoke": "True", "fitspatrick": "2.0", "gender": "" if number == without_sex else "MALE"}
+        rows.append(",".join(cells.values()))
+    return "\n".join([header, *rows, ""])
+
+
+def test_columns_that_are_empty_only_without_a_biopsy_are_recorded(replica: Path) -> None:
+    def found() -> list[str]:
+        with collected_findings() as findings:
+            read_pad_ufes_20(str(replica))
+        return [case for one in findings if "not biopsied" in one.text for case in one.cases]
+
+    assert found() == [], "too few rows to say so"
+    shutil.rmtree(replica / "images")
+    (replica / "metadata.csv").write_text(metadata_of(without_sex=1))
+    cases = found()
+    assert cases[0] == "sex: 30 of 60 rows"
+    assert {"skin_tone: 30 of 60 rows", "smoke: 30 of 60 rows"} <= set(cases)
+    assert not [case for case in cases if case.startswith(("age", "site", "itch"))]
+    (replica / "metadata.csv").write_text(metadata_of(without_sex=2))
+    assert not [case for case in found() if case.startswith("sex")], "a biopsied lesion lacks it as well"

@@ -188,3 +188,11 @@ def test_the_metadata_of_a_mixed_batch_are_mixed_like_its_images_and_labels(buil
     torch.testing.assert_close(shown[0]["image"], mixed.images[0])
     torch.testing.assert_close(shown[0]["metadata"], mixed.weight * own + (1 - mixed.weight) * other)
     assert not torch.equal(shown[0]["metadata"], own)
+
+
+def test_the_log_names_the_layers_that_are_trained(built, caplog):
+    caplog.set_level("INFO")
+    network = built("backbone=small_cnn", "backbone.tune=last:1").classifier.backbone
+    count = sum(weights.numel() for weights in network.parameters() if weights.requires_grad)
+    total = sum(weights.numel() for weights in network.parameters())
+    assert f"last:1 trains features.3 and the head: {count:,} of {total:,} weights" in caplog.text

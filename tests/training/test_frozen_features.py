@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
+
 import pytest
 
 from lesion_exp.augmentation.fixed_views import FixedView
@@ -9,6 +11,7 @@ from lesion_exp.augmentation.pipeline import AugmentationPipeline
 from lesion_exp.config.freeze import Job
 from lesion_exp.config.instantiate import instantiate
 from lesion_exp.config.registered import TRUST_VARIABLE
+from lesion_exp.model.network import library_version
 from lesion_exp.tracking.find import find_run
 from lesion_exp.tracking.stored_run import Run
 from lesion_exp.training import frozen_features
@@ -100,7 +103,7 @@ def test_a_fixed_set_of_views_is_computed_once(kind, tiny_job, tmp_path, compute
     assert fixed.tags["weights_hash"] not in (hashes[0], start.tags["weights_hash"]), "the views do something"
 
 
-def test_features_belong_to_weights_pixels_and_precision_and_to_nothing_else(tiny_job, tmp_path):
+def test_features_belong_to_weights_pixels_and_precision_and_to_nothing_else(tiny_job, tmp_path, monkeypatch):
     plain = tiny_job(*CACHED).config
     split = split_data(plain, load_data(plain))
 
@@ -135,6 +138,17 @@ def test_features_belong_to_weights_pixels_and_precision_and_to_nothing_else(tin
     assert of_views == [view_key(view, "augmentation=light", "augmentation.views=5", "seed=1") for view in views]
     weaker = [view_key(view, "augmentation=light", "augmentation.transforms.flip.p=0.5") for view in views]
     assert [ours == theirs for ours, theirs in zip(of_views, weaker, strict=True)] == [True] * 3 + [False] * 2
+    monkeypatch.setattr(frozen_features, "library_version", lambda node: "torchvision 99.0")
+    assert key() != keys[0], "another version of the library may compute other features from the same weights"
+
+
+def test_the_version_of_the_library_is_that_of_the_networks_own():
+    def of(target: str) -> str | None:
+        return library_version({"_target_": target})
+
+    assert of("lesion_exp.backbone.torchvision.torchvision_backbone") == f"torchvision {version('torchvision')}"
+    assert of("lesion_exp.backbone.small_cnn.small_cnn") is None
+    assert of("mine.torchvision.network") is None
 
 
 def test_features_of_own_code_belong_to_that_code_and_others_to_none(tiny_job, tmp_path, monkeypatch):

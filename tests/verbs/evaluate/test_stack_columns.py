@@ -13,8 +13,9 @@ from lesion_exp.dataset.pad_ufes_20 import read_pad_ufes_20
 from lesion_exp.errors import ConfigError
 from lesion_exp.evaluation.metrics import metrics
 from lesion_exp.evaluation.predictions import predictions_table
+from lesion_exp.evaluation.stack_features import StackFeatures
 from lesion_exp.evaluation.stacking import StackOptions, fit_stacking
-from lesion_exp.verbs.evaluate.stack import feature_columns
+from lesion_exp.verbs.evaluate.stack import feature_columns, telling_columns
 
 HEADER = (
     "patient_id,lesion_id,smoke,drink,background_father,background_mother,age,pesticide,gender,skin_cancer_history,"
@@ -70,3 +71,21 @@ def test_ids_labels_and_what_gives_them_away_are_no_features(predicted: pd.DataF
             feature_columns(predicted, [name])
     with pytest.raises(ConfigError, match=r"got smoking, did you mean 'smoke' or 'skin_tone'\?"):
         feature_columns(predicted, ["smoking"])
+
+
+def test_columns_whose_missing_values_give_the_label_away_are_named(predicted: pd.DataFrame) -> None:
+    biopsied = predicted["sex"] != "unknown"
+    chosen = ("age", "sex", "site", "skin_tone")
+    features, _ = StackFeatures.fit([predicted], ["predictions", "metadata"], chosen)
+    assert telling_columns(predicted, features) == [], "no lesion was biopsied"
+    table = predicted.assign(leaks_biopsed=biopsied, leaks_confirmed="histopathology")
+    (note,) = telling_columns(table, features)
+    count = int((~biopsied).sum())
+    said = f"values are missing only where leaks_biopsed is false (skin_tone in {count} of 300 images, sex in {count}"
+    assert note.startswith(said)
+    assert note.endswith("leave these columns out with stack_columns=[age,site]")
+    mixed = table.assign(leaks_biopsed=biopsied | (table.index == biopsied.idxmin()))
+    assert telling_columns(mixed, features) == [], "values of biopsied lesions are missing as well"
+    context, _ = StackFeatures.fit([predicted], ["predictions", "context"], chosen)
+    assert "skin_tone" in telling_columns(table, context)[0], "numbers are compared with those of other lesions"
+    assert "sex" not in telling_columns(table, context)[0]
