@@ -39,15 +39,14 @@ class RegisterOptions:
 def register(arguments: Arguments) -> int:
     """Prints the model's URI on standard output, or one JSON object."""
     spec, wanted = arguments.read(ChosenRun).run, arguments.read(RegisterOptions)
-    from lesion_exp.tracking.registry import check_names
-
-    check_names(wanted.name, wanted.alias)
     project = open_project(arguments)
     run = chosen_run(project.store, spec)
     from lesion_exp.model.mlflow_model import MODEL
+    from lesion_exp.tracking.registry import check_names
     from lesion_exp.tracking.registry import register as register_run
     from lesion_exp.trained_runs.backfill import ensure_model
 
+    check_names(wanted.name, wanted.alias)
     ensure_model(run, project)
     leaky = run.tags.get("leaky", "false")
     if leaky == "true":

@@ -61,7 +61,7 @@ def test_runs_that_were_evaluated_over_patients_are_compared_over_patients(
     ids = [plant("loss=focal", test=tables[0]), plant(test=tables[1])]
     report = compare(store, ids, draws=40).report
     assert report.comparison.num_lesions == 120
-    assert any("120 images are of 30 patients" in note for note in report.notes)
+    assert any("120 images of 30 patients are unknown" in note for note in report.notes)
     RunWriter.of(find_run(store, ids[1])).log_json({"unit": "patient"}, "evaluation/test/metrics.json")
     report = compare(store, ids, draws=40).report
     assert (report.comparison.unit, report.comparison.num_lesions, report.to_dict()["unit"]) == (

@@ -77,7 +77,7 @@ def test_the_preset_makes_the_choices_and_names_a_reason_for_each(project, capsy
     assert all("  # " in line for line in body if not line.rstrip().endswith(":") and "num_folds" not in line)
     assert max(map(len, lines)) <= 200
     assert found["facts"]["masks"] == 1.0
-    assert any(offer.startswith("dataset.mask=overlay") for offer in found["offers"])
+    assert any(offer.startswith("dataset.mask=crop") for offer in found["offers"])
     assert sum(found["facts"]["parts"].values()) == found["facts"]["images"]
     assert sum(found["seconds"].values()) == pytest.approx(found["expected_seconds"], abs=0.5)
     assert found["expected_seconds"] <= found["budget_seconds"]
