@@ -23,6 +23,8 @@ RESEARCH_ONLY: Final = "research use only: no output of this software is a diagn
 
 PSEUDO_RUN: Final = "pseudo_run"
 """Column of tables with the id of the run that gave a row its label; missing where a person did."""
+PSEUDO_SOURCE: Final = "pseudo"
+"""`source` of images that only a file of pseudo-labels names, and prefix of their ids."""
 IS_UNKNOWN: Final = "is_unknown"
 """Column of split tables and predictions tables: true for images of a class that the training part does not have.
 Tables without images of an unknown class do not have the column."""

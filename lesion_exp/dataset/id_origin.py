@@ -12,12 +12,12 @@ from typing import Any, Final
 import pandas as pd
 
 from lesion_exp.dataset.display_name import is_own
-from lesion_exp.dataset.pseudo_labels import SOURCE as PSEUDO
 from lesion_exp.image_ids import ID_ORIGIN, OF_A_FOLDER
+from lesion_exp.taxonomy import PSEUDO_SOURCE
 
 _OF_ANY_DATA: Final = ("csv", "folder")
 """Readers of any data: the ids of one folder belong together, those of different folders do not."""
-_OF_PSEUDO_LABELS: Final = f"{OF_A_FOLDER}{PSEUDO}"
+_OF_PSEUDO_LABELS: Final = f"{OF_A_FOLDER}{PSEUDO_SOURCE}"
 _DRAWN: Final = "synthetic"
 _COMBINED: Final = "combined"
 _PACKAGE: Final = "lesion_exp."
@@ -46,7 +46,7 @@ def with_id_origin(table: pd.DataFrame, dataset: Mapping[str, Any]) -> pd.DataFr
         origins = {name: _of_set(name, given) for name, given in dict(dataset.get("sets") or {}).items()}
     else:
         origins = {reader: _origin(reader, dataset)}
-    origins[PSEUDO] = _OF_PSEUDO_LABELS
+    origins[PSEUDO_SOURCE] = _OF_PSEUDO_LABELS
     return table.assign(**{ID_ORIGIN: [origins.get(source, source) for source in table["source"]]})
 
 
@@ -65,7 +65,7 @@ def _of_own_reader(sources: pd.Series, root: object) -> list[str]:
     from lesion_exp.dataset.combined import set_names  # imports every reader
 
     shared = {*set_names()} - {*_OF_ANY_DATA, _DRAWN}
-    known = {PSEUDO: _OF_PSEUDO_LABELS, **{name: name for name in shared}}
+    known = {PSEUDO_SOURCE: _OF_PSEUDO_LABELS, **{name: name for name in shared}}
     beginning = "" if root is None else f"{_of_folder(root)}-"
     return [known.get(source, f"{beginning}{source}") for source in sources]
 

@@ -11,6 +11,7 @@
 | `run_id`, `weights_hash` | the run that predicted it, and the hash of that run's weights |
 | `calibration`, `threshold` | how the probability was calibrated, and the smallest one that gives this class a label |
 | `lesion_id`, `patient_id`, `age`, `sex`, `site` | as in the input, if it is a table that has them |
+| `mask_path`, `clinical_path` | locators as `image_path`, of a csv that has them, or a data set whose run reads them |
 
 Only `image_path` (or `image_id`) and `label` are needed. An image belongs to a row of the data set that has no label,
 if that row has the same path, or the same id where the file has no image at that path; other images become new rows.
@@ -30,21 +31,21 @@ import pandas as pd
 
 from lesion_exp.archive import file_of
 from lesion_exp.dataset.findings import record_finding
+from lesion_exp.dataset.path_patterns import as_value
 from lesion_exp.dataset.row_filter import filter_rows
 from lesion_exp.dataset.table import standardize
-from lesion_exp.errors import ConfigError, DataError, first_cases, nearest
-from lesion_exp.taxonomy import PSEUDO_RUN
+from lesion_exp.errors import ConfigError, DataError, did_you_mean, first_cases
+from lesion_exp.taxonomy import PSEUDO_RUN, PSEUDO_SOURCE, malignancy
 from lesion_exp.text_table import EMPTY_WORDS, read_csv
 
 WEIGHT: Final = "sample_weight"
 """Column with how much an image counts in the loss."""
-SOURCE: Final = "pseudo"
-"""`source` of images that only the file of pseudo-labels names, and prefix of their ids."""
 UNKNOWN_RUN: Final = "unknown"
 CONFIDENCE: Final = "pseudo_confidence"
 KEPT: Final = ("confidence", "run_id", "weights_hash", "calibration", "threshold")
 """Columns of a file about the origin of its labels."""
-_OF_TABLE: Final = ("lesion_id", "patient_id", "age", "sex", "site")
+_COMPANIONS: Final = ("mask_path", "clinical_path")
+_OF_TABLE: Final = ("lesion_id", "patient_id", "age", "sex", "site", *_COMPANIONS)
 BINARY: Final = ("malignant", "benign")
 """Classes of task.target=malignant."""
 
@@ -127,6 +128,10 @@ def read_pseudo_labels(path: Path) -> pd.DataFrame:
         frame["image_path"] = [_absolute(str(locator), path.parent) for locator in frame["image_path"]]
         stems = pd.Series([str(Path(locator).with_suffix("")) for locator in frame["image_path"]], index=frame.index)
         frame["image_id"] = frame["image_id"].where(frame["image_id"].notna(), stems).astype(str)
+    for name in _COMPANIONS:
+        if name in frame:
+            found = [_absolute(at, path.parent) if isinstance(at, str) and at else None for at in frame[name]]
+            frame[name] = pd.Series(found, index=frame.index, dtype=object)
     frame["run_id"] = frame["run_id"].where(frame["run_id"].notna(), UNKNOWN_RUN).astype(str)
     return frame.assign(label=frame["label"].astype(str))
 
@@ -207,7 +212,7 @@ class PseudoLabels:
         if given.empty:
             return pd.DataFrame(), given
         known = given.drop(columns=[*KEPT]).assign(image_id=_unique_ids(given))
-        return standardize(known, SOURCE).set_axis(given.index), given
+        return standardize(known, PSEUDO_SOURCE).set_axis(given.index), given
 
     def _labelled(self, rows: pd.DataFrame, given: pd.DataFrame) -> pd.DataFrame:
         if rows.empty:
@@ -219,31 +224,28 @@ class PseudoLabels:
         if count:
             self.left_out[reason] = self.left_out.get(reason, 0) + count
 
-    def append(self, table: pd.DataFrame, chosen: str | None) -> pd.DataFrame:
+    def append(self, table: pd.DataFrame, chosen: str | None, target: str = "diagnosis") -> pd.DataFrame:
         """Returns `table` followed by the rows with pseudo-labels.
 
-        `chosen` is `dataset.filter`. It applies to those of these rows that belong to the data set.
+        Args:
+            table: the rows that people labelled.
+            chosen: `dataset.filter`. It applies to those of the other rows that belong to the data set.
+            target: `task.target`. For `malignant`, a pseudo-label may be any diagnosis that is malignant or benign.
 
         Raises:
-            DataError: a pseudo-label is not a class of `table`, or no row is left.
+            DataError: a pseudo-label is of no use for the target, or no row is left.
         """
         rows = self._rows
-        own = rows[rows["source"] != SOURCE] if len(rows) else rows
+        own = rows[rows["source"] != PSEUDO_SOURCE] if len(rows) else rows
         if chosen and len(own):
             kept = filter_rows(own, chosen)
             self._count("dataset.filter leaves them out", len(own) - len(kept))
-            rows = pd.concat([kept, rows[rows["source"] == SOURCE]], ignore_index=True)
+            rows = pd.concat([kept, rows[rows["source"] == PSEUDO_SOURCE]], ignore_index=True)
         part = rows["official_split"] if "official_split" in rows else pd.Series(None, index=rows.index, dtype=object)
         evaluated = part.isin(["val", "test"])
         self._count("the data set's own validation or test part has them", int(evaluated.sum()))
         rows = rows[~evaluated]
-        classes = set(map(str, table["label"]))
-        strange = sorted(set(map(str, rows["label"])) - classes - set(BINARY)) if len(rows) else []
-        if strange:
-            raise DataError(
-                f"expected pseudo-labels among the classes of the data set, {', '.join(sorted(classes))}, got "
-                f"{', '.join(strange)} in {self.path}; {nearest(strange[0], classes)}"
-            )
+        self._check_classes(set(map(str, rows["label"])) if len(rows) else set(), set(map(str, table["label"])), target)
         for reason, count in self.left_out.items():
             record_finding(f"pseudo-labels: {count:,} images are left out: {reason}")
         if rows.empty:
@@ -259,6 +261,21 @@ class PseudoLabels:
             if column in joined:
                 joined[column] = joined[column].astype(object).where(joined[column].notna(), None)
         return joined.assign(**{WEIGHT: np.where(joined[PSEUDO_RUN].notna(), self.weight, 1.0)})
+
+    def _check_classes(self, given: set[str], classes: set[str], target: str) -> None:
+        strange = sorted(given - classes - set(BINARY))
+        if target == "malignant":
+            strange = [label for label in strange if malignancy(label) is None]
+        if not strange:
+            return
+        others = dict.fromkeys(sorted(given - set(strange)), 0.9)
+        fewer = f", or for the other labels alone with 'threshold={as_value(others)}' of predict" if others else ""
+        also = ", or diagnoses that are malignant or benign" if target == "malignant" else ""
+        raise DataError(
+            f"expected pseudo-labels among the classes of the data set, {', '.join(sorted(classes))}{also}, got "
+            f"{', '.join(strange)} in {self.path}; write the file again with a run of these classes{fewer}"
+            f"{did_you_mean(strange[0], classes)}"
+        )
 
     def facts(self) -> dict[str, Any]:
         """Returns the origin of the labels as plain values: digest of the file, runs, calibrations and thresholds."""
@@ -278,7 +295,7 @@ def _unique_ids(given: pd.DataFrame) -> pd.Series:
     """Returns an id for each image. Images of one name get the ending of their file too (`1.jpg` and `1.png`), and a
     number if that is the same as well.
     """
-    ids = pd.Series([f"{SOURCE}/{name}" for name in given["image_id"]], index=given.index, dtype=object)
+    ids = pd.Series([f"{PSEUDO_SOURCE}/{name}" for name in given["image_id"]], index=given.index, dtype=object)
     endings = pd.Series([Path(str(at)).suffix for at in given["image_path"]], index=given.index, dtype=object)
     ids = ids.where(~ids.duplicated(keep=False), ids + endings)
     number = ids.groupby(ids).cumcount() + 1

@@ -255,7 +255,7 @@ def read_table(
     if pseudo is None:
         return table
     with collected_findings() as found:
-        table = pseudo.append(table, options.filter)
+        table = pseudo.append(table, options.filter, config["task"]["target"])
     flow.findings.extend(found)
     flow.note("with pseudo-labelled images, for training alone", table)
     return table

@@ -110,6 +110,31 @@ def test_images_of_one_name_stay_apart_by_their_ending_and_else_by_a_number(clin
     assert again["image_id"].tolist()[-2:] == [f"{stem}.png", f"{stem}.jpg"]
 
 
+def test_new_images_bring_their_masks_and_clinical_photographs(clinic: Path) -> None:
+    (clinic / "t.csv").write_text("image_id,label,clinical_path\na,mel,images/b.png\nb,nv,images/a.png\n")
+    (clinic / "p.csv").write_text(
+        "image_path,label,mask_path,clinical_path\n../new/x.png,nv,../new/m.png,images/e.png\n../new/c.png,mel,,\n"
+    )
+    pseudo = PseudoLabels(PseudoOptions(str(clinic / "p.csv")))
+    table = pseudo.append(pseudo.separate(read_csv(str(clinic), "t.csv")), None)
+    new = table[pseudo_rows(table)]
+    assert new["mask_path"].tolist() == [str(clinic.parent / "new" / "m.png"), None]
+    assert new["clinical_path"].tolist() == [str(clinic / "images" / "e.png"), None]
+
+
+def test_diagnoses_that_the_data_set_lacks_are_of_use_if_they_are_malignant_or_benign(clinic: Path) -> None:
+    rows = ("c,images/c.png,bcc,0.95,r,w,none,0.9", "d,images/d.png,nv,0.95,r,w,none,0.9")
+    pseudo = labels_in(clinic / "p.csv", *rows)
+    labelled = pseudo.separate(table_of(clinic))
+    with pytest.raises(DataError, match=r"mel, nv, got bcc .* run of these classes, or .* 'threshold=\{nv: 0\.9\}'"):
+        pseudo.append(labelled, None)
+    table = pseudo.append(labelled, None, "malignant")
+    assert table.loc[pseudo_rows(table), "label"].tolist() == ["bcc", "nv"]
+    pseudo = labels_in(clinic / "p.csv", "c,images/c.png,wart,0.95,r,w,none,0.9")
+    with pytest.raises(DataError, match="mel, nv, or diagnoses that are malignant or benign, got wart"):
+        pseudo.append(pseudo.separate(table_of(clinic)), None, "malignant")
+
+
 def test_the_filter_of_the_data_set_applies_to_its_rows(clinic: Path) -> None:
     rows = ("c,images/c.png,mel,0.95,r,w,none,0.9", "d,images/d.png,mel,0.95,r,w,none,0.9")
     table = joined(labels_in(clinic / "p.csv", *rows), clinic, "image_id != 'c'")

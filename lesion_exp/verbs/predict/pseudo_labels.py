@@ -19,7 +19,7 @@ from lesion_exp.evaluation.predictions import PREFIX, classes_of, known_rows, pr
 from lesion_exp.text_table import write_csv
 from lesion_exp.tracking.stored_run import read_predictions
 from lesion_exp.trained_runs.trained_run import TrainedRun, own_tta
-from lesion_exp.verbs.predict.request import IDS, METADATA, PredictionRequest
+from lesion_exp.verbs.predict.request import IDS, METADATA, PICTURES, PredictionRequest
 from lesion_exp.verbs.predict.requested_images import RequestedImages
 
 log = logging.getLogger(__name__)
@@ -124,11 +124,11 @@ def write_pseudo_labels(
     limits = table["prediction"].map({name: limit for name, limit in thresholds.items() if limit is not None})
     # a csv has rounded probabilities, so that those at the threshold are compared with a tolerance
     chosen = (confidence >= limits.to_numpy(np.float64) - 1e-6) & table["prediction"].notna().to_numpy()
-    known = images.known
+    known, read = images.known, images.table
     written = pd.DataFrame(
         {
             "image_id": known["image_id"].to_numpy(),
-            "image_path": [_beside(locator, target.parent) for locator in images.table["image_path"]],
+            "image_path": [_beside(locator, target.parent) for locator in read["image_path"]],
             "label": table["prediction"],
             "confidence": confidence.round(6),
             "run_id": facts["run_id"],
@@ -136,6 +136,7 @@ def write_pseudo_labels(
             "calibration": facts["calibration"],
             "threshold": limits.astype(float).round(6),
             **{name: known[name].to_numpy() for name in (*IDS, *METADATA) if name in known},
+            **{name: [_beside(at, target.parent) for at in read[name]] for name in PICTURES if name in read},
         }
     )[chosen]
     partial = target.with_name(f".{target.name}.part")

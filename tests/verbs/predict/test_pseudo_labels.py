@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from lesion_exp.dataset.pseudo_labels import read_pseudo_labels
 from lesion_exp.errors import ConfigError
 from lesion_exp.verbs.predict.pseudo_labels import LEAST_IMAGES, smallest_threshold, thresholds_of, write_pseudo_labels
 from lesion_exp.verbs.predict.request import PredictionRequest
@@ -95,6 +96,21 @@ def test_ids_and_metadata_of_a_csv_are_kept(tmp_path: Path) -> None:
     assert found["image_id"].tolist() == ["A", "b"]
     assert found["patient_id"].fillna("").tolist() == ["7", ""]
     assert found["age"].tolist() == ["50", "60"]
+
+
+def test_masks_and_clinical_photographs_of_a_csv_are_kept(tmp_path: Path) -> None:
+    (tmp_path / "cases.csv").write_text("image_path,segmentation,clinical_path\na.png,m.png,b.png\nb.png,,\n")
+    for name in ("a.png", "b.png", "m.png"):
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+    asked = PredictionRequest(
+        source=str(tmp_path / "cases.csv"), output=Path("o.csv"), columns={"mask_path": "segmentation"}
+    )
+    table = pd.DataFrame({"prediction": ["mel", "mel"], "p_mel": [0.95, 0.99], "image": ["a.png", "b.png"]})
+    write_pseudo_labels(tmp_path / "p.csv", table, requested_images(asked, (), {}), FACTS, {"mel": 0.9})
+    found = pd.read_csv(tmp_path / "p.csv", dtype=str).fillna("")
+    assert found["mask_path"].tolist() == ["m.png", ""]
+    assert found["clinical_path"].tolist() == ["b.png", ""]
+    assert read_pseudo_labels(tmp_path / "p.csv")["mask_path"].tolist() == [str(tmp_path / "m.png"), None]
 
 
 @pytest.mark.parametrize("source", ["photographs", "photographs/*.png"])
