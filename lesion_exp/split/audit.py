@@ -13,6 +13,8 @@ import pandas as pd
 from lesion_exp.split import PARTS
 from lesion_exp.split.groups import COPY_ID, known_pairs
 from lesion_exp.split.identities import identity_warnings
+from lesion_exp.split.pseudo_ids import meant_ids
+from lesion_exp.split.seen_before import OF_LESIONS
 from lesion_exp.taxonomy import IS_UNKNOWN, PSEUDO_RUN
 
 MOST_CASES: Final = 10
@@ -207,7 +209,10 @@ def shortfalls(table: pd.DataFrame, shares: Mapping[str, float]) -> list[str]:
 
 def _crossing(table: pd.DataFrame, column: str) -> Crossing:
     name = _known_names(table, column)
-    parts = table.loc[name.index, "split"].groupby(name).nunique()
+    if column in OF_LESIONS:
+        meant = meant_ids(table, column)
+        name = pd.concat([name, meant]) if len(meant) else name
+    parts = table.loc[name.index, "split"].groupby(name.to_numpy()).nunique()
     torn = parts.index[parts > 1]
     return Crossing(len(torn), [str(case) for case in torn[:MOST_CASES]])
 

@@ -202,7 +202,9 @@ def _symmetric_hashes(hashes: UInt64Array, symmetry: int) -> UInt64Array:
     ]
 
 
-def assign_groups(table: pd.DataFrame, near_duplicate_threshold: float) -> pd.Series:
+def assign_groups(
+    table: pd.DataFrame, near_duplicate_threshold: float, known_links: IntArray | None = None
+) -> pd.Series:
     """Returns the group of each row, named after its first image.
 
     Images of the same patient or lesion, identical images and near-duplicates are in one group, and so are images that
@@ -213,6 +215,7 @@ def assign_groups(table: pd.DataFrame, near_duplicate_threshold: float) -> pd.Se
         table: a table with `image_id, lesion_id, patient_id, sha256, phash, thumbnail` and possibly `shared_image_id`
             and `copy_id`.
         near_duplicate_threshold: see `near_duplicate_pairs`.
+        known_links: further pairs of rows (positions in `table`) that belong to one group, int64 (P, 2).
 
     Raises:
         ConfigError: the threshold is out of range.
@@ -220,6 +223,7 @@ def assign_groups(table: pd.DataFrame, near_duplicate_threshold: float) -> pd.Se
     pairs = known_pairs(table, near_duplicate_threshold)
     links = [pairs[["first", "second"]].to_numpy(np.int64)]
     links += [_equal_values(table, column) for column in IDENTITIES if column in table]
+    links += [] if known_links is None else [known_links]
     first, second = np.concatenate(links).T
     size = len(table)
     graph = coo_matrix((np.ones(len(first), np.int8), (first, second)), shape=(size, size))

@@ -43,12 +43,18 @@ from lesion_exp.split.assign import apply_splitter
 from lesion_exp.split.audit import Audit, audit, shares_dealt
 from lesion_exp.split.groups import COPY_ID, assign_groups
 from lesion_exp.split.manifest import split_hash
+from lesion_exp.split.pseudo_ids import links_by_meant_ids
 from lesion_exp.split.training_share import with_training_share
 
 log = logging.getLogger(__name__)
 
 CROSSING: Final = "the lesion, the patient or a near-duplicate of the image is in validation or test"
 """Why a pseudo-labelled image is left out of the training part."""
+MAY_CROSS: Final = (
+    "the id of the image, its lesion or its patient in the file is one of validation or test, apart from the name of a "
+    "data set before it"
+)
+"""Another such reason: the file of pseudo-labels may have been written for other data."""
 _AHEAD: Final[dict[str, tuple[pd.DataFrame, tuple[Finding, ...]]]] = {}
 """Tables that `read_ahead` has read, with their findings, by their readers."""
 TABLE_OPTIONS: Final = frozenset(option.name for option in fields(TableOptions))
@@ -354,21 +360,25 @@ def _with_pseudo_labels(
 
     The split is that of the images which people labelled: it does not change with the pseudo-labels. Left out are
     pseudo-labelled images of a group that is in validation or test, by any chain of ids, copies and near-duplicates,
-    and copies of an image that has a label.
+    or would be if ids counted without the name of a data set before them, and copies of an image that has a label.
     """
     is_pseudo = pseudo_rows(loaded.table)
     if loaded.pseudo is None:
         return dealt, None
     both = pd.concat([grouped, loaded.table[is_pseudo]], ignore_index=True)
+    links = links_by_meant_ids(both)
     group = assign_groups(both, threshold)
-    evaluated = set(dealt.loc[dealt["split"] != "train", "image_id"])
-    held_out = set(group[both["image_id"].isin(evaluated)])
-    rows = both[len(grouped) :].assign(group=group[len(grouped) :], split="train")
+    wider = assign_groups(both, threshold, links) if len(links) else group
+    held_out = both["image_id"].isin(set(dealt.loc[dealt["split"] != "train", "image_id"]))
+    rows = both[len(grouped) :].assign(group=wider[len(grouped) :], split="train")
     copies = rows["sha256"].isin(grouped["sha256"])
-    crossing = rows["group"].isin(held_out)
-    kept = rows[~copies & ~crossing]
+    crossing = group[rows.index].isin(group[held_out])
+    may_cross = rows["group"].isin(wider[held_out]) & ~crossing
+    kept = rows[~copies & ~crossing & ~may_cross]
     left_out = dict(loaded.pseudo["left_out"])
-    for reason, which in (("the same image has a label", copies & ~crossing), (CROSSING, crossing)):
+    copied = copies & ~crossing & ~may_cross
+    reasons = {"the same image has a label": copied, CROSSING: crossing, MAY_CROSS: may_cross}
+    for reason, which in reasons.items():
         left_out |= {reason: int(which.sum())} if which.any() else {}
     if kept.empty:
         raise DataError(

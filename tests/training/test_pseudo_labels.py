@@ -16,7 +16,7 @@ from lesion_exp.errors import ConfigError, LeakageError
 from lesion_exp.tracking.find import find_run
 from lesion_exp.training.build import build
 from lesion_exp.training.check_training import check_training
-from lesion_exp.training.data import CROSSING, load_data, split_data
+from lesion_exp.training.data import CROSSING, MAY_CROSS, load_data, split_data
 from lesion_exp.training.run import train
 from tests.tiny import TINY
 
@@ -250,3 +250,64 @@ def test_predictions_become_pseudo_labels_and_weight_0_is_absence(project, job_o
     nothing = job_of(f"dataset.pseudo_labels={path}", "dataset.pseudo_weight=0")
     before = find_run(base.project.store, teacher).tags["weights_hash"]
     assert weights(nothing) == before != run.tags["weights_hash"]
+
+
+def test_ids_without_the_name_of_a_set_are_those_of_its_test_part_too(project, job_of, tmp_path):
+    """A file that was predicted for one clinic, for a training on this clinic among other sets, and the reverse."""
+    root, unlabelled = project
+    sets = f"{{clinic: {{set: csv, root: {root / 'images'}, table: t.csv}}}}"
+    small = [text for text in TINY if not text.startswith("dataset.")]
+    given = [*small, *QUIET, "dataset=combined", f"dataset.sets={sets}"]
+    plain = split_of(freeze(compose(given, root=root)))
+    held_out = plain.table[plain.table["split"] != "train"]
+    of_set = held_out["lesion_id"].dropna().iloc[0]
+    bare = of_set.removeprefix("clinic/")
+    assert of_set == f"clinic/{bare}"
+    path = tmp_path / "p.csv"
+
+    def written_with(first):
+        written(path, unlabelled, root / "clinic")
+        rows = pd.read_csv(path, dtype=str).assign(lesion_id=None)
+        rows.loc[0, "lesion_id"] = first
+        path.write_text(rows.to_csv(index=False))
+        return rows["image_id"][0]
+
+    name = f"pseudo/{written_with(bare)}"
+    split = split_of(freeze(compose([*given, f"dataset.pseudo_labels={path}"], root=root)))
+    assert name not in set(split.table["image_id"])
+    assert split.audit.pseudo_labels["left_out"][MAY_CROSS] == 1
+    assert split.audit.passed
+    held_out = split_of(job_of()).table.query("split != 'train'")
+    written_with(f"clinic/{held_out['lesion_id'].dropna().iloc[0]}")
+    again = split_of(with_labels(job_of, path))
+    assert name not in set(again.table["image_id"])
+    assert again.audit.pseudo_labels["left_out"][MAY_CROSS] == 1
+
+
+def test_a_binary_target_takes_diagnoses_that_the_data_set_lacks(project, job_of, tmp_path):
+    root, unlabelled = project
+    strange = unlabelled.assign(label=["scc", *["nv"] * (len(unlabelled) - 1)])
+    path = written(tmp_path / "p.csv", strange, root / "clinic")
+    split = split_of(with_labels(job_of, path, "task.target=malignant"))
+    pseudo = split.table[split.table["pseudo_run"].notna()].set_index("diagnosis")["label"]
+    assert pseudo["scc"] == "malignant"
+    assert set(pseudo["nv"]) == {"benign"}
+
+
+def test_a_training_with_masks_reads_those_that_the_file_names(project, job_of, tmp_path):
+    root, unlabelled = project
+    masks = dict(zip(unlabelled["image_id"], unlabelled["mask_path"], strict=True))
+    path = written(tmp_path / "p.csv", unlabelled, root / "clinic")
+    pd.read_csv(path).assign(mask_path=list(masks.values())).to_csv(path, index=False)
+    table = pd.read_csv(root / "images" / "t.csv")
+    whole = load_data(job_of(f"dataset.pseudo_labels={path}").config).table
+    drawn = Path(unlabelled["mask_path"].iloc[0])
+    places = [
+        str(drawn.with_name(drawn.name.replace(unlabelled["image_id"].iloc[0], name))) for name in table["image_id"]
+    ]
+    table.assign(mask_path=places).to_csv(root / "images" / "masked.csv", index=False)
+    job = with_labels(job_of, path, "dataset.mask=channel", table="masked.csv")
+    loaded = load_data(job.config).table
+    assert len(loaded) == len(whole)
+    new = loaded[loaded["pseudo_run"].notna()]
+    assert new["mask_path"].tolist() == [masks[name.removeprefix("pseudo/")] for name in new["image_id"]]
