@@ -14,7 +14,7 @@ from lesion_exp.pretrain import chosen_parts
 from lesion_exp.scheduler.schedule import ENDLESS
 from lesion_exp.training.build import check_optimisation, make_datamodule
 from lesion_exp.training.build_pretraining import build_pretraining
-from lesion_exp.training.check_training import Trial, check_dealt, check_validations, length_on, small_batch
+from lesion_exp.training.check_training import Trial, check_dealt, check_validations, length_on, one_source, small_batch
 from lesion_exp.training.data import SplitData
 from lesion_exp.training.trainer import check_trainer, num_processes
 
@@ -99,6 +99,7 @@ def check_pretraining(config: Mapping[str, Any], split: SplitData) -> list[str]:
             f"loader.batch_size=64, or use more images"
         )
     warnings = [small_batch(data, batch_size, ranks)] if batch_size < data.batch_size else []
+    warnings += one_source(config["sampler"], data)
     hidden = int((split.table["label"] == UNLABELLED).sum())
     if not data.has_probe:
         known = (

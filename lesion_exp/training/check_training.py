@@ -22,6 +22,7 @@ from lesion_exp.loss.cross_entropy import CrossEntropy
 from lesion_exp.model.classifier import make_loss, remembers, solves_exactly
 from lesion_exp.model.inputs import sample_options
 from lesion_exp.model.network import make_backbone
+from lesion_exp.sampler.by_source import is_of_no_source
 from lesion_exp.scheduler.schedule import ENDLESS, TrainingLength
 from lesion_exp.taxonomy import malignancy
 from lesion_exp.training.added_metrics import try_added_metrics
@@ -89,6 +90,7 @@ def check_training(config: Mapping[str, Any], split: SplitData) -> list[str]:
     elif solves_exactly(config["optimizer"]):
         _check_probe(config, data, loss)
     warnings += _not_read(node)
+    warnings += one_source(config["sampler"], data)
     if node.get("tune", "full") != "full" and node.get("weights", "none") == "none":
         warnings.append(
             f"backbone.tune={node['tune']} freezes random weights, because backbone.weights=none; set "
@@ -173,6 +175,23 @@ def _not_read(node: Mapping[str, Any]) -> list[str]:
     if shared.tune != "lora" and shared.lora != usual.lora:
         texts.append(f"backbone.lora has no effect with backbone.tune={shared.tune}; backbone.tune=lora reads it")
     return texts
+
+
+def one_source(node: Mapping[str, Any], data: LesionDataModule) -> list[str]:
+    """Returns a warning if `sampler=by_source` has nothing to balance, as all training images are of one source.
+
+    Args:
+        node: the node `sampler`.
+        data: the data of the job.
+    """
+    rows = data.parts["train"]
+    sources = rows["source"][~is_of_no_source(rows)].unique()
+    if not str(node[TARGET]).endswith(".BySource") or not node.get("power", 1.0) or len(sources) != 1:
+        return []
+    return [
+        f"sampler=by_source draws as sampler=shuffle does, since all training images are of one source, {sources[0]}; "
+        f"with dataset=combined, each of dataset.sets is a source"
+    ]
 
 
 def weighed_class(node: Mapping[str, Any], classes: Sequence[str]) -> list[str]:

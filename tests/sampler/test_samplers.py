@@ -19,6 +19,7 @@ from lesion_exp.sampler.sampler import order_of_epoch
 from lesion_exp.sampler.shuffle import Shuffle
 from lesion_exp.sampler.undersample import Undersample
 from lesion_exp.sampler.weighted import Weighted
+from lesion_exp.taxonomy import PSEUDO_RUN, PSEUDO_SOURCE
 
 OWN = {"label": ["nv"] * 60 + ["mel"] * 30 + ["df"] * 7, "source": ["a"] * 90 + ["b"] * 7}
 TABLE = standardize(pd.DataFrame(OWN).assign(image_id=range(97), lesion_id=[f"L{k % 70}" for k in range(97)]), "a")
@@ -90,6 +91,18 @@ def test_by_source_gives_sources_their_shares():
     sources = Counter(TABLE["source"].to_numpy()[BySource(power=1).order(TABLE, rng())])
     assert abs(sources["a"] - sources["b"]) <= 1
     assert Counter(TABLE["source"].to_numpy()[BySource(power=0).order(TABLE, rng())]) == {"a": 90, "b": 7}
+
+
+def test_by_source_draws_images_of_a_file_of_pseudo_labels_once_and_counts_those_of_the_data_set_to_their_source():
+    new = TABLE.head(20).assign(source=PSEUDO_SOURCE)
+    table = pd.concat([TABLE.assign(**{PSEUDO_RUN: None}), new.assign(**{PSEUDO_RUN: "r"})], ignore_index=True)
+    table.loc[:3, PSEUDO_RUN] = "r"
+    order = BySource(power=1).order(table, rng())
+    drawn = Counter(table["source"].to_numpy()[order])
+    assert len(order) == len(table)
+    assert drawn[PSEUDO_SOURCE] == 20
+    assert abs(drawn["a"] - drawn["b"]) <= 1
+    assert sorted(order[order >= len(TABLE)]) == list(range(len(TABLE), len(table)))
 
 
 @pytest.mark.parametrize(

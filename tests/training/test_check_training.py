@@ -4,6 +4,7 @@ import os
 from dataclasses import replace
 from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -11,9 +12,10 @@ from torch import nn
 from lesion_exp.choices import HEADS
 from lesion_exp.config.compose import compose
 from lesion_exp.errors import ConfigError, DataError
+from lesion_exp.taxonomy import PSEUDO_RUN
 from lesion_exp.training import check_training as module
 from lesion_exp.training.build import build
-from lesion_exp.training.check_training import Trial, check_training, share_trial, weighed_class
+from lesion_exp.training.check_training import Trial, check_training, one_source, share_trial, weighed_class
 from lesion_exp.training.data import load_data, split_data
 from lesion_exp.training.run import check_job
 from tests.tiny import TINY
@@ -110,6 +112,17 @@ def test_fewer_images_than_a_batch_are_one_step_with_a_warning(checked):
     found, made = checked("loader.batch_size=64", "sampler=shuffle", first=7)
     assert "draws 7 images an epoch" in found[0]
     assert [len(batch) for batch in made.datamodule.train_dataloader().batch_sampler.batches(0)] == [7]
+
+
+def test_a_sampler_by_source_of_one_source_is_warned_of(checked):
+    (warning,) = checked("sampler=by_source")
+    assert "draws as sampler=shuffle does" in warning
+    assert "of one source, synthetic; with dataset=combined" in warning
+    assert checked("sampler=by_source", "sampler.power=0") == []
+    rows = pd.DataFrame({"source": ["a", "pseudo", "b"], PSEUDO_RUN: [None, "r", None]})
+    node = {"_target_": "lesion_exp.sampler.by_source.BySource", "power": 1.0}
+    assert one_source(node, SimpleNamespace(parts={"train": rows})) == []
+    assert len(one_source(node, SimpleNamespace(parts={"train": rows[:2]}))) == 1
 
 
 def test_several_processes_share_the_images_that_there_are(checked):
