@@ -23,8 +23,8 @@ def malignant_view(table: pd.DataFrame) -> pd.DataFrame | None:
 
     The probability of `malignant` is the sum over the malignant classes, and the more probable of the two is predicted:
     an image with mel 0.3, bcc 0.3 and nv 0.4 is predicted as malignant although nv has the highest probability. There
-    is no view of a table with two classes, and none of a table with a class that may be either, or that is not in the
-    taxonomy. `rule_in_words` explains the rule to readers.
+    is no view of a table with two classes, none of a table with a class `malignant`, and none of a table with a class
+    that may be either, or that is not in the taxonomy. `rule_in_words` explains the rule to readers.
     """
     kinds = malignant_classes(classes_of(table))
     if kinds is None:
@@ -63,12 +63,13 @@ def malignant_classes(classes: Sequence[str]) -> list[bool] | None:
     """Returns whether each of `classes` is malignant; None if `malignant_view` has no view of them."""
     kinds = [malignancy(name) for name in classes]
     known = [kind for kind in kinds if kind is not None]
-    return known if len(classes) > 2 and len(known) == len(kinds) and any(known) and not all(known) else None
+    is_open = len(classes) > 2 and MALIGNANT not in classes  # else metrics of the view would have names of that class
+    return known if is_open and len(known) == len(kinds) and any(known) and not all(known) else None
 
 
 def targets(classes: Sequence[str]) -> list[str]:
     """Returns the possible targets of a binary view: each class, and `malignant` if there is a malignant view."""
-    return [*classes, *([MALIGNANT] if malignant_classes(classes) and MALIGNANT not in classes else [])]
+    return [*classes, *([MALIGNANT] if malignant_classes(classes) else [])]
 
 
 def scores_of(table: pd.DataFrame, target: str) -> tuple[FloatArray, BoolArray]:

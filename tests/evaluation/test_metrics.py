@@ -230,6 +230,15 @@ def test_there_is_no_malignant_view_where_it_says_nothing(make_table: MakeTable,
         assert not [name for name in metrics(table) if name.endswith("/malignant")]
 
 
+def test_a_class_called_malignant_among_several_has_its_own_metrics_and_no_view(make_table: MakeTable) -> None:
+    table = make_table(300, {"benign": 0.3, "malignant": 0.3, "non_neoplastic": 0.4})  # of Fitzpatrick17k
+    assert_as_scikit_learn(table)
+    found = metrics(table)
+    assert "accuracy/malignant" not in found
+    is_malignant = table["label"] == "malignant"
+    assert found["recall/malignant"] == (table["prediction"] == "malignant")[is_malignant].mean()
+
+
 def test_only_the_metrics_asked_for_are_computed(table: pd.DataFrame) -> None:
     names = ["auroc_macro", "recall/mel", "ece", "auroc/malignant"]
     assert metrics(table, names) == {name: metrics(table)[name] for name in names}
