@@ -68,10 +68,10 @@ def log_evaluation(run: RunWriter, part: EvaluatedPart, evaluated: EvaluationRes
         curves = {
             "roc": roc_curves(table, f"ROC curves, {about}"),
             "pr": precision_recall_curves(table, f"precision-recall, {about}"),
-            "reliability": reliability_diagram(table, f"reliability, {name}", evaluated.options.unit),
         }
         for kind, figure in curves.items():
             run.log_figure(figure, artifacts.curve(kind, part), about)
+    log_reliability(run, part, evaluated)
     log_evaluation_files(
         run, artifacts.evaluation(part), evaluated, f"{name} part, {len(table):,} images" if part == "test" else None
     )
@@ -84,6 +84,16 @@ def log_report(run: RunWriter, part: str, evaluated: EvaluationResult) -> None:
     text, data = classification_report(table, evaluated.intervals, names, unit, evaluated.added)
     run.log_text(text + _noted(evaluated), artifacts.classification_report(part, ".txt"))
     run.log_json(data, artifacts.classification_report(part, ".json"))
+
+
+def log_reliability(run: RunWriter, part: str, evaluated: EvaluationResult) -> None:
+    """Logs the reliability diagram of a part of the run's data, with intervals over the unit of the evaluation.
+
+    Predictions that are labels alone have none.
+    """
+    if not has_labels_only(evaluated.table):
+        figure = reliability_diagram(evaluated.table, f"reliability, {PARTS[part]}", evaluated.options.unit)
+        run.log_figure(figure, artifacts.curve("reliability", part), f"{PARTS[part]} part")
 
 
 def log_other_evaluation(run: RunWriter, folder: str, evaluated: EvaluationResult, title: str) -> None:

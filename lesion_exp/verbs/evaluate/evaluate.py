@@ -29,6 +29,7 @@ from lesion_exp.training.part_evaluation import (
     log_evaluation_files,
     log_other_evaluation,
     log_posthoc_models,
+    log_reliability,
     log_report,
     part_results,
 )
@@ -117,8 +118,9 @@ def _fitted_on_validation(trained: TrainedRun, request: EvaluationRequest) -> Po
 
 def _log(stored: Run, found: RunEvaluation) -> None:
     folder, run = artifacts.evaluation(found.name), RunWriter.of(stored)
-    if found.name in ("val", "test"):  # curves of these predictions were logged when the run ended
+    if found.name in ("val", "test"):  # pictures without intervals were logged when the run ended
         log_report(run, found.name, found.result)
+        log_reliability(run, found.name, found.result)
         log_evaluation_files(run, folder, found.result, found.title)
         run.log_late_metrics(_renewed(stored, found))
     else:

@@ -95,8 +95,11 @@ def test_a_run_judged_again_has_the_metrics_of_its_training(project, evaluation_
     pd.testing.assert_frame_equal(saved.calibrate(read_predictions(run, "test")), evaluated.result.calibrated)
 
 
-def test_intervals_over_patients_replace_those_over_lesions_everywhere(project, evaluation_of):
+def test_intervals_over_patients_replace_those_over_lesions_everywhere(project, evaluation_of, monkeypatch):
     store, _, (_, run_id) = project
+    drawn = {}
+    monkeypatch.setattr(RunWriter, "log_figure", lambda _, figure, path, about: drawn.update({path: figure}))
+    monkeypatch.setattr("lesion_exp.training.part_evaluation.reliability_diagram", lambda table, title, unit: unit)
     before = metrics_of(store, run_id)
     evaluated = evaluation_of(run_id, bootstrap_unit="patient")
     low = evaluated.result.estimates["accuracy"].low
@@ -107,8 +110,13 @@ def test_intervals_over_patients_replace_those_over_lesions_everywhere(project, 
     assert "over patients" in download_artifact(run, "classification_report/test.txt").read_text()
     assert unit_of(run, "test") == "patient"
     assert unit_of(run, "val") == "lesion"
+    assert drawn["curves/reliability_test.png"] == "patient"
     evaluation_of(run_id)
     assert metrics_of(store, run_id) == before
+    assert drawn["curves/reliability_test.png"] == "lesion"
+    evaluation_of(run_id, part="val", bootstrap_unit="patient")
+    assert drawn["curves/reliability_val.png"] == "patient"
+    evaluation_of(run_id, part="val")
 
 
 def test_the_report_says_what_the_plain_values_say(project, evaluation_of):
