@@ -137,8 +137,9 @@ def _refuse_true_classes(
     if not columns or any(_BEFORE.match(column) for column in columns):
         return
     numbers = frame[columns].apply(as_numbers)
-    are_binary = bool(((numbers == 0) | (numbers == 1)).to_numpy().all())
-    if not (are_binary or (len(columns) == 1 and (numbers % 1 == 0).to_numpy().all())):
+    are_empty = numbers.isna()  # the true classes of test images, in a table of all images
+    are_binary = bool(((numbers == 0) | (numbers == 1) | are_empty).to_numpy().all())
+    if not (are_binary or (len(columns) == 1 and ((numbers % 1 == 0) | are_empty).to_numpy().all())):
         return
     scores = [column for column in others if column not in columns and _looks_predicted(column, frame[column])]
     if not scores:

@@ -102,6 +102,19 @@ def test_the_numbers_of_true_classes_beside_a_prediction_are_refused(read, value
     assert read(table.replace("target", "malignant"), values="logits", columns={"malignant": "pred"}).labels == ()
 
 
+@pytest.mark.parametrize("key", ["image_id", "isic_id"])
+@pytest.mark.parametrize("empty", ["", "-"])
+def test_true_classes_that_only_some_images_have_are_refused_as_well(read, key, empty):
+    table = f"{key},target,pred\nI1,0,0.1\nI2,1,0.8\nI3,{empty},0.7\n"  # as for training and test images together
+    with pytest.raises(DataError, match="got 0 and 1 alone beside pred") as error:
+        read(table)
+    np.testing.assert_allclose(read(table, columns=remedies(error)[0]).probs[:, 1], [0.1, 0.8, 0.7])
+    table = f"{key},target,pred\nI1,4,4\nI2,6,5\nI3,{empty},1\n"
+    with pytest.raises(DataError, match="got whole numbers alone beside pred") as error:
+        read(table, known=["bkl", "mel", "nv"])
+    assert read(table, columns=remedies(error)[0]).labels == ("4", "5", "1")
+
+
 def test_predictions_of_0_and_1_are_read_with_a_note(read):
     plain = read("isic_id,target\nI1,0\nI2,1\n")
     assert plain.probs.tolist() == [[1, 0], [0, 1]]
