@@ -12,12 +12,13 @@ import pandas as pd
 from lesion_exp.dataset.display_name import display_name
 from lesion_exp.dataset.isic2018 import UNSCORED
 from lesion_exp.dataset.loading import Flow
+from lesion_exp.dataset.path_patterns import as_override
 from lesion_exp.dataset.table import map_labels, one_hot_label, standardize
 from lesion_exp.errors import ConfigError, DataError, first_cases
 from lesion_exp.evaluation.challenge_format import BENIGN, MALIGNANT, TARGET, format_of
 from lesion_exp.evaluation.predictions import ENERGY, LABELS_ONLY, PREFIX, RESCALED, classes_of
 from lesion_exp.image_ids import plain_ids
-from lesion_exp.taxonomy import DIAGNOSES
+from lesion_exp.taxonomy import DIAGNOSES, code_of
 from lesion_exp.text_table import as_numbers, typed
 from lesion_exp.text_table import read_table as read_file
 from lesion_exp.tracking import artifacts
@@ -27,6 +28,8 @@ from lesion_exp.verbs.evaluate.given_predictions import part_of
 
 _EVALUATED: Final = ("val", "test")
 _LABELS: Final = ("label", "dx", "diagnosis", "diagnostic")
+_UNREAD_LABELS: Final = (TARGET, "class")
+"""Names of columns that may hold true classes, but are not read as labels."""
 _NAMES: Final = {
     **dict.fromkeys(("image", "image_name", "isic_id", "img_id"), "image_id"),
     **dict.fromkeys(("age_approx",), "age"),
@@ -85,7 +88,8 @@ def of_file(path: Path) -> TrueClasses:
     """Returns the images of a table: a ground truth of an ISIC challenge, or one with `image_id` and `label`.
 
     Raises:
-        DataError: the file has no ids or labels, a row is not one-hot, or an id occurs twice with different labels.
+        DataError: the file has no ids or labels, several columns of true classes, or a row that is not one-hot; or an
+            id occurs twice with different labels.
     """
     frame = read_file(path, "true classes")
     challenge = format_of(set(frame.columns))
@@ -100,6 +104,7 @@ def of_file(path: Path) -> TrueClasses:
         named = named.assign(image_id=frame[challenge.key])
     elif {"image_id", MALIGNANT} <= set(named) and not set(_LABELS) & set(named):  # ISIC 2024 in the archive
         labelled = _malignant_or_benign(named[MALIGNANT])
+        _refuse_other_classes(frame, labelled["label"], path.name)
     else:
         found = next((name for name in _LABELS if name in named), None)
         if "image_id" not in named or found is None:
@@ -129,6 +134,38 @@ def _malignant_or_benign(values: pd.Series) -> pd.DataFrame:
     names = {0: BENIGN, 1: MALIGNANT}
     raw = typed(texts).map(names.get, na_action="ignore").astype(object).fillna("")
     return map_labels(pd.DataFrame({"raw": raw}), "raw", {name: name for name in names.values()})
+
+
+def _refuse_other_classes(frame: pd.DataFrame, labels: pd.Series, file: str) -> None:
+    """Refuses further columns of true classes beside `malignant`, except `benign` and `target` that say the same.
+
+    Args:
+        frame: the table as it is in the file.
+        labels: the true classes by its column `malignant`.
+        file: the name of the file.
+
+    Raises:
+        DataError: there are such columns.
+    """
+    columns = {str(name).strip().lower(): str(name) for name in frame}
+    opposite = labels.map({BENIGN: MALIGNANT, MALIGNANT: BENIGN})
+    same = {
+        name
+        for name, wanted in ((TARGET, labels), (BENIGN, opposite))
+        if name in columns and list(_malignant_or_benign(frame[columns[name]])["label"]) == list(wanted)
+    }
+    classes = [name for name in columns if code_of(name) is not None]
+    others = [name for name in columns if name in (*classes, *_UNREAD_LABELS) and name not in {MALIGNANT, *same}]
+    if not others:
+        return
+    remedy = "keep one of them, and call a column with the names of classes label"
+    if set(others) & set(classes):
+        hot = as_override("dataset.one_hot", [columns[name] for name in classes])
+        remedy += f"; a one-hot table is read with dataset=csv and {hot}"
+    raise DataError(
+        f"expected one column of true classes in {file}, got {columns[MALIGNANT]} beside "
+        f"{', '.join(columns[name] for name in others)}; {remedy}"
+    )
 
 
 def _named(frame: pd.DataFrame, file: str) -> pd.DataFrame:

@@ -8,6 +8,7 @@ import pytest
 
 import lesion_exp
 from lesion_exp.cli import main
+from lesion_exp.errors import DataError
 from lesion_exp.evaluation.challenge_format import FORMATS
 from lesion_exp.evaluation.predictions import probabilities
 from lesion_exp.tracking.find import find_run
@@ -472,6 +473,28 @@ def test_the_ground_truth_of_isic_2024_is_read_as_the_archive_publishes_it(value
     assert found["label"].tolist() == ["benign", "malignant"] * (NUMBER // 2)
     truth.assign(label="nv").to_csv("archive.csv", index=False)
     assert set(of_file(Path("archive.csv")).table["label"]) == {"nv"}
+
+
+def test_other_true_classes_beside_malignant_are_refused_unless_they_say_the_same(files, store, own_process, capsys):
+    hot = pd.DataFrame(np.eye(3, dtype=int)[np.arange(NUMBER) % 3], columns=["Benign", "malignant", "melanosis"])
+    hot.insert(0, "image_id", files[1]["image"])
+    two = hot.drop(columns="melanosis").assign(Benign=1 - hot["malignant"], target=hot["malignant"], fold=1)
+    two.to_csv("archive.csv", index=False)
+    assert (of_file(Path("archive.csv")).table["label"] == "malignant").tolist() == hot["malignant"].eq(1).tolist()
+    for changed, named in ((two.assign(target=0), "target"), (hot, "Benign, melanosis")):
+        changed.to_csv("archive.csv", index=False)
+        with pytest.raises(DataError, match=f"got malignant beside {named}") as error:
+            of_file(Path("archive.csv"))
+    two.assign(**{"class": "nv"}).drop(columns="target").to_csv("archive.csv", index=False)
+    with pytest.raises(DataError, match=r"beside class; keep one of them, and call a column .* label$"):
+        of_file(Path("archive.csv"))
+    hot.to_csv("archive.csv", index=False)
+    predicted = hot.rename(columns={name: f"p_{name.lower()}" for name in hot.columns[1:]})
+    predicted.to_csv("theirs.csv", index=False)
+    read = shlex.split(str(error.value).partition("dataset=csv and ")[2])
+    words = ["import", "predictions=theirs.csv", "dataset=csv", "dataset.root=.", "dataset.table=archive.csv", *read]
+    assert main([*words, FAST, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["metrics"]["accuracy"]["value"] == 1
 
 
 def test_a_sum_of_float32_may_be_slightly_above_1(files, store, own_process, capsys):
