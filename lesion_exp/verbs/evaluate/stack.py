@@ -20,7 +20,7 @@ from lesion_exp.evaluation.ensemble import ensemble, same_rows
 from lesion_exp.evaluation.intervals import Unit
 from lesion_exp.evaluation.patient_context import groups_of
 from lesion_exp.evaluation.predictions import PREFIX, known_rows
-from lesion_exp.evaluation.stack_features import METADATA, StackFeatures
+from lesion_exp.evaluation.stack_features import CONTEXT, METADATA, PREDICTIONS, StackFeatures
 from lesion_exp.evaluation.stacking import FittedStacking, StackOptions, fit_stacking
 from lesion_exp.progress import Stage
 from lesion_exp.tracking import artifacts
@@ -77,7 +77,7 @@ def stacked(members: Sequence[TrainedRun], request: EvaluationRequest) -> Combin
     options = replace(request.stack, columns=feature_columns(held_out[0], request.stack.columns))
     with Stage(f"fitting a stacked ensemble ({options.stack}) on {len(held_out[0]):,} images"):
         fitted = fit_stacking(held_out, options)
-    fitted = replace(fitted, notes=(*fitted.notes, *telling_columns(held_out[0], fitted.stacking.features)))
+    fitted = replace(fitted, notes=(*fitted.notes, *columns_missing_by_label(held_out[0], fitted.stacking.features)))
     for note in fitted.notes:
         log.warning("%s", note)
     test, tables, has_seen = (fitted.table, held_out, False) if validations else _on_test(members, fitted, request)
@@ -178,18 +178,20 @@ def feature_columns(table: pd.DataFrame, names: Sequence[str]) -> tuple[str, ...
     return tuple(column for column in allowed if column in found)
 
 
-def telling_columns(table: pd.DataFrame, features: StackFeatures) -> list[str]:
+def columns_missing_by_label(table: pd.DataFrame, features: StackFeatures) -> list[str]:
     """Returns sentences about columns among `features` whose missing values give the label away.
 
     These are columns whose values are missing only where the truth value of a `leaks_` column is false.
     """
     notes: list[str] = []
-    read = (*features.numbers, *(features.texts if METADATA in features.groups else ()))
+    read = (*features.numbers, *(features.texts if METADATA in features.groups else ()))  # numbers have a context, too
     for leak in (str(column) for column in table.columns if str(column).startswith(LEAKS)):
         if found := missing_only_without(table, read, leak):
-            counts = ", ".join(f"{name} in {count:,} of {len(table):,} images" for name, count in found.items())
             others = ",".join(name for name in read if name not in found)
-            remedy = f"stack_columns=[{others}]" if others else "stack_features=[predictions,context]"
+            kept = {PREDICTIONS} if found.keys() & set(features.numbers) else {PREDICTIONS, CONTEXT}
+            groups = [name for name in features.groups if name in kept] or [PREDICTIONS]
+            counts = ", ".join(f"{name} in {count:,} of {len(table):,} images" for name, count in found.items())
+            remedy = f"stack_columns=[{others}]" if others else f"stack_features=[{','.join(groups)}]"
             notes.append(
                 f"values are missing only where {leak} is false ({counts}), so that the ensemble learns from missing "
                 f"values what {leak} tells about the label; leave these columns out with {remedy}"

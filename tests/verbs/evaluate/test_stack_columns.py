@@ -9,13 +9,14 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from lesion_exp.config.overrides import parse_overrides
 from lesion_exp.dataset.pad_ufes_20 import read_pad_ufes_20
 from lesion_exp.errors import ConfigError
 from lesion_exp.evaluation.metrics import metrics
 from lesion_exp.evaluation.predictions import predictions_table
 from lesion_exp.evaluation.stack_features import StackFeatures
 from lesion_exp.evaluation.stacking import StackOptions, fit_stacking
-from lesion_exp.verbs.evaluate.stack import feature_columns, telling_columns
+from lesion_exp.verbs.evaluate.stack import columns_missing_by_label, feature_columns
 
 HEADER = (
     "patient_id,lesion_id,smoke,drink,background_father,background_mother,age,pesticide,gender,skin_cancer_history,"
@@ -77,15 +78,40 @@ def test_columns_whose_missing_values_give_the_label_away_are_named(predicted: p
     biopsied = predicted["sex"] != "unknown"
     chosen = ("age", "sex", "site", "skin_tone")
     features, _ = StackFeatures.fit([predicted], ["predictions", "metadata"], chosen)
-    assert telling_columns(predicted, features) == [], "no lesion was biopsied"
+    assert columns_missing_by_label(predicted, features) == [], "no lesion was biopsied"
     table = predicted.assign(leaks_biopsed=biopsied, leaks_confirmed="histopathology")
-    (note,) = telling_columns(table, features)
+    (note,) = columns_missing_by_label(table, features)
     count = int((~biopsied).sum())
     said = f"values are missing only where leaks_biopsed is false (skin_tone in {count} of 300 images, sex in {count}"
     assert note.startswith(said)
     assert note.endswith("leave these columns out with stack_columns=[age,site]")
     mixed = table.assign(leaks_biopsed=biopsied | (table.index == biopsied.idxmin()))
-    assert telling_columns(mixed, features) == [], "values of biopsied lesions are missing as well"
+    assert columns_missing_by_label(mixed, features) == [], "values of biopsied lesions are missing as well"
     context, _ = StackFeatures.fit([predicted], ["predictions", "context"], chosen)
-    assert "skin_tone" in telling_columns(table, context)[0], "numbers are compared with those of other lesions"
-    assert "sex" not in telling_columns(table, context)[0]
+    assert "skin_tone" in columns_missing_by_label(table, context)[0], (
+        "numbers are compared with those of other lesions"
+    )
+    assert "sex" not in columns_missing_by_label(table, context)[0]
+
+
+@pytest.mark.parametrize(
+    ("columns", "groups", "remedy"),
+    [
+        (["age", "skin_tone"], ["predictions", "context", "metadata"], "stack_columns=[age]"),
+        (["sex"], ["predictions", "context", "metadata"], "stack_features=[predictions,context]"),
+        (["skin_tone"], ["predictions", "context", "metadata"], "stack_features=[predictions]"),
+        (["skin_tone", "sex"], ["context", "metadata"], "stack_features=[predictions]"),
+        (["sex"], ["predictions", "metadata"], "stack_features=[predictions]"),
+    ],
+)
+def test_columns_that_give_the_label_away_are_left_out_by_what_the_note_says(
+    predicted: pd.DataFrame, columns: list[str], groups: list[str], remedy: str
+) -> None:
+    table = predicted.assign(leaks_biopsed=predicted["sex"] != "unknown")
+    features, _ = StackFeatures.fit([table], groups, columns)
+    (note,) = columns_missing_by_label(table, features)
+    assert note.endswith(f"with {remedy}")
+    (typed,) = parse_overrides([remedy])
+    chosen = {"stack_features": groups, "stack_columns": columns, typed.key_or_group: typed.value()}
+    features, _ = StackFeatures.fit([table], chosen["stack_features"], chosen["stack_columns"])
+    assert columns_missing_by_label(table, features) == []
