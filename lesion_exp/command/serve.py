@@ -17,8 +17,6 @@ def serve(arguments: Arguments) -> int:
     spec = arguments.read(ChosenRun).run
     gives_conformal = arguments.gives(ModelOptions, "conformal")
     options = arguments.read(ModelOptions, **chosen_weights(arguments, ModelOptions, spec))
-    if gives_conformal and options.checkpoint == "last":
-        raise _no_sets(options)
     settings = arguments.read(Settings, **_hidden_key(arguments))
     check_store_keys(arguments)
     _check_installed()
@@ -29,7 +27,7 @@ def serve(arguments: Arguments) -> int:
     trained = trained_run(run, project)
     check_weights(trained, options.checkpoint)
     check_kept(run, options.calibration)
-    if gives_conformal and isinstance(options.checkpoint, Path) and not trained.has_best_weights(options.checkpoint):
+    if gives_conformal and not trained.has_best_weights(options.checkpoint):
         raise _no_sets(options)
     with listening(settings) as listener:
         from lesion_exp.verbs.serve.server import serve as serve_run

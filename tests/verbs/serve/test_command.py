@@ -1,3 +1,5 @@
+import shutil
+
 import pytest
 
 from lesion_exp.cli import main
@@ -14,7 +16,6 @@ from tests.refusal import assert_refused
         (["run=latest", "queue=0"], "queue"),
         (["run=latest", "checkpoint=first"], "best or last"),
         (["run=latest", "conformal=raps"], "lac or aps"),
-        (["run=latest", "conformal=lac", "checkpoint=last"], "leave conformal= out"),
         (["run=latest", "seed=1"], "seed=1"),
     ],
 )
@@ -51,3 +52,23 @@ def test_conformal_sets_need_the_best_weights_whatever_their_file_is_called(
     assert_refused(capsys, [*command, f"run={file_of(changed=True)}"], "with other weights")
     assert main([*command, f"run={file_of(changed=False)}"]) == 0
     assert capsys.readouterr().out == "lac\n"
+
+
+@pytest.mark.parametrize("changed", [True, False])
+def test_the_last_weights_have_conformal_sets_where_they_are_the_best(
+    project, file_of, monkeypatch, capsys, free_port, changed
+):
+    root, run = project
+    monkeypatch.chdir(root)
+    monkeypatch.setattr("lesion_exp.verbs.serve.server.serve", lambda run, options, *_: print(options.conformal))
+    last = run.fetch("checkpoints/best.ckpt").with_name("last.ckpt")
+    command = ["serve", f"run={run.run_id}", f"port={free_port}", "conformal=lac", "checkpoint=last"]
+    try:
+        shutil.copy(file_of(changed=changed), last)
+        if changed:
+            assert_refused(capsys, command, "with checkpoint=last; leave conformal= out")
+        else:
+            assert main(command) == 0
+            assert capsys.readouterr().out == "lac\n"
+    finally:
+        last.unlink()
