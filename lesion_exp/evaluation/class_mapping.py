@@ -3,9 +3,9 @@
 A label becomes the class that it is, or that wholly or mostly contains it (see `taxonomy.map_label`): a common nevus is
 an nv. Images whose label no class contains are marked by `is_unknown`, so no closed-set metric counts them.
 
-The probabilities of a model are not changed, except that imported ones of classes that are finer than the true ones
-are added up (see `map_predicted_classes`). A class without an image in the data set keeps its probability, and a
-prediction of it is an error.
+The probabilities of a model are not changed. Imported ones of classes that are finer than the true ones count for
+these, added up where a true class contains several (see `map_predicted_classes`). A class without an image in the data
+set keeps its probability, and a prediction of it is an error.
 """
 
 from __future__ import annotations
@@ -128,16 +128,20 @@ def added_up(
 def added_in_words(targets: Mapping[str, str]) -> str:
     """Returns a sentence on the predicted classes that count for another class; empty if none does.
 
+    Another name of the same class is no other class.
+
     Args:
         targets: as `map_predicted_classes` returns it.
     """
-    pairs = [f"{name} is {target}" for name, target in targets.items() if name != target]
-    return (
-        f"predicted classes were mapped to the true classes by the taxonomy, and the probabilities of one class added "
-        f"up: {', '.join(pairs)}"
-        if pairs
-        else ""
-    )
+    pairs = [
+        f"{name} is {target}"
+        for name, target in targets.items()
+        if (taxonomy.code_of(name) or name) != (taxonomy.code_of(target) or target)
+    ]
+    if not pairs:
+        return ""
+    added = ", and the probabilities of one class added up" if len(set(targets.values())) < len(targets) else ""
+    return f"predicted classes were mapped to the true classes by the taxonomy{added}: {', '.join(pairs)}"
 
 
 def map_classes(table: pd.DataFrame, classes: Sequence[str], source: str) -> pd.DataFrame:
