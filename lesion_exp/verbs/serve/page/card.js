@@ -52,15 +52,16 @@ function results(found) {
 
 function answers(found) {
   if (!found.tested) return make("p", {}, "Not measured: these weights were not evaluated on a test part.");
+  const unit = found.by_confidence.some(({ right }) => right !== null && right.patients !== null) ? "patients" : "lesions";
   const rows = found.by_confidence.map(({ level, probability, right }) => [
     `${capitalised(level)} (${probability})`,
     right ? right.images.toLocaleString("en") : "0",
-    right === null ? "0" : right.lesions === null ? "–" : right.lesions.toLocaleString("en"),
+    right === null ? "0" : right[unit] === null ? "–" : right[unit].toLocaleString("en"),
     right ? percent(right.value) : "not measured",
     right ? `${percent(right.low)} to ${percent(right.high)}` : "–",
   ]);
   return make("div", {},
-    table("Predictions on the test part, by their probability", ["confidence", ">images", ">lesions", ">right", ">95% interval"], rows),
+    table("Predictions on the test part, by their probability", ["confidence", ">images", `>${unit}`, ">right", ">95% interval"], rows),
     make("p", { className: "hint" }, found.caution));
 }
 
