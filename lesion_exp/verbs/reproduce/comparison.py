@@ -91,15 +91,26 @@ def is_of_data(name: str) -> bool:
     return name in (DATA, SPLIT) or name.startswith(f"{DATA} (")
 
 
-def package_of(name: str) -> str | None:
-    """Returns the package of the user to whose files the condition `name` belongs; None for another condition."""
-    return re.split(r"[/.]", name.removeprefix(OF_THE_USER))[0] if name.startswith(OF_THE_USER) else None
+def package_of(name: str, recorded: Collection[str] = ()) -> str | None:
+    """Returns the package of the user to whose files the condition `name` belongs; None for another condition.
+
+    It is the largest of the packages that were `recorded` with a run to which the file belongs, as the user named them
+    (`clinic.losses`), and else the first part of its name.
+    """
+    if not name.startswith(OF_THE_USER):
+        return None
+    module = _module(name)
+    return min((package for package in recorded if is_within(module, [package])), key=len, default=module.split(".")[0])
+
+
+def _module(name: str) -> str:
+    """The dotted name of the file of the user's own code that the condition `name` is."""
+    return name.removeprefix(OF_THE_USER).removesuffix(".py").replace("/", ".")
 
 
 def is_untrusted(name: str, trusted: Collection[str]) -> bool:
     """Returns whether the condition `name` is a file of the user's own code in none of the `trusted` packages."""
-    module = name.removeprefix(OF_THE_USER).removesuffix(".py").replace("/", ".")
-    return package_of(name) is not None and not is_within(module, trusted)
+    return name.startswith(OF_THE_USER) and not is_within(_module(name), trusted)
 
 
 def differences(then: Conditions, now: Conditions) -> list[Difference]:

@@ -18,7 +18,7 @@ from lesion_exp.data.data_fingerprint import TOTAL_TAG, parts_of
 from lesion_exp.errors import UserError
 from lesion_exp.model.checkpoint_file import weights_hash
 from lesion_exp.tracking import artifacts
-from lesion_exp.tracking.environment import environment, source_state
+from lesion_exp.tracking.environment import CODE_TAG, environment, source_state
 from lesion_exp.tracking.find import find_run, runs_where
 from lesion_exp.tracking.store import Store
 from lesion_exp.tracking.stored_run import TRAINING_KINDS, Run, read_history
@@ -41,6 +41,7 @@ from lesion_exp.verbs.reproduce.comparison import (
     differences,
     is_of_data,
     is_untrusted,
+    package_of,
 )
 from lesion_exp.verbs.reproduce.request import ReproductionRequest, check_comparable
 
@@ -68,6 +69,8 @@ class Checked:
     """Conditions of the data that the run recorded, if the present data cannot be read."""
     untrusted: tuple[str, ...] = ()
     """Files of packages of the user that the run recorded, and whose code may not be read now."""
+    packages: tuple[str, ...] = ()
+    """The packages of these files, as they were named when the run was trained."""
 
 
 def first_run(store: Store, job: Job) -> Run | None:
@@ -82,12 +85,16 @@ def check(run: Run, job: Job) -> Checked:
     then, now = recorded_conditions(run, job), present_conditions(job, run.tags)
     unread = () if DATA in now else tuple(name for name in then if is_of_data(name))
     untrusted = tuple(name for name in then if is_untrusted(name, trusted_packages()))
+    used = [tag.removeprefix(CODE_TAG) for tag in run.tags if tag.startswith(CODE_TAG)]
+    packages = tuple(sorted({str(package_of(name, used)) for name in untrusted}))
+    if used:  # if only clinic.losses was trusted, no other file of clinic was recorded
+        now = {name: state for name, state in now.items() if not is_untrusted(name, used)}
     then = {name: state for name, state in then.items() if name not in (*unread, *untrusted)}
     noted = [_with_note(difference) for difference in differences(then, now)]
     recorded = int(then.get(THREADS, 0))
     most = THREADS_A_CORE * (os.cpu_count() or 1)
     threads = recorded if 1 <= recorded <= most else None
-    return Checked(len({*then, *now}), noted, threads, not_compared=unread, untrusted=untrusted)
+    return Checked(len({*then, *now}), noted, threads, not_compared=unread, untrusted=untrusted, packages=packages)
 
 
 def recorded_conditions(run: Run, job: Job) -> Conditions:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from lesion_exp.verbs.reproduce.comparison import Gap, RunComparison, package_of
+from lesion_exp.verbs.reproduce.comparison import Gap, RunComparison
 from lesion_exp.verbs.reproduce.reproduce import Checked
 
 
@@ -16,10 +16,9 @@ def condition_lines(checked: Checked) -> Iterator[str]:
     if checked.not_compared:
         yield f"not compared, because the data cannot be read: {', '.join(checked.not_compared)}"
     if checked.untrusted:
-        packages = sorted({package_of(name) or "" for name in checked.untrusted})
-        flags = " ".join(f"--trust {package}" for package in packages)
+        flags = " ".join(f"--trust {package}" for package in checked.packages)
         yield (
-            f"not compared, because the code of {', '.join(packages)} is not trusted: "
+            f"not compared, because the code of {', '.join(checked.packages)} is not trusted: "
             f"{', '.join(checked.untrusted)}; to compare it, add {flags}"
         )
     if count == 0:

@@ -1,7 +1,9 @@
 import math
+from types import SimpleNamespace
 
 import pytest
 
+from lesion_exp.config.registered import TRUST_VARIABLE
 from lesion_exp.tracking.environment import SourceState, environment
 from lesion_exp.tracking.stored_run import Point
 from lesion_exp.verbs.reproduce.comparison import (
@@ -13,7 +15,7 @@ from lesion_exp.verbs.reproduce.comparison import (
     is_untrusted,
     package_of,
 )
-from lesion_exp.verbs.reproduce.reproduce import Checked
+from lesion_exp.verbs.reproduce.reproduce import Checked, check
 from lesion_exp.verbs.reproduce.reproduction_report import as_json, condition_lines
 
 SAME = ("aa", "aa")
@@ -165,16 +167,36 @@ def test_the_part_of_the_data_that_differs_is_named():
 def test_a_file_of_the_user_is_compared_only_if_its_package_is_trusted():
     names = ["your code my_package/losses.py", "your code my_losses.py", "package torch", "data"]
     assert [package_of(name) for name in names] == ["my_package", "my_losses", None, None]
+    assert package_of("your code clinic/losses/focal.py", ["clinic.nets", "clinic.losses.focal", "clinic.losses"]) == (
+        "clinic.losses"
+    )
     for trusted, left in (((), names[:2]), (("my_package",), names[1:2]), (("my_package.losses", "my_losses"), [])):
         assert [name for name in names if is_untrusted(name, trusted)] == left
 
 
 def test_files_of_packages_that_are_not_trusted_are_said_to_be_left_out_with_the_flags_to_add():
     files = ("your code my_package/losses.py", "your code my_package/nets.py", "your code other.py")
-    checked = Checked(7, [], None, untrusted=files)
+    checked = Checked(7, [], None, untrusted=files, packages=("my_package", "other"))
     assert list(condition_lines(checked)) == [
         "not compared, because the code of my_package, other is not trusted: your code my_package/losses.py, your code "
         "my_package/nets.py, your code other.py; to compare it, add --trust my_package --trust other",
         "conditions: all 7 are the same",
     ]
     assert as_json("run", "hash", checked)["not_compared"] == list(files)
+
+
+def test_a_part_of_a_package_is_named_as_it_was_trusted_and_compared_alone(monkeypatch):
+    focal, other = "your code clinic/losses/focal.py", "your code clinic/nets.py"
+    then, now = {"data": "1", focal: "a"}, {"data": "1"}
+    monkeypatch.setattr("lesion_exp.verbs.reproduce.reproduce.recorded_conditions", lambda *_: then)
+    monkeypatch.setattr("lesion_exp.verbs.reproduce.reproduce.present_conditions", lambda *_: now)
+    run = SimpleNamespace(tags={"own_code.clinic.losses": "digest"})
+    monkeypatch.delenv(TRUST_VARIABLE, raising=False)
+    checked = check(run, None)
+    assert (checked.untrusted, checked.packages, checked.differences) == ((focal,), ("clinic.losses",), [])
+    assert next(condition_lines(checked)).endswith("add --trust clinic.losses")
+    now |= {focal: "a", other: "b"}
+    monkeypatch.setenv(TRUST_VARIABLE, "clinic")
+    assert check(run, None).differences == []
+    now |= {focal: "c", "your code clinic/losses/new.py": "d"}
+    assert [found.now for found in check(run, None).differences] == ["c", "d"]
