@@ -133,7 +133,8 @@ def usable_masks(rows: pd.DataFrame, store: ImageStore, table: pd.DataFrame) -> 
     """Returns the lesion masks of `rows` that fit their images.
 
     Masks that cannot be read, fit no image or have no lesion are left out, and a warning counts and names them. Another
-    warning says if the images are taken for squashed copies, which depends on all images of the data set.
+    warning says if the images are taken for squashed copies, which depends on all images of the data set, unless that
+    of the store was given already.
 
     Args:
         rows: the rows of the images, with `mask_path` if the data set has masks.
@@ -143,9 +144,11 @@ def usable_masks(rows: pd.DataFrame, store: ImageStore, table: pd.DataFrame) -> 
     if "mask_path" not in rows or rows["mask_path"].isna().all():
         return UsableMasks({})
     masked = rows[rows["mask_path"].notna()].drop_duplicates("image_id")
-    squash = squash_of(table) if store.squash is None else store.squash
-    if squash is not None:
-        record_finding(squash.in_words(), level="warning")
+    squash = store.squash
+    if squash is None:  # else `record_mask_findings` has said it
+        squash = squash_of(table)
+        if squash is not None:
+            record_finding(squash.in_words(), level="warning")
     names, places = masked["image_id"].astype(str).tolist(), masked["mask_path"].tolist()
 
     def fault_of(mask_path: str, row: np.int64) -> str:
