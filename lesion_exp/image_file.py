@@ -245,7 +245,7 @@ def _decoded(encoded: bytes, name: str, *, is_mask: bool) -> UInt8Array:
             depth = depth_of(image, name)
             ImageOps.exif_transpose(image, in_place=True)
             shown = image if depth is None else to_eight_bits(image, depth, encoded, name, is_mask=is_mask)
-            return _mask_brightness(shown) if is_mask else _to_rgb(shown)
+            return _mask_brightness(shown, name) if is_mask else _to_rgb(shown)
     except DataError:
         raise
     except Image.DecompressionBombError as error:
@@ -348,7 +348,7 @@ def read_mask(locator: str, shape: tuple[int, int], *, any_proportions: bool = F
 
     Raises:
         DataError: as for `read_image`; or the mask has not the proportions of `shape`, or several values of which none
-            is brighter than half of white.
+            is brighter than half of white, or is a dark picture with a transparent hole.
     """
     if split_locator(locator)[0].lower().endswith(".npz"):
         grey = read_image(locator).max(axis=2)
@@ -438,17 +438,28 @@ def _has_transparency(image: Image.Image) -> bool:
     return image.mode in {"RGBA", "LA", "PA"} or "transparency" in image.info
 
 
-def _mask_brightness(image: Image.Image) -> UInt8Array:
+def _mask_brightness(image: Image.Image, name: str) -> UInt8Array:
     """Returns the brightness of a mask, uint8 (H, W), in which transparent pixels are black.
 
     If all visible pixels have one colour, the opacity is the mask: programs also save black lesions without a
     background.
+
+    Raises:
+        DataError: that colour is dark and covers the whole border of the picture, so that the lesion may be what it
+            leaves free.
     """
     if _has_transparency(image):
         pixels = np.asarray(image.convert("RGBA"), dtype=np.uint8)
         opacity = pixels[:, :, 3]
         visible = pixels[opacity > 0, :3]
         if opacity.min() < opacity.max() and (visible == visible[0]).all():
+            border = np.concatenate([opacity[[0, -1]].ravel(), opacity[:, [0, -1]].ravel()])
+            if visible[0].max() <= _HALF < border.min():
+                raise DataError(
+                    f"expected a mask with a white lesion, got a dark picture with transparent pixels inside in "
+                    f"{name}, in which the lesion may be the hole or its surroundings; fill the lesion with white and "
+                    f"everything else with black"
+                )
             return opacity
     return np.asarray(_to_rgb(image, "black").max(axis=2), dtype=np.uint8)
 

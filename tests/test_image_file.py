@@ -194,6 +194,23 @@ def test_a_mask_of_several_colours_is_white_where_it_is_visible(tmp_path):
     assert (found > 0).sum() == 400
 
 
+@pytest.mark.parametrize(
+    ("colour", "rim", "is_refused"), [(0, 255, True), (90, 200, True), (255, 255, False), (0, 0, False)]
+)
+def test_a_dark_picture_with_a_hole_is_refused_since_the_lesion_may_be_either(tmp_path, colour, rim, is_refused):
+    """A layer with the lesion cut out. A white one, and one that leaves a corner free, are read as usual."""
+    pixels = np.full((40, 60, 4), colour, np.uint8)
+    pixels[:, :, 3] = 255
+    pixels[10:30, 20:40, 3] = 0
+    pixels[0, 0, 3] = rim
+    Image.fromarray(pixels).save(tmp_path / "m.png")
+    if is_refused:
+        with pytest.raises(DataError, match=r"got a dark picture with transparent pixels inside in .*m\.png"):
+            read_mask(str(tmp_path / "m.png"), (40, 60))
+    else:
+        assert np.array_equal(read_mask(str(tmp_path / "m.png"), (40, 60)) > 0, pixels[:, :, 3] > 0)
+
+
 def test_an_empty_mask_is_empty_and_is_refused_where_it_is_needed(tmp_path):
     for kind in (np.uint8, np.uint16):
         Image.fromarray(np.zeros((40, 60), kind)).save(tmp_path / "m.png")

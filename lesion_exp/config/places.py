@@ -13,6 +13,7 @@ from lesion_exp.choices import DRAWN
 from lesion_exp.config.named_run import RUN, WEIGHTS
 from lesion_exp.errors import DataError
 from lesion_exp.next_command import key_and_value
+from lesion_exp.terminal import shell_words
 
 SPLIT_PATH: Final = "split.path"
 _FILES: Final = {
@@ -83,11 +84,13 @@ def folders_of_parts(folder: Path) -> dict[str, list[Path]]:
 
 def _check_file(key: str, path: Path) -> None:
     if key == SPLIT_PATH and path.is_dir():
-        parts = folders_of_parts(path) or {part: [Path("DIR")] for part in ("train", "test")}
-        words = " ".join(f"{part}_ids={','.join(map(str, folders))}" for part, folders in parts.items())
+        found = {} if "," in str(path) else folders_of_parts(path)
+        parts = found or {part: [Path("DIR")] for part in ("train", "test")}
+        words = shell_words(f"{part}_ids={','.join(map(str, folders))}" for part, folders in parts.items())
+        first = "rename the folder, since its path has a comma, and " if "," in str(path) else ""
         raise DataError(
             f"expected {_FILES[key]} at {key}, but there is a folder at {path}; name a csv with the columns image_id "
-            f"and split, or audit the folders of the parts with {words} instead of split=file"
+            f"and split, or {first}audit the folders of the parts with {words} instead of split=file"
         )
     if not path.is_file():
         meant = meant_weights(path.name) if key == WEIGHTS else ""

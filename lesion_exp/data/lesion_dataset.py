@@ -20,6 +20,7 @@ from lesion_exp.augmentation.fixed_views import FixedView, num_views, views_of_e
 from lesion_exp.augmentation.on_device import Plan, on_canvas
 from lesion_exp.augmentation.pipeline import AugmentationPipeline, Augmented
 from lesion_exp.choices import FLIPS8
+from lesion_exp.data.lesion_masks import Squash
 from lesion_exp.data.store import ImageStore
 from lesion_exp.errors import DataError
 from lesion_exp.evaluation.predictions import is_unknown
@@ -271,6 +272,9 @@ class Preparation:
     """Shorter side of a stored image in pixels; images are scaled to it before the pipeline."""
     reduced: bool = False
     """Whether photographs are reduced while they are decoded, as in training without a store."""
+    squash: Squash | None = None
+    """The sizes of the images and masks of the training, if those images are squashed copies. A mask of these sizes is
+    squashed as in training."""
 
     @property
     def companions(self) -> tuple[str, ...]:
@@ -289,7 +293,7 @@ class Preparation:
         if self.options.mask != "none":
             if mask_path is None or pd.isna(mask_path):
                 raise DataError("it has no lesion mask, which dataset.mask needs")
-            mask = check_mask(read_mask(mask_path, (image.shape[0], image.shape[1])), mask_path)
+            mask = self._mask(image_path, mask_path, (image.shape[0], image.shape[1]))
         sample = Sample(image=self._input(image, mask))
         if self.options.clinical:
             if clinical_path is None or pd.isna(clinical_path):
@@ -310,6 +314,10 @@ class Preparation:
         """
         assert not self.companions, "the network needs other pictures of the image"
         return Sample(image=self._input(decode(encoded, self.short_side, name, reduced=self.reduced), None))
+
+    def _mask(self, image_path: str, mask_path: str, shape: tuple[int, int]) -> UInt8Array:
+        is_squashed = self.squash is not None and Squash.of_files(image_path, mask_path) == self.squash
+        return check_mask(read_mask(mask_path, shape, any_proportions=is_squashed), mask_path)
 
     def _input(self, image: UInt8Array, mask: UInt8Array | None) -> Tensor:
         return network_input(image, mask, self.options, self.pipeline.evaluate)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_LOOK: Final = "look at them with lesion-exp preview and dataset.mask=overlay"
 _MIRRORED_OR_UPSIDE_DOWN: Final = frozenset({2, 3, 4})
 """EXIF orientations that leave the proportions of an image as they are."""
 
@@ -36,6 +38,34 @@ class Squash(NamedTuple):
 
     images: tuple[int, int]
     masks: tuple[int, int]
+
+    def to_dict(self) -> dict[str, list[int]]:
+        """Returns plain values, for `from_dict`."""
+        return {name: list(size) for name, size in self._asdict().items()}
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Sequence[int]]) -> Squash:
+        """Returns the sizes that `to_dict` wrote."""
+        (width, height), (mask_width, mask_height) = plain["images"], plain["masks"]
+        return cls((width, height), (mask_width, mask_height))
+
+    @classmethod
+    def of_files(cls, image_path: str, mask_path: str) -> Squash:
+        """Returns the sizes of an image and its mask, from the headers of their files.
+
+        Raises:
+            DataError: a file cannot be read.
+        """
+        return cls(file_and_image_size(image_path)[1:], file_and_image_size(mask_path)[1:])
+
+    def in_words(self) -> str:
+        """Returns what is assumed of the masks, and what to look at."""
+        (width, height), (mask_width, mask_height) = self
+        return (
+            f"all images have {width} x {height} pixels, and all masks {mask_width} x {mask_height}, which are other "
+            f"proportions. The images are taken for squashed copies, and the masks are squashed alike; if the images "
+            f"were cropped, crop the masks too, and {_LOOK}"
+        )
 
 
 def squash_of(table: pd.DataFrame) -> Squash | None:
@@ -50,7 +80,7 @@ def squash_of(table: pd.DataFrame) -> Squash | None:
     found: Squash | None = None
     for image, mask in table[["image_path", "mask_path"]].dropna().itertuples(index=False, name=None):
         try:
-            sizes = Squash(file_and_image_size(image)[1:], file_and_image_size(mask)[1:])
+            sizes = Squash.of_files(image, mask)
         except DataError:
             continue
         fits = any(have_same_proportions(sizes.images, each) for each in (sizes.masks, sizes.masks[::-1]))
@@ -78,45 +108,53 @@ def record_mask_findings(table: pd.DataFrame, store: ImageStore) -> None:
     """Records findings about the masks in `store` that a person should look at: those that were stretched, and those
     of photographs that EXIF turns.
     """
-    look = "look at them with lesion-exp preview and dataset.mask=overlay"
     if store.squash is not None:
-        (width, height), (mask_width, mask_height) = store.squash
-        record_finding(
-            f"all images have {width} x {height} pixels, and all masks {mask_width} x {mask_height}, which are other "
-            f"proportions. The images are taken for squashed copies, and the masks are squashed alike; if the images "
-            f"were cropped, crop the masks too, and {look}",
-            level="warning",
-        )
+        record_finding(store.squash.in_words(), level="warning")
     turned = table.loc[table["image_id"].isin(store.turned_images()), "image_id"]
     if len(turned):
         record_finding(
             f"photographs that their EXIF orientation turns, with masks that are not turned: {len(turned):,}. The "
-            f"masks are right if they were drawn on the turned photographs; {look}",
+            f"masks are right if they were drawn on the turned photographs; {_LOOK}",
             turned,
             level="warning",
         )
 
 
-def usable_masks(rows: pd.DataFrame, store: ImageStore) -> dict[str, str]:
-    """Returns the locators of the lesion masks that fit their images, by image id.
+class UsableMasks(NamedTuple):
+    """The lesion masks that fit their images. Read them with `any_proportions`, since the images may be squashed."""
 
-    Masks that cannot be read, fit no image or have no lesion are left out, and a warning counts and names them. Read
-    the others with `any_proportions`, since the images may be squashed.
+    places: Mapping[str, str]
+    """The locators of the masks by image id."""
+    notes: tuple[str, ...] = ()
+    """What is assumed of the masks, in sentences without full stops."""
+
+
+def usable_masks(rows: pd.DataFrame, store: ImageStore, table: pd.DataFrame) -> UsableMasks:
+    """Returns the lesion masks of `rows` that fit their images.
+
+    Masks that cannot be read, fit no image or have no lesion are left out, and a warning counts and names them. Another
+    warning says if the images are taken for squashed copies, which depends on all images of the data set, unless that
+    of the store was given already.
 
     Args:
         rows: the rows of the images, with `mask_path` if the data set has masks.
         store: the decoded images.
+        table: the rows of all images of the data set.
     """
     if "mask_path" not in rows or rows["mask_path"].isna().all():
-        return {}
+        return UsableMasks({})
     masked = rows[rows["mask_path"].notna()].drop_duplicates("image_id")
-    any_proportions = squash_of(masked) is not None
+    squash = store.squash
+    if squash is None:  # else `record_mask_findings` has said it
+        squash = squash_of(table)
+        if squash is not None:
+            record_finding(squash.in_words(), level="warning")
     names, places = masked["image_id"].astype(str).tolist(), masked["mask_path"].tolist()
 
     def fault_of(mask_path: str, row: np.int64) -> str:
         try:
             shape = store.extent(np.array([row]))
-            check_mask(read_mask(mask_path, shape, any_proportions=any_proportions), mask_path)
+            check_mask(read_mask(mask_path, shape, any_proportions=squash is not None), mask_path)
         except DataError as error:
             return str(error)
         return ""
@@ -137,4 +175,5 @@ def usable_masks(rows: pd.DataFrame, store: ImageStore) -> dict[str, str]:
             f"{len(names):,}",
             first_cases(cases),
         )
-    return {name: place for name, place, fault in zip(names, places, faults, strict=True) if not fault}
+    usable = {name: place for name, place, fault in zip(names, places, faults, strict=True) if not fault}
+    return UsableMasks(usable, () if squash is None else (squash.in_words(),))

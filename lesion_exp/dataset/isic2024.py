@@ -28,7 +28,10 @@ COLUMNS: Final = {"isic_id": "image_id", "patient_id": "patient_id", "target": "
 """Columns of the metadata -> their names in the table."""
 OPTIONAL: Final = {"lesion_id": "lesion_id", "age_approx": "age", "anatom_site_general": "site", "sex": "sex"}
 CODES: Final = {"0": "benign", "1": "malignant"}
-LEAKING: Final = ("iddx_*", "mel_*")
+LEAKING: Final = (
+    "iddx_*", "mel_*",
+    "diagnosis*", "benign_malignant", "melanocytic", "concomitant_biopsy",  # as exports of the ISIC archive call them
+)  # fmt: skip
 
 INFO: Final = DatasetInfo(
     name="isic2024",
@@ -54,7 +57,7 @@ def read_isic2024(root: str, ignore: Sequence[str] = ()) -> pd.DataFrame:
 
     The images are entries of `train-image.hdf5`, named by `isic_id`, or single files. The metadata are those of Kaggle,
     or the ground truth and the `metadata.csv` of the ISIC archive. Own columns: the published ones.
-    Those that reveal the label (`target`, `iddx_*`, `mel_*`) begin with `leaks_`.
+    Those that reveal the label (`target`, and `LEAKING`) begin with `leaks_`.
 
     Raises:
         DataError: a file is missing, still zipped or not in the published format.

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from lesion_exp.backbone.preprocessing import IMAGENET
+from lesion_exp.data.lesion_masks import Squash
 from lesion_exp.data.metadata import MetadataEncoder
 from lesion_exp.data.statistics import with_statistics
 from lesion_exp.dataset.table import DatasetInfo
@@ -18,6 +19,9 @@ from lesion_exp.version import __version__
 
 Card = dict[str, Any]
 """Plain values only, so that torch reads it with `weights_only` and JSON holds it."""
+SQUASHED: Final = "squashed_copies"
+"""Key in the preprocessing of a card: the sizes of images and masks, width and height in pixels, if each mask of these
+sizes is stretched to its image."""
 
 _NODES: Final = (
     "seed", "image_size", "task", "backbone", "augmentation", "sampler", "loss", "optimizer", "scheduler", "trainer",
@@ -27,11 +31,16 @@ _NODES: Final = (
 
 
 def model_card(
-    config: Mapping[str, Any], classes: tuple[str, ...], encoder: MetadataEncoder | None, info: DatasetInfo | None
+    config: Mapping[str, Any],
+    classes: tuple[str, ...],
+    encoder: MetadataEncoder | None,
+    info: DatasetInfo | None,
+    squash: Squash | None = None,
 ) -> Card:
     """Returns the card of a network that the job `config` trains.
 
-    Its run and calibration are added later by `completed`.
+    Its run and calibration are added later by `completed`. `squash` are the sizes of the images and masks of its data
+    if the images are squashed copies.
     """
     return {
         "version": __version__,
@@ -39,7 +48,7 @@ def model_card(
         "classes": list(classes),
         "class_names": full_names(classes),
         "image_size": int(config["image_size"]),
-        "preprocessing": preprocessing(config),
+        "preprocessing": preprocessing(config) | ({} if squash is None else {SQUASHED: squash.to_dict()}),
         "pretrained": pretrained(config["backbone"]),
         "teacher": teacher(config["loss"]),
         "metadata": encoder.to_dict() if encoder else None,

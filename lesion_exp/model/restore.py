@@ -16,6 +16,7 @@ from lesion_exp.backbone.weights import own_state
 from lesion_exp.config.own_code import warn_of_other_code
 from lesion_exp.config.registered import check_registered
 from lesion_exp.data.lesion_dataset import Preparation
+from lesion_exp.data.lesion_masks import Squash
 from lesion_exp.data.loaders import LoaderOptions, PartLoaders
 from lesion_exp.data.metadata import MetadataEncoder
 from lesion_exp.data.statistics import with_statistics
@@ -27,6 +28,7 @@ from lesion_exp.image_classifier import ImageClassifier
 from lesion_exp.model.checkpoint_file import read_weights
 from lesion_exp.model.device import prediction_device
 from lesion_exp.model.inputs import sample_options, store_request
+from lesion_exp.model.model_card import SQUASHED
 from lesion_exp.model.network import (
     classifier_that_predicts,
     make_network,
@@ -65,7 +67,14 @@ class Restored:
     def preparation(self) -> Preparation:
         """Prepares image files for the network, with the same result as by way of an image store."""
         request = store_request(self.config)
-        return Preparation(self.pipeline, sample_options(self.config), request.short_side, reduced=request.from_files)
+        squash = self.card.get("preprocessing", {}).get(SQUASHED)
+        return Preparation(
+            self.pipeline,
+            sample_options(self.config),
+            request.short_side,
+            reduced=request.from_files,
+            squash=None if squash is None else Squash.from_dict(squash),
+        )
 
     def data(self, table: pd.DataFrame, store: ImageStore, *, on_gpu: bool = False) -> PartLoaders:
         """Loaders of the parts of a table with a split, whose images are in `store`, for a network on a GPU or a CPU.

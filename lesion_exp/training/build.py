@@ -75,7 +75,7 @@ def build(config: Mapping[str, Any], split: SplitData) -> Built:
         count, total = (sum(w.numel() for w in each) for each in (network.tuned_parameters(), network.parameters()))
         log.info("backbone.tune=%s trains %s and the head: %s of %s weights", network.shared.tune, ", ".join(names),
                  f"{count:,}", f"{total:,}")  # fmt: skip
-    card = model_card(config, split.classes, encoder, split.loaded.info)
+    card = model_card(config, split.classes, encoder, split.loaded.info, split.loaded.store.squash)
     counts, image_ids = datamodule.class_counts(), datamodule.parts["val"]["image_id"].tolist()
     added = make_added_metrics(config, len(split.classes))
     classifier = make_classifier(config, network, pipeline, card, counts, image_ids, added)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -10,9 +11,12 @@ from pathlib import Path
 import pytest
 
 from lesion_exp.backbone.weights import read_state
+from lesion_exp.command.audit import AuditOptions
 from lesion_exp.config.compose import compose
 from lesion_exp.config.places import check_given_weights, check_places
 from lesion_exp.errors import DataError, UserError
+from lesion_exp.next_command import key_and_value
+from lesion_exp.option import Names
 
 LARGE = ("torch", "mlflow", "pytorch_lightning", "albumentations", "sklearn", "cv2")
 MISSING = {
@@ -53,6 +57,30 @@ def test_a_folder_in_place_of_the_csv_of_a_split_is_told_with_the_keys_that_take
     said = f"train_ids={tmp_path}/tree/Training test_ids={tmp_path}/tree/test"
     with pytest.raises(DataError, match=re.escape(said)):
         check_places(config)
+
+
+@pytest.mark.parametrize(
+    ("name", "folder", "said"),
+    [
+        ("my split", "my split", r"split, or audit .* with (.*) instead of split=file"),
+        ("a,b", "DIR", r"rename the folder, since its path has a comma, and audit .* with (.*) instead of split=file"),
+    ],
+)
+def test_the_folders_of_the_parts_are_told_as_they_are_typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, folder: str, said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for part in ("train", "test"):
+        (tmp_path / name / part).mkdir(parents=True)
+    config = compose(["split=file", f"split.path='{name}'"], root=tmp_path).config
+    with pytest.raises(DataError) as caught:
+        check_places(config)
+    found = re.search(said, str(caught.value))
+    assert found is not None, caught.value
+    words = dict(map(key_and_value, shlex.split(found[1])))
+    read = AuditOptions(**{key: Names().read(value) for key, value in words.items()}).lists()
+    expected = {part: [Path(folder) if folder == "DIR" else tmp_path / folder / part] for part in ("train", "test")}
+    assert read == expected
 
 
 @pytest.mark.parametrize("words", ["dataset=synthetic", "dataset=synthetic dataset.root=new", "backbone.weights=none"])

@@ -1,12 +1,18 @@
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
+from lesion_exp.augmentation.pipeline import AugmentationPipeline
+from lesion_exp.data.lesion_dataset import LesionDataset, Preparation, SampleOptions
 from lesion_exp.data.lesion_masks import Squash, record_mask_findings, squash_of, usable_masks
 from lesion_exp.data.store import open_or_build
 from lesion_exp.data.store_builder import StoreRequest
 from lesion_exp.dataset.findings import collected_findings
+from lesion_exp.errors import DataError
 
 
 def lesion(height, width):
@@ -90,15 +96,48 @@ def test_masks_that_cannot_be_used_are_left_out_counted_and_named(made, tmp_path
     table = made([(45, 60)] * 4, [(45, 60), (45, 60), (60, 45), (90, 120)], (1,) * 4)
     Image.fromarray(np.zeros((45, 60), np.uint8)).save(table["mask_path"][1])
     store = open_or_build(table, StoreRequest(32), tmp_path / "cache")
-    found = usable_masks(table, store)
-    assert found == {"i0": table["mask_path"][0], "i3": table["mask_path"][3]}
+    found = usable_masks(table, store, table)
+    assert found.notes == ()
+    assert found.places == {"i0": table["mask_path"][0], "i3": table["mask_path"][3]}
     assert "2 of 4 lesion masks cannot be used" in caplog.text
     assert "i1: expected a lesion in the mask" in caplog.text
     assert "i2: expected a mask of the proportions of its image" in caplog.text
-    assert usable_masks(table.assign(mask_path=None), store) == {}
-    assert usable_masks(table.drop(columns="mask_path"), store) == {}
+    assert usable_masks(table.assign(mask_path=None), store, table).places == {}
+    assert usable_masks(table.drop(columns="mask_path"), store, table).places == {}
 
 
-def test_masks_of_squashed_copies_can_be_used(made, tmp_path):
+def test_masks_of_squashed_copies_can_be_used_and_it_is_said(made, tmp_path, caplog):
     table = made([(64, 64)] * 3, [(45, 60)] * 3)
-    assert len(usable_masks(table, open_or_build(table, StoreRequest(32), tmp_path / "cache"))) == 3
+    for request in (StoreRequest(32), StoreRequest(32, masks=True)):  # a store with masks is told of when it is loaded
+        store = open_or_build(table, request, tmp_path / "cache")
+        caplog.clear()
+        found = usable_masks(table.iloc[:1], store, table)
+        assert list(found.places) == ["i0"]
+        (note,) = found.notes
+        assert "all images have 64 x 64 pixels, and all masks 60 x 45" in note
+        assert (note in caplog.text) is not request.masks
+
+
+def test_whether_images_are_squashed_copies_depends_on_all_of_them_not_on_those_of_a_part(made, tmp_path, caplog):
+    table = made([(64, 64)] * 3, [(45, 60), (45, 60), (64, 64)])
+    found = usable_masks(table.iloc[:2], open_or_build(table, StoreRequest(32), tmp_path / "cache"), table)
+    assert (found.places, found.notes) == ({}, ())
+    assert "2 of 2 lesion masks cannot be used" in caplog.text
+
+
+@pytest.mark.parametrize("use", ["crop", "channel"])
+def test_a_mask_of_a_squashed_copy_is_read_from_its_file_as_in_training(made, tmp_path, use):
+    table = made([(64, 64)] * 3, [(45, 60)] * 3).assign(label="nv")
+    store = open_or_build(table, StoreRequest(32, masks=True), tmp_path / "cache")
+    pipeline = AugmentationPipeline(24, "squash", None, None, None, (0.5,) * 3, (0.2,) * 3)
+    options = SampleOptions(mask=use)
+    trained = LesionDataset(table, store, pipeline, ("nv",), options, training=False)[(0, 0)]["image"]
+    card = json.loads(json.dumps(store.squash.to_dict()))
+    preparation = Preparation(pipeline, options, 32, squash=Squash.from_dict(card))
+    image, mask = table["image_path"][0], table["mask_path"][0]
+    assert torch.equal(preparation.from_files(image, mask)["image"], trained)
+    other = tmp_path / "other.png"
+    Image.fromarray(lesion(90, 120)).save(other)
+    for made_so, path in ((preparation, str(other)), (Preparation(pipeline, options, 32), mask)):
+        with pytest.raises(DataError, match="expected a mask of the proportions of its image"):
+            made_so.from_files(image, path)

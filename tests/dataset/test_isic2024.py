@@ -101,6 +101,8 @@ def test_the_download_of_the_isic_archive(tmp_path: Path, of: str) -> None:
     """The labels are a file of their own, and the metadata lie among the images."""
     lines = [line.split(",") for line in METADATA.splitlines()]
     rows = [",".join([line[0], *line[2:7]]) for line in (lines[0], *reversed(lines[1:]))]
+    rows[0] += ",diagnosis_1,diagnosis_confirm_type,benign_malignant,melanocytic,concomitant_biopsy"
+    rows[1:] = [f"{row},Benign,,benign,True,False" for row in rows[1:]]
     truth = "isic_id,malignant\n" + "".join(f"{line[0]},{line[1]}.0\n" for line in lines[1:])
     (tmp_path / f"ISIC_2024_{of}_GroundTruth.csv").write_text(truth)
     (tmp_path / f"ISIC_2024_{of}_Supplement.csv").write_text("isic_id,iddx_1\nISIC_0015670,Benign\n")
@@ -113,6 +115,9 @@ def test_the_download_of_the_isic_archive(tmp_path: Path, of: str) -> None:
     assert table["patient_id"].tolist() == ["IP_1235828", "IP_8170065"]
     assert table["leaks_target"].tolist() == [0, 1]
     assert table["age"].tolist()[0] == 60
+    names = ("diagnosis_1", "diagnosis_confirm_type", "benign_malignant", "melanocytic", "concomitant_biopsy")
+    assert {f"leaks_{name}" for name in names} <= set(table.columns)
+    assert not set(names) & set(table.columns)
     for locator, colour in zip(table["image_path"], COLOURS.values(), strict=True):
         assert np.abs(read_image(locator).astype(int) - colour).max() < 8
 

@@ -44,12 +44,29 @@ def test_a_glob_leaves_out_what_needs_a_value_that_the_command_does_not_give(cap
     assert "distill" not in losses.values
     assert {"cross_entropy", "focal", "ldam"} < set(losses.values)
     assert caplog.messages == ["loss=glob(..) leaves out distill (which needs loss.teacher=VALUE)"]
-    assert "distill" in dimensions("loss=glob(*)", "loss.teacher=latest")[0].values
+    assert dimensions("loss=glob(dist*)", "loss.teacher=latest")[0].values == ("distill",)
     assert "distill" not in dimensions("loss@loss.labels=glob(*)", "loss.teacher=latest")[0].values
     assert {"ham10000", "ph2"} < set(dimensions("dataset=glob(*)")[0].values), "data are found by their name, too"
     assert dimensions("loss=focal,distill")[0].values == ("focal", "distill"), "a list is what the user wants"
     with pytest.raises(ConfigError, match=r"got distill \(which needs loss\.teacher=VALUE\) by loss=glob"):
         dimensions("loss=glob(dist*)")
+
+
+@pytest.mark.parametrize(
+    ("text", "given", "remedy"),
+    [
+        ("loss=glob(*)", "loss.teacher=latest", ("loss=distill", "loss.teacher=VALUE")),
+        ("backbone=glob(*)", "backbone.name=resnet18", ("backbone=timm,torchvision", "backbone.name=VALUE")),
+    ],
+)
+def test_a_value_that_not_all_options_of_a_glob_take_is_refused_with_a_sweep_that_takes_it(text, given, remedy):
+    with pytest.raises(ConfigError, match=r"no key that some options of .* alone need") as caught:
+        dimensions(text, given)
+    assert str(caught.value).endswith(" ".join(remedy))
+    if "," in remedy[0]:
+        assert dimensions(*remedy)[0].values == ("timm", "torchvision")
+    else:
+        assert dimensions(*remedy) == []
 
 
 def test_one_value_is_no_dimension():

@@ -10,6 +10,7 @@ import torch
 from lesion_exp.config.compose import compose
 from lesion_exp.data.datamodule import stack_images
 from lesion_exp.data.lesion_dataset import collate_samples
+from lesion_exp.data.lesion_masks import Squash
 from lesion_exp.errors import ConfigError
 from lesion_exp.model.model_card import completed
 from lesion_exp.model.restore import restore
@@ -196,3 +197,19 @@ def test_the_log_names_the_layers_that_are_trained(built, caplog):
     count = sum(weights.numel() for weights in network.parameters() if weights.requires_grad)
     total = sum(weights.numel() for weights in network.parameters())
     assert f"last:1 trains features.3 and the head: {count:,} of {total:,} weights" in caplog.text
+
+
+def test_a_network_knows_that_it_was_trained_on_squashed_copies(tmp_path):
+    overrides = [*TINY, "dataset.mask=crop"]
+    config = compose(overrides, root=tmp_path).config
+    split = split_data(config, load_data(config))
+    cards = []
+    for squash in (None, Squash(images=(224, 224), masks=(600, 450))):
+        split.loaded.store.squash = squash
+        made = build(config, split).classifier
+        card = completed(made.options.card, config, "run", {})
+        torch.save({"lesion_exp": card, "state_dict": made.state_dict()}, tmp_path / "best.ckpt")
+        assert restore(config, tmp_path / "best.ckpt").preparation.squash == squash
+        cards.append(card["preprocessing"])
+    assert cards[1].pop("squashed_copies") == {"images": [224, 224], "masks": [600, 450]}
+    assert cards[0] == cards[1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import abstractmethod
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -72,18 +73,21 @@ class GroupOptions:
         The log says which options are left out, and why.
 
         Raises:
-            ConfigError: no option is left.
+            ConfigError: no option is left, or a key in `given` is needed by some of them alone.
         """
         group, _, package = dimension.key.lstrip("+").partition("@")
-        node, lacking = package or group.replace("/", "."), {}
+        node, lacking, takers = package or group.replace("/", "."), {}, defaultdict[str, list[str]](list)
         for name in dimension.values:
-            keys = (f"{node}.{key}" for key in required_keys(group, name, self.folders))
+            keys = [f"{node}.{key}" for key in required_keys(group, name, self.folders)]
             if missing := [f"{key}=VALUE" for key in keys if key not in given and key not in _FOUND]:
                 lacking[name] = " ".join(missing)
+            for key in set(keys).intersection(given).difference(_FOUND):
+                takers[key].append(name)
+        left = tuple(name for name in dimension.values if name not in lacking)
+        _check_takers(dimension.key, group, left, takers)
         if not lacking:
             return dimension
         told = ", ".join(f"{name} (which needs {words})" for name, words in lacking.items())
-        left = tuple(name for name in dimension.values if name not in lacking)
         if not left:
             raise ConfigError(
                 f"expected options of {group} that need no further value, got {told} by {dimension.key}=glob(..); name "
@@ -93,6 +97,23 @@ class GroupOptions:
             log.info("%s=glob(..) leaves out %s", dimension.key, told)
         self._said.add(told)
         return replace(dimension, values=left)
+
+
+def _check_takers(glob: str, group: str, options: Sequence[str], takers: Mapping[str, Sequence[str]]) -> None:
+    """Checks that all `options` of a glob need each of the given keys, which are mapped to those that do.
+
+    Others do not know the key, or would all get the one value: `backbone.name` makes one network of all.
+
+    Raises:
+        ConfigError: only some of them need a key.
+    """
+    for key, names in takers.items():
+        if not set(options) <= set(names):
+            raise ConfigError(
+                f"expected beside {glob}=glob(..) no key that some options of {group} alone need, got {key} (needed by "
+                f"{', '.join(names)}); leave {key} out, and run a sweep of its own with {glob}={','.join(names)} "
+                f"{key}=VALUE"
+            )
 
 
 def dimension_of(override: Override) -> Dimension:

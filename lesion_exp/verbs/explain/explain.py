@@ -127,7 +127,7 @@ class Explained:
     galleries: tuple[str, ...]
     """The paths of the galleries in the run."""
     notes: tuple[str, ...] = ()
-    """Remarks of the method on the accuracy of its maps."""
+    """Remarks of the method on the accuracy of its maps, and what is assumed of the lesion masks."""
 
     @property
     def folder(self) -> str:
@@ -193,11 +193,20 @@ def _explain(method: str, explainer: Explainer, part: ExplainedPart, request: Ex
     found = estimates(table, int(node["bootstrap_draws"]), int(node["bootstrap_seed"])) if len(table) else {}
     with Stage("drawing galleries"):
         pictures = _draw(run, method, name, explainer, part, request) if _shows_images(request, part) else ()
-    notes = explainer.notes  # the maps of random weights, which follow, must not change them
+    of_method = explainer.notes  # the maps of random weights, which follow, must not change them
     with Stage(f"comparing with random weights on {len(positions[:_CHECKED])} images"):
         correlation = _check(explainer, part, positions[:_CHECKED])
     explained = Explained(
-        run.run_id, method, name, part.part, len(positions), table, found, correlation, pictures, notes
+        run.run_id,
+        method,
+        name,
+        part.part,
+        len(positions),
+        table,
+        found,
+        correlation,
+        pictures,
+        (*of_method, *part.images.mask_notes),
     )
     _log(run, explained, explainer, request)
     log.info("%s: %.0f s", method, time.monotonic() - began)

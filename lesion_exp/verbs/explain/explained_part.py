@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lesion_exp.config.project import Project
 from lesion_exp.data.lesion_dataset import LesionDataset, Sample, collate_samples, crop_to_lesion
-from lesion_exp.data.lesion_masks import usable_masks
+from lesion_exp.data.lesion_masks import UsableMasks, usable_masks
 from lesion_exp.data.store import ImageStore
 from lesion_exp.errors import DataError
 from lesion_exp.evaluation.failures import first_of_each_lesion
@@ -98,7 +98,8 @@ def open_part(run: Run, request: ExplanationRequest, project: Project) -> Explai
         _count_reading(run, split)
     on_gpu = torch.cuda.is_available() and config["trainer"]["accelerator"] != "cpu"
     device = torch.device("cuda" if on_gpu else "cpu")
-    return ExplainedPart(run, config, part, PartImages(network, rows, split.loaded.store), table, device)
+    images = PartImages(network, rows, split.loaded.store, split.loaded.table)
+    return ExplainedPart(run, config, part, images, table, device)
 
 
 def _count_reading(run: Run, split: SplitData) -> None:
@@ -165,22 +166,28 @@ class PartImages:
         restored: the network, with the preparation of its images.
         rows: the rows of the images in the data set's table.
         store: the decoded images.
+        table: the rows of all images of the data set.
     """
 
-    def __init__(self, restored: Restored, rows: pd.DataFrame, store: ImageStore) -> None:
+    def __init__(self, restored: Restored, rows: pd.DataFrame, store: ImageStore, table: pd.DataFrame) -> None:
         self.restored = restored
         self.rows = rows.reset_index(drop=True)
+        self.table = table
         self.dataset: LesionDataset = restored.data(self.rows.assign(split="test"), store).dataset("test")
 
     @cached_property
-    def _masks(self) -> dict[str, str]:
-        """The locators of the lesion masks by image id."""
-        return usable_masks(self.rows, self.dataset.store)
+    def _masks(self) -> UsableMasks:
+        return usable_masks(self.rows, self.dataset.store, self.table)
 
     @property
     def has_masks(self) -> bool:
         """Whether any of the images has a lesion mask that can be used."""
-        return bool(self._masks)
+        return bool(self._masks.places)
+
+    @property
+    def mask_notes(self) -> tuple[str, ...]:
+        """What is assumed of the lesion masks."""
+        return self._masks.notes if self.has_masks else ()
 
     def samples(self, positions: Sequence[int] | np.ndarray) -> Sample:
         """Returns the samples at `positions` as a batch."""
@@ -200,7 +207,7 @@ class PartImages:
 
     def mask(self, position: int) -> Mask | None:
         """Returns the lesion mask, (S, S), of the square that the network sees; None if there is none to use."""
-        locator = self._masks.get(str(self.rows["image_id"].iloc[position]))
+        locator = self._masks.places.get(str(self.rows["image_id"].iloc[position]))
         if locator is None:
             return None
         image: UInt8Array = self.dataset.store.read(int(self.dataset.rows[position]))

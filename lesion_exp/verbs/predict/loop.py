@@ -109,7 +109,7 @@ def predict_plan(folder: Path, share: Share = ALL) -> None:
     mine = [
         number for number in missing if number % share.num_processes == share.rank
     ]  # whatever others have done since
-    loader = _loader(Batches(images, predictor, plan.batch_size), mine, plan, device)
+    loader = _loader(Batches(images, predictor, plan.batch_size), mine, plan, device, share.num_processes)
     written = _Written(results, results.total - results.num_images(missing), share)
     try:
         for number, batch in loader:
@@ -131,9 +131,10 @@ def _heat_maps(predictor: Predictor, folder: Path) -> HeatMaps:
 
 
 def _loader(
-    dataset: Batches, mine: Sequence[int], plan: PredictionPlan, device: PredictionDevice
+    dataset: Batches, mine: Sequence[int], plan: PredictionPlan, device: PredictionDevice, processes: int
 ) -> DataLoader[Numbered]:
-    num_workers = min(resolve_num_workers(plan.num_workers, device.on_gpu, decodes=True), max(len(mine) - 1, 0))
+    most = resolve_num_workers(plan.num_workers, device.on_gpu, decodes=True, processes=processes)
+    num_workers = min(most, max(len(mine) - 1, 0))
     return DataLoader(
         dataset,
         batch_size=None,

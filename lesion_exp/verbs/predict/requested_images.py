@@ -76,8 +76,7 @@ def _of_data_set(node: Mapping[str, Any], needed: Sequence[str], config: Mapping
 def _of_source(images: pd.DataFrame, source: str, columns: Mapping[str, str]) -> tuple[pd.DataFrame, bool]:
     """The columns of a csv, by the names that they have here, and whether it has ids; else an id of each image, its
     name without the ending."""
-    names = [str(PurePosixPath(name.replace("\\", "/")).with_suffix("")) for name in images["image"].astype(str)]
-    found = pd.DataFrame({"image_id": names}, index=images.index)
+    found = pd.DataFrame({"image_id": images["image"].astype(str).map(_id_of)})
     path = Path(source).expanduser()
     if path.suffix.lower() not in TABLE_SUFFIXES or not path.is_file():
         return found, False
@@ -86,6 +85,11 @@ def _of_source(images: pd.DataFrame, source: str, columns: Mapping[str, str]) ->
     has_ids = "image_id" in raw
     ids = raw["image_id"].where(raw["image_id"].notna(), found["image_id"]) if has_ids else found["image_id"]
     return raw.assign(image_id=ids).drop(columns="label", errors="ignore"), has_ids
+
+
+def _id_of(name: str) -> str:
+    path = PurePosixPath(name.replace("\\", "/"))
+    return str(path.with_suffix("")) if path.name else name  # of a blank cell
 
 
 def seen_images(runs: Sequence[Run], images: RequestedImages, request: PredictionRequest) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from lesion_exp.augmentation.pipeline import AugmentationPipeline
-from lesion_exp.data.lesion_masks import usable_masks
+from lesion_exp.data.lesion_masks import UsableMasks, usable_masks
 from lesion_exp.data.store import ImageStore
 from lesion_exp.errors import ConfigError
 from lesion_exp.evaluation.figures.forest_plots import flips_figure
@@ -78,7 +78,7 @@ def check_shortcuts(trained: TrainedRun, part: EvaluatedPart, most_images: int |
             f"the {PARTS[part]} part; check more images (images=), or another part (split.part=)"
         )
     network = trained.network()
-    changed = _Changed(network, split.loaded.store, rows)
+    changed = _Changed(network, split.loaded.store, rows, split.loaded.table)
     with Stage("checking for shortcuts", announced=False):
         report = _report(trained, part, split, changed)
     with Stage("drawing figures and storing the report"):
@@ -92,18 +92,20 @@ class _Changed:
     network: Restored
     store: ImageStore
     rows: pd.DataFrame
+    table: pd.DataFrame
+    """The rows of all images of the data set."""
 
     @cached_property
-    def masks(self) -> dict[str, str]:
-        return usable_masks(self.rows, self.store)
+    def masks(self) -> UsableMasks:
+        return usable_masks(self.rows, self.store, self.table)
 
     def with_masks(self) -> pd.DataFrame:
-        return self.rows[self.rows["image_id"].astype(str).isin(self.masks)]
+        return self.rows[self.rows["image_id"].astype(str).isin(self.masks.places)]
 
     def images(self, change: str) -> ChangedStore:
         pipeline: AugmentationPipeline = self.network.pipeline
         seed = int(self.network.config["evaluation"]["bootstrap_seed"])
-        return ChangedStore(self.store, change, pipeline.fit, self.masks, seed, pipeline.crop_share)
+        return ChangedStore(self.store, change, pipeline.fit, self.masks.places, seed, pipeline.crop_share)
 
     def predictions(self, change: str, rows: pd.DataFrame) -> pd.DataFrame:
         log.info("the network predicts %s images: %s", f"{len(rows):,}", change.replace("_", " "))
@@ -138,6 +140,7 @@ def _report(trained: TrainedRun, part: str, split: SplitData, changed: _Changed)
         inserted={name: against_plain(changed.predictions(name, changed.rows)) for name in INSERTIONS},
         painted=None if painted is None else against_plain(painted),
         painted_own=None if painted is None else _scores(painted_plain, node)[COMPARED],
+        notes=() if painted is None else changed.masks.notes,
     )
 
 

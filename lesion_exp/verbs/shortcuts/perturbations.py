@@ -107,7 +107,7 @@ class ChangedStore(ImageStore):
         change: `plain`, `mirrored`, `painted_out` or one of `INSERTIONS`.
         fit: the way in which evaluation makes images square.
         share: the share of the sides of the frame of `fit` that evaluation shows.
-        masks: the locator of the lesion mask by image id, for `painted_out`, as `usable_masks` returns them.
+        masks: the locator of the lesion mask by image id, for `painted_out`, as `UsableMasks.places` has it.
         seed: seed of the artefacts.
     """
 

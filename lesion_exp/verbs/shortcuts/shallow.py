@@ -41,6 +41,7 @@ def shallow_predictions(
         early_stopping=False,
         random_state=seed,
     )
+    features = features.loc[:, features[train].notna().any()]  # the model cannot be fitted to a column without values
     model.fit(features[train], table["label"].to_numpy()[train])
     found = model.predict_proba(features[predicted])
     probs = np.zeros((len(found), len(classes)))

@@ -120,6 +120,8 @@ class ShortcutReport:
     """The effect of painting lesions out; None if no image of the part has a lesion mask."""
     painted_own: Estimate | None
     """The network's macro AUROC on the unchanged images with masks."""
+    notes: tuple[str, ...] = ()
+    """What is assumed of the lesion masks, in sentences without full stops."""
 
     def verdicts(self) -> list[ShortcutVerdict]:
         """Returns the verdict of each check."""
@@ -156,6 +158,7 @@ class ShortcutReport:
             "lesions": self.lesions,
             "level": self.level,
             "verdicts": [asdict(verdict) for verdict in self.verdicts()],
+            "notes": list(self.notes),
             "scores": {who: _plain(scores) for who, scores in self.scores.items()},
             "changes": {
                 change: {
@@ -203,6 +206,7 @@ def as_text(report: ShortcutReport) -> str:
     verdicts = [(str(verdict.level), f"{verdict.check}: {verdict.words}") for verdict in report.verdicts()]
     if report.painted is None:
         verdicts.append(("-", f"{PAINTED}: no image of this part has a lesion mask"))
+    verdicts += [("note", f"{PAINTED}: {note}") for note in report.notes]
     lines = [textwrap.fill(heading, _WIDTH), ""]
     lines += [textwrap.fill(f"{level:<8} {words}", _WIDTH, subsequent_indent=" " * 9) for level, words in verdicts]
     lines += ["", f"{'model':<31}{'accuracy':>9}{'balanced':>10}{'AUROC':>8}{'95% interval':>18}"]

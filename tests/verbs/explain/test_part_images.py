@@ -31,12 +31,26 @@ def test_masks_that_cannot_be_used_count_as_none_and_are_named_once(tmp_path, ca
         columns=["image_id", "image_path", "mask_path"],
     )
     store = open_or_build(rows, StoreRequest(48), tmp_path / "cache")
-    images = PartImages(restored(rows, store), rows, store)
+    images = PartImages(restored(rows, store), rows, store, rows)
     found = [images.mask(position) for position in range(4)]
     assert images.has_masks
+    assert images.mask_notes == ()
     assert np.array_equal(found[0], lesion > 0)
     assert found[1:] == [None] * 3
     assert caplog.text.count("3 of 4 lesion masks cannot be used") == 1
     assert "b: expected a mask with a white lesion on black" in caplog.text
-    bare = PartImages(restored(rows, store), rows.assign(mask_path=None), store)
-    assert (bare.has_masks, bare.mask(0)) == (False, None)
+    bare = PartImages(restored(rows, store), rows.assign(mask_path=None), store, rows)
+    assert (bare.has_masks, bare.mask(0), bare.mask_notes) == (False, None, ())
+
+
+def test_what_is_assumed_of_the_masks_of_squashed_copies_is_noted(tmp_path):
+    lesion = np.zeros((48, 64), np.uint8)
+    lesion[16:32, 16:32] = 255
+    Image.new("RGB", (48, 48), (200, 170, 150)).save(tmp_path / "a.png")
+    Image.fromarray(lesion).save(tmp_path / "a_mask.png")
+    rows = pd.DataFrame(
+        {"image_id": ["a"], "image_path": [str(tmp_path / "a.png")], "mask_path": [str(tmp_path / "a_mask.png")]}
+    )
+    store = open_or_build(rows, StoreRequest(48), tmp_path / "cache")
+    (note,) = PartImages(restored(rows, store), rows, store, rows).mask_notes
+    assert note.startswith("all images have 48 x 48 pixels, and all masks 64 x 48")

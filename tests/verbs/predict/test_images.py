@@ -7,6 +7,8 @@ import pytest
 
 from lesion_exp.errors import ConfigError, DataError
 from lesion_exp.verbs.predict.images import check_source, contents_digest, images_of
+from lesion_exp.verbs.predict.request import PredictionRequest
+from lesion_exp.verbs.predict.requested_images import requested_images
 
 
 def names(images, folder):
@@ -205,3 +207,13 @@ def test_a_zip_inside_a_zip_is_read_as_it_is(photographs, tmp_path):
     with zipfile.ZipFile(tmp_path / "out.zip", "w") as archive:
         archive.write(tmp_path / "in.zip", "in.zip")
     assert images_of(str(tmp_path / "out.zip"))["image_path"].tolist() == [f"{tmp_path}/out.zip!/in.zip!/x.png"]
+
+
+@pytest.mark.parametrize("cell", ["", ".", "/"])
+def test_a_row_that_names_no_file_has_an_error_and_the_others_their_ids(photographs, cell):
+    table = photographs / "cases.csv"
+    table.write_text(f"image,age\ngood0.png,50\n{cell},60\n")
+    found = requested_images(PredictionRequest(source=str(table), output=Path("o.csv")), (), {})
+    assert found.table["error"].tolist() == ["", "expected an image file of this name, found none"]
+    assert found.known["image_id"].tolist() == ["good0", cell]
+    assert found.known["age"].tolist() == ["50", "60"]

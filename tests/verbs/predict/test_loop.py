@@ -7,13 +7,15 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from lesion_exp import cores
 from lesion_exp.data.metadata import MetadataEncoder
 from lesion_exp.errors import ConfigError
 from lesion_exp.evaluation.predictions import probabilities
 from lesion_exp.model.predictor import Predictor
 from lesion_exp.model.restore import restore
+from lesion_exp.verbs.predict import loop
 from lesion_exp.verbs.predict.images import images_of
-from lesion_exp.verbs.predict.loop import predict_plan
+from lesion_exp.verbs.predict.loop import Share, predict_plan
 from lesion_exp.verbs.predict.plan import PredictionPlan, read_images
 from lesion_exp.verbs.predict.results import HEAD, Results, write_of_head
 from tests.verbs.predict.conftest import BROKEN, CLASSES
@@ -89,6 +91,20 @@ def test_workers_decode_and_nothing_depends_on_them(plan_for, photographs, tmp_p
         predict_plan(folder)
         tables.append(results_of(plan, folder).join())
     pd.testing.assert_frame_equal(*tables)
+
+
+def test_the_processes_of_a_prediction_share_the_cores(plan_for, photographs, tmp_path, monkeypatch):
+    monkeypatch.setattr(cores, "usable_cores", lambda _: 8)
+    images = images_of(str(photographs))
+    found = {}
+    for processes in (1, 4):
+        _, folder = plan_for(images, tmp_path / f"{processes}.csv", num_workers="auto", batch_size=1)
+        made = []
+        with monkeypatch.context() as patched:
+            patched.setattr(loop, "DataLoader", lambda *_, num_workers, made=made, **__: made.append(num_workers) or [])
+            predict_plan(folder, Share(num_processes=processes))
+        found[processes] = made
+    assert found == {1: [4], 4: [1]}
 
 
 def test_heat_maps_are_drawn_of_every_image_that_is_predicted(plan_for, photographs, tmp_path):

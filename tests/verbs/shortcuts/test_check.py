@@ -133,7 +133,8 @@ def test_images_whose_mask_cannot_be_used_are_not_painted_over(tmp_path, caplog)
     )
     store = open_or_build(rows, StoreRequest(48), tmp_path / "cache")
     pipeline = SimpleNamespace(fit="squash", crop_share=1.0)
-    changed = _Changed(SimpleNamespace(pipeline=pipeline, config={"evaluation": {"bootstrap_seed": 0}}), store, rows)
+    network = SimpleNamespace(pipeline=pipeline, config={"evaluation": {"bootstrap_seed": 0}})
+    changed = _Changed(network, store, rows, rows)
     assert changed.with_masks()["image_id"].tolist() == ["a"]
     assert changed.images(PAINTED).read(0).shape == (48, 64, 3)
     assert "2 of 3 lesion masks cannot be used" in caplog.text

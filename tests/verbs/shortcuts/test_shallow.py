@@ -48,6 +48,17 @@ def test_missing_values_are_found_out_where_they_tell_the_label_and_only_there(t
     pd.testing.assert_frame_equal(found, shallow_predictions(metadata_features(table), table, "test", CLASSES))
 
 
+def test_columns_without_a_value_in_the_training_part_are_no_features():
+    """As the age in data without metadata, or one that the test part alone has."""
+    table = table_of(telling=True)
+    bare = table.assign(age=np.nan, sex="unknown")
+    for found in (bare, bare.assign(age=np.where(bare["split"] == "test", 50.0, np.nan))):
+        assert (
+            len(shallow_predictions(metadata_features(found), found, "test", CLASSES))
+            == (table["split"] == "test").sum()
+        )
+
+
 def test_the_label_is_no_feature():
     table = table_of(telling=False)
     other = table.assign(label="mel", image_id="x", row_id="y")

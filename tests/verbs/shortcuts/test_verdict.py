@@ -84,6 +84,10 @@ def test_the_text_fits_and_says_what_was_not_checked():
     whole = as_text(report(painted=flipped(0.5, 0.5), painted_own=estimate(0.9)))
     assert max(map(len, whole.splitlines())) <= 80
     assert "warning  painted_out: the network with the lesion painted out (500 images" in whole
+    noted = as_text(report(notes=("masks are squashed, " * 8,)))
+    assert max(map(len, noted.splitlines())) <= 80
+    assert "note     painted_out: masks are squashed, masks" in noted
+    assert report(notes=("a", "b")).to_dict()["notes"] == ["a", "b"]
 
 
 def test_metrics_have_intervals():
