@@ -21,7 +21,7 @@ from lesion_exp.config.registered import TARGET
 from lesion_exp.config.watched import usual_monitor
 from lesion_exp.errors import ConfigError, UserError
 from lesion_exp.evaluation.registry import LOSS
-from lesion_exp.loss import changes_validation_loss
+from lesion_exp.loss.validation_loss import changes_validation_loss
 from lesion_exp.next_command import key_of
 from lesion_exp.privacy import without_secrets
 from lesion_exp.progress import Stage

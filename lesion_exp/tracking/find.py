@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from lesion_exp.errors import ConfigError, first_cases, nearest
 from lesion_exp.evaluation.registry import LOSS, WATCHED_METRIC, entry_of, mode_of
-from lesion_exp.loss import changes_validation_loss
+from lesion_exp.loss.validation_loss import changes_validation_loss
 from lesion_exp.tracking.brief_runs import BriefRun, read_finished, read_tag
 from lesion_exp.tracking.embedded_runs import newest_run, runs_with_id
 from lesion_exp.tracking.mlflow_values import allowed_name, given_name

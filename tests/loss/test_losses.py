@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from lesion_exp.config.registered import TRUST_VARIABLE
 from lesion_exp.errors import ConfigError, DataError
-from lesion_exp.loss import changes_validation_loss
 from lesion_exp.loss.balanced_softmax import BalancedSoftmax
 from lesion_exp.loss.base import Loss, LossFunction, check_loss, is_mean_of_images
 from lesion_exp.loss.binary_cross_entropy import BinaryCrossEntropy
@@ -25,6 +24,7 @@ from lesion_exp.loss.focal import Focal
 from lesion_exp.loss.ldam import LDAM
 from lesion_exp.loss.logit_adjusted import LogitAdjusted
 from lesion_exp.loss.soft_f1 import SoftF1
+from lesion_exp.loss.validation_loss import changes_validation_loss
 from lesion_exp.model.classifier import make_loss
 
 CONF_DIR = Path(__file__).parents[2] / "conf" / "loss"
