@@ -49,6 +49,14 @@ def joined_states(then: Mapping[str, str], now: Mapping[str, str]) -> dict[str, 
     return {name: f"{then[name]}{AND}{now[name]}" for name in both}
 
 
+def states_so_far(then: Mapping[str, str], now: Mapping[str, str]) -> dict[str, str]:
+    """Returns all states of code of a training that goes on, for the names in `now` that it has in `then`.
+
+    A name whose last digest is that of `now` keeps its text; for the others see `joined_states`.
+    """
+    return {name: then[name] for name in now if name in then} | joined_states(then, now)
+
+
 def warn_of_other_code(run: Run, config: Mapping[str, Any]) -> None:
     """Warns, once in a process, if a package of the user that `config` uses is not as it was when `run` was trained.
 

@@ -40,8 +40,17 @@ _FOLDER = re.compile(r"(?:[A-Za-z]:)?[^\s'\"]*[/\\](?=\S)")
 """The folders before the name of a file in a text."""
 
 
-def log_inputs(run: TrackedRun, config: Mapping[str, Any], split: SplitData, datamodule: LesionDataModule) -> None:
-    """Logs the inputs of a run: split, audit, data flow, class counts, environment, and a batch of images."""
+def log_inputs(
+    run: TrackedRun,
+    config: Mapping[str, Any],
+    split: SplitData,
+    datamodule: LesionDataModule,
+    own_code: Mapping[str, str],
+) -> None:
+    """Logs the inputs of a run: split, audit, data flow, class counts, environment, and a batch of images.
+
+    `own_code` has the digests of the user's code in all states, if the training of another run goes on.
+    """
     loaded = split.loaded
     run.log_table(manifest(split.table, split.split_hash), artifacts.MANIFEST)
     run.log_json(split.audit.to_dict(), artifacts.AUDIT)
@@ -83,7 +92,7 @@ def log_inputs(run: TrackedRun, config: Mapping[str, Any], split: SplitData, dat
             context=context,  # type: ignore[arg-type]
             profile=counts,
         )
-    for name, text in environment(source_state(), torch.get_num_threads(), code_digests(config)).items():
+    for name, text in environment(source_state(), torch.get_num_threads(), own_code or code_digests(config)).items():
         run.log_text(text, artifacts.environment(name))
 
 

@@ -38,6 +38,8 @@ class RunContext:
     """The devices of each machine that the run had when it began; they count where the job says `auto`."""
     found: Mapping[str, str] = field(default_factory=dict)
     """The values `batch_size` and `lr` that Lightning's tuners found before the run stopped."""
+    own_code: Mapping[str, str] = field(default_factory=dict)
+    """Digests of the files of the user's code in all states, if the run continues the training of another one."""
 
     def write(self, path: Path) -> None:
         """Writes the context to a file for another process."""

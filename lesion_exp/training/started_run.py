@@ -117,7 +117,7 @@ def started_run(
         run.log_params({"resolved": {**describe_resolved(config["trainer"]), "parameters": num_weights}})
         if _INPUTS_TAG not in run.tags_at_start:
             with Stage("logging the split, the environment and examples"):
-                log_inputs(run, config, split, datamodule)
+                log_inputs(run, config, split, datamodule, context.own_code)
                 log_inherited(run, findings.inherited, None if pretrains else seen_by_lineage(config, split))
             run.set_tags({_INPUTS_TAG: "logged"})
         task.sign(run.run_id)

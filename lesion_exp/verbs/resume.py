@@ -13,7 +13,7 @@ import torch
 
 from lesion_exp.config.freeze import Job, job_hash
 from lesion_exp.config.instantiate import resolve_target
-from lesion_exp.config.own_code import code_tags, joined_states, warn_of_other_code
+from lesion_exp.config.own_code import code_digests, code_tags, states_so_far, warn_of_other_code
 from lesion_exp.config.project import Project
 from lesion_exp.config.registered import TARGET
 from lesion_exp.errors import ConfigError, DataError
@@ -23,7 +23,8 @@ from lesion_exp.model.classifier import make_loss, make_optimizer, make_schedule
 from lesion_exp.next_command import next_command
 from lesion_exp.scheduler.schedule import ENDLESS, TrainingLength
 from lesion_exp.tracking import artifacts
-from lesion_exp.tracking.stored_run import Run, download_artifact
+from lesion_exp.tracking.environment import OWN_CODE
+from lesion_exp.tracking.stored_run import Run, download_artifact, read_stored_json
 from lesion_exp.trained_runs.finished_run import check_unfinished, with_keys
 from lesion_exp.trained_runs.trained_run import check_trains, trained_run
 from lesion_exp.training.check_training import training_length
@@ -100,13 +101,20 @@ def extend(run: Run, changes: Mapping[str, int], project: Project, data_root: Pa
             f"expected a run that can continue as if {_text(changes)} had been set from the start, but {reason}; to "
             f"train from the start: {new.command}"
         )
-    context = RunContext(
-        tags={EXTENDS_TAG: run.run_id, **joined_states(run.tags, code_tags(new.config))},
-        name=f"{run.name} to {_text(changes)}",
+    return train(new, _context(run, new, _text(changes), trained))
+
+
+def _context(run: Run, job: Job, changes: str, trained: Trained) -> RunContext:
+    """Returns the context of `job`, which goes on from `run`, with all states of the user's code that trained it."""
+    before = read_stored_json(run, artifacts.environment(OWN_CODE)) or {}
+    now = code_digests(job.config)
+    return RunContext(
+        tags={EXTENDS_TAG: run.run_id, **states_so_far(run.tags, code_tags(job.config))},
+        own_code={**before, **now, **states_so_far(before, now)},
+        name=f"{run.name} to {changes}",
         checkpoint=str(trained.checkpoint),
         best=None if trained.best is None else str(trained.best),
     )
-    return train(new, context)
 
 
 def _check_devices(job: Job, run: Run) -> None:

@@ -3,7 +3,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from lesion_exp.config.own_code import code_digests, code_tags, joined_states, warn_of_other_code
+from lesion_exp.config.own_code import code_digests, code_tags, joined_states, states_so_far, warn_of_other_code
 from lesion_exp.config.registered import TRUST_VARIABLE
 
 CONFIG = {"loss": {"_target_": "clinic_losses.margins.Margin", "gap": 1.0}, "backbone": {"_target_": "lesion_exp.x"}}
@@ -67,6 +67,13 @@ def test_a_training_that_goes_on_with_other_code_has_both_states():
     assert first == {"own_code.b": "2 and 3"}
     assert joined_states({**then, **first}, {"own_code.b": "3"}) == {}, "it went on with that code before"
     assert joined_states({**then, **first}, {"own_code.b": "2"}) == {"own_code.b": "2 and 3 and 2"}
+
+
+def test_an_extension_has_every_state_of_the_training_before_it():
+    then = {"own_code.a": "1 and 2", "own_code.b": "3", "own_code.gone": "4", "torch": "x"}
+    now = {"own_code.a": "2", "own_code.b": "3", "own_code.new": "5"}
+    assert states_so_far(then, now) == {"own_code.a": "1 and 2", "own_code.b": "3"}
+    assert states_so_far(then, {**now, "own_code.b": "6"})["own_code.b"] == "3 and 6"
 
 
 def test_other_code_than_that_of_a_run_is_told_once_in_one_line(package, caplog):

@@ -1,12 +1,19 @@
+import json
 from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import pandas as pd
 import pytest
+from torch import nn
 
 from lesion_exp.errors import ConfigError
 from lesion_exp.evaluation.intervals import Estimate
+from lesion_exp.training import started_run
+from lesion_exp.training.build import make_datamodule
+from lesion_exp.training.data import load_data, split_data
 from lesion_exp.training.part_evaluation import check_evaluation, part_results
 from lesion_exp.training.results import end_in_words
+from lesion_exp.training.run_context import RunContext
 
 
 def config(unit):
@@ -41,3 +48,20 @@ def test_the_log_loss_is_logged_as_loss_with_its_interval():
 )
 def test_the_end_of_a_training_is_said_in_words(trainer, words):
     assert end_in_words(trainer) == words
+
+
+@pytest.mark.parametrize("states", [{}, {"my_losses.py": "0123 and 4567"}])
+def test_a_run_that_extends_another_keeps_the_digests_of_all_states_of_the_users_code(states, tiny_job, monkeypatch):
+    job = tiny_job("tracking.log_images=false")
+    split = split_data(job.config, load_data(job.config))
+    run, started = MagicMock(tags_at_start={}), MagicMock()
+    started.__enter__.return_value = run
+    monkeypatch.setattr(started_run, "start_run", lambda *_, **__: started)
+    monkeypatch.setattr(started_run, "seen_by_lineage", lambda *_: None)
+    monkeypatch.setattr(started_run, "log_inherited", lambda *_: None)
+    task, findings = SimpleNamespace(backbone=nn.Linear(1, 1), sign=print), started_run.Findings(split, None, "")
+    data = make_datamodule(job.config, split)
+    with started_run.started_run(object(), job, RunContext(own_code=states), findings, task, data):
+        files = {call.args[1]: call.args[0] for call in run.log_text.call_args_list}
+    assert "environment/packages.txt" in files
+    assert json.loads(files.get("environment/own_code.json", "{}")) == states

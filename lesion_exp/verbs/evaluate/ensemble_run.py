@@ -12,6 +12,7 @@ import pandas as pd
 
 from lesion_exp.choices import POOLED, SOUP, STACKED
 from lesion_exp.config.command_words import without_place
+from lesion_exp.config.own_code import AND, code_tags
 from lesion_exp.evaluation.comparison import Difference
 from lesion_exp.evaluation.evaluation_result import EvaluationResult, evaluate_table
 from lesion_exp.evaluation.posthoc import PosthocModels, fit_on_validation
@@ -158,6 +159,7 @@ def _start(members: Sequence[TrainedRun], options: Mapping[str, Any], leaky: boo
         **_members_tag(members),
         **_nesting(members),
         **_seen_tag(members),
+        **(_code_tags(members) if method == SOUP else {}),
         "leaky": str(leaky).lower(),
         "mlflow.note.content": "\n".join(
             [f"{len(runs)} run{'s' * (len(runs) > 1)} as one ({method}), evaluated on the {title}:", "", *links]
@@ -175,6 +177,16 @@ def _seen_tag(members: Sequence[TrainedRun]) -> dict[str, str]:
     """The tag that says what the initial weights of the members have seen; empty if they have seen nothing."""
     texts = dict.fromkeys(member.run.tags[SEEN_TAG] for member in members if SEEN_TAG in member.run.tags)
     return {SEEN_TAG: "; ".join(texts)} if texts else {}
+
+
+def _code_tags(members: Sequence[TrainedRun]) -> dict[str, str]:
+    """The tags with the states of the user's code with which the members of a soup were trained and it was made."""
+    found: dict[str, str] = {}
+    for name, now in code_tags(members[0].job_config("a soup")).items():
+        texts = [member.run.tags[name] for member in members if name in member.run.tags]
+        states = dict.fromkeys(state for text in texts for state in text.split(AND))
+        found |= {name: AND.join({**states, now: None})} if states else {}
+    return found
 
 
 def _nesting(members: Sequence[TrainedRun]) -> dict[str, str]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import sys
 from dataclasses import replace
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ from torch import nn
 from lesion_exp.config.compose import compose
 from lesion_exp.config.freeze import freeze
 from lesion_exp.config.instantiate import resolve_target
+from lesion_exp.config.own_code import code_digests, code_tags
 from lesion_exp.config.registered import TRUST_VARIABLE
 from lesion_exp.config.shipped_conf import conf_dir, option_names
 from lesion_exp.errors import ConfigError
@@ -30,6 +32,7 @@ from lesion_exp.verbs.resume import (
     EXTENDS_TAG,
     Trained,
     _check_devices,
+    _context,
     _loss_differs,
     _schedule_differs,
     extend,
@@ -293,3 +296,26 @@ def test_a_loss_of_ones_own_is_compared_by_its_values(kind, monkeypatch):
         "training of 8"
     )
     assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_an_extension_is_of_all_states_of_the_users_code_that_trained_it(tmp_path, monkeypatch):
+    module = tmp_path / "extended_losses_of_the_test.py"
+    module.write_text("two = 2\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv(TRUST_VARIABLE, module.stem)
+    config = {"loss": {"_target_": f"{module.stem}.loss"}}
+    tags = {name: f"0 and {digest}" for name, digest in code_tags(config).items()}
+    digests = {module.name: f"1 and {code_digests(config)[module.name]}"}
+    (tmp_path / "own_code.json").write_text(json.dumps(digests))
+    run = SimpleNamespace(run_id="a" * 32, name="s0", tags=tags, fetch=lambda _: tmp_path / "own_code.json")
+    trained = Trained(tmp_path / LAST, None, 10, 2, True)
+
+    def found():
+        context = _context(run, SimpleNamespace(config=config), "trainer.max_epochs=4", trained)
+        return {**context.tags, **context.own_code}
+
+    assert found() == {EXTENDS_TAG: run.run_id, **tags, **digests}, "the code is that of the last steps"
+    module.write_text("three = 3\n")
+    now = {**code_tags(config), **code_digests(config)}
+    before = {**tags, **digests}
+    assert found() == {EXTENDS_TAG: run.run_id, **{name: f"{before[name]} and {now[name]}" for name in before}}
