@@ -19,9 +19,11 @@ from torchmetrics import Metric
 from lesion_exp.augmentation.mix import Mix
 from lesion_exp.augmentation.on_device import apply_plan
 from lesion_exp.backbone.backbone import Backbone, without_running
+from lesion_exp.backbone.class_token import CLASS_TOKEN
 from lesion_exp.backbone.depthwise import fast_depthwise_gradients
 from lesion_exp.data.lesion_dataset import Sample
 from lesion_exp.epoch_metric import EXACT, MeanLoss, training_metrics, validation_metrics
+from lesion_exp.errors import ConfigError
 from lesion_exp.evaluation.registry import LOSS
 from lesion_exp.image_classifier import ClassifierOptions, ImageClassifier
 from lesion_exp.loss.base import Loss
@@ -195,7 +197,16 @@ class NetworkTask(ImageClassifier, pl.LightningModule):
         checkpoint["epoch_loss"] = list(self._mean_loss.over_processes())
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restores the sum of the losses of the epoch in the middle of which the checkpoint was saved."""
+        """Restores the sum of the losses of the epoch in the middle of which the checkpoint was saved.
+
+        Raises:
+            ConfigError: an earlier version trained the network with other features.
+        """
+        if self.options.card.get(CLASS_TOKEN) and not checkpoint["lesion_exp"].get(CLASS_TOKEN):
+            raise ConfigError(
+                "expected a checkpoint of a network that gives its class token, got one that an earlier version "
+                "trained with the mean over the patches, which cannot go on; start a new run with lesion-exp train"
+            )
         if self.global_rank == 0 and "epoch_loss" in checkpoint:
             total, count = checkpoint["epoch_loss"]
             self._mean_loss.update(torch.tensor(total, dtype=EXACT), int(count))

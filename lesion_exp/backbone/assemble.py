@@ -34,10 +34,12 @@ def assemble(network: Network | nn.Module, shared: SharedOptions, shape: InputsA
     """Returns `network` as a backbone: with its weights, input channels and attention, and a head as its last layer.
 
     Raises:
-        ConfigError: `network` is not a network, or does not end in a linear layer; attention is chosen for a network
-            without feature maps, or metadata fusion without metadata; or the weights do not fit.
+        ConfigError: `network` is not a network, does not end in a linear layer, or ignores a part of images of this
+            size; attention is chosen for a network without feature maps, or metadata fusion without metadata; or the
+            weights do not fit.
     """
     known = network if isinstance(network, Network) else _known_of(network)
+    _check_size(known, shape)
     module = known.module
     head = last_linear(module) if known.head is None else known.head
     cam_path = last_convolution(module) if known.cam_path is None else known.cam_path
@@ -89,6 +91,17 @@ def _load_head(backbone: Backbone, found: Found, head: str) -> None:
         head,
         "is that of the file" if brings else "is new, for the classes of this data set",
     )
+
+
+def _check_size(network: Network, shape: InputsAndOutputs) -> None:
+    """Refuses a size of images of which the network ignores a part; one that was trained before is only warned of."""
+    if network.wrong_size and not shape.is_trained:
+        raise ConfigError(network.wrong_size)
+    if network.wrong_size:
+        log.warning(
+            "warning: the network ignores the right and lower edge of its images of %d pixels, as in its training",
+            shape.image_size,
+        )
 
 
 def _known_of(module: object) -> Network:

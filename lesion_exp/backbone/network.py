@@ -34,6 +34,8 @@ class Network:
         imagenet: a function from the value of `backbone.weights` (`imagenet`, or `imagenet:NAME` if there are several)
             to the ImageNet weights; None if there are none.
         renamed: a function from the tensors of a file of weights to the same tensors under the names of `module`.
+        wrong_size: the message that refuses images of this size for a training, because the network would ignore their
+            right and lower edge; empty if it would not.
     """
 
     module: nn.Module
@@ -42,6 +44,7 @@ class Network:
     is_convolutional: bool | None = None
     imagenet: Callable[[str], State] | None = None
     renamed: Callable[[State], State] = _unchanged
+    wrong_size: str = ""
 
 
 class FeatureExtractor(nn.Module):
@@ -117,3 +120,16 @@ def _stages(network: nn.Module, place: str = "") -> Iterator[tuple[str, nn.Modul
             yield from _stages(child, f"{place}{name}.")
         else:
             yield f"{place}{name}", child
+
+
+def not_a_multiple(patch: int, name: str, image_size: int) -> str:
+    """Returns the message that `image_size` is no multiple of the side of the patches of the network `name`.
+
+    It is empty if `image_size` is a multiple.
+    """
+    if not image_size % patch:
+        return ""
+    below = max(image_size // patch, 1) * patch
+    return (
+        f"expected image_size to be a multiple of {patch} for {name}, got {image_size}; use {below} or {below + patch}"
+    )

@@ -211,6 +211,7 @@ class InputsAndOutputs:
         two_views: whether a clinical photograph comes with each image.
         classes: names of the classes; empty if they are not known.
         metadata: what the metadata columns are, as `MetadataEncoder.to_dict` says it; None: not known.
+        is_trained: whether the network was trained with images of this size, which is then not refused.
     """
 
     num_classes: int
@@ -220,6 +221,7 @@ class InputsAndOutputs:
     two_views: bool = False
     classes: tuple[str, ...] = ()
     metadata: Mapping[str, Any] | None = None
+    is_trained: bool = False
 
 
 def meant_weights(value: str) -> str:

@@ -14,7 +14,8 @@ from typing import Any, Final
 
 from torch import nn
 
-from lesion_exp.backbone.network import Network, State
+from lesion_exp.backbone.class_token import is_class_token
+from lesion_exp.backbone.network import Network, State, not_a_multiple
 from lesion_exp.backbone.packaged_weights import (
     PACKAGED,
     PACKAGED_LICENCE,
@@ -30,9 +31,6 @@ PACKAGE: Final = "timm"
 """The required package; a job checks that it is installed before it reads any data."""
 FEATURE_MAPS: Final = ("layer4", "stages", "features", "blocks", "layers")
 """Names of the modules that make the last feature map of timm's networks."""
-CLASS_TOKEN: Final = "_dinov3"
-"""In the names of networks whose features, as their authors use them, are the class token (Siméoni et al. 2025,
-arXiv:2508.10104)."""
 
 
 def timm_backbone(name: str, *, image_size: int) -> Network:
@@ -41,13 +39,11 @@ def timm_backbone(name: str, *, image_size: int) -> Network:
     `resnet50` names a network with the weights that timm uses by default, `resnet50.a1_in1k` the weights as well.
 
     Raises:
-        ConfigError: timm is not installed, the name is unknown, the network does not end in a linear layer, or
-            `image_size` is not a multiple of the side of its patches.
+        ConfigError: timm is not installed, the name is unknown, or the network does not end in a linear layer.
     """
     timm = _timm()
     _check_name(timm, name)
     network = _network(timm, name, image_size)
-    _check_size(network, name, image_size)
     head = last_linear(network)
     if not any(word in head.partition(".")[0] for word in ("head", "classifier", "fc")):
         raise ConfigError(f"expected a network that ends in a linear layer, but {name} does not; choose another")
@@ -57,6 +53,7 @@ def timm_backbone(name: str, *, image_size: int) -> Network:
         cam_path=_feature_map(network),
         imagenet=lambda _: _imagenet(timm, name, image_size),
         renamed=lambda state: _renamed(state, network),
+        wrong_size=_wrong_size(network, name, image_size),
     )
 
 
@@ -142,19 +139,15 @@ def _check_name(timm: Any, name: str) -> None:
         raise ConfigError(f"expected backbone.name to be a network of timm, got {name!r}; {nearest(name, known)}")
 
 
-def _check_size(network: nn.Module, name: str, image_size: int) -> None:
-    """Refuses sizes of which a network of patches would silently leave out the right and lower edge."""
+def _wrong_size(network: nn.Module, name: str, image_size: int) -> str:
+    """Returns the message that refuses a size of which a network of patches would ignore the right and lower edge."""
     for module in network.modules():
         is_checked = "PatchEmbed" in type(module).__name__ and hasattr(module, "strict_img_size")
         if is_checked and not getattr(module, "dynamic_img_pad", False):
             sides: Any = module.patch_size
-            patch = max(sides)
-            if image_size % patch:
-                below = max(image_size // patch, 1) * patch
-                raise ConfigError(
-                    f"expected image_size to be a multiple of {patch} for {name}, got {image_size}; "
-                    f"use {below} or {below + patch}"
-                )
+            if text := not_a_multiple(max(sides), name, image_size):
+                return text
+    return ""
 
 
 def _renamed(state: State, network: nn.Module) -> State:
@@ -195,7 +188,7 @@ def _timm() -> Any:
 
 
 def _network(timm: Any, name: str, image_size: int, **options: Any) -> nn.Module:
-    if CLASS_TOKEN in name.partition(".")[0]:
+    if is_class_token(name):
         options["global_pool"] = "token"  # timm's default is the mean over the patches
     try:  # networks of fixed size take it as an argument, the others refuse the argument
         network: nn.Module = timm.create_model(name, img_size=image_size, **options)

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from torch import nn
 
-from lesion_exp.backbone.network import Network, State
+from lesion_exp.backbone.network import Network, State, not_a_multiple
 from lesion_exp.backbone.preprocessing import Preprocessing
 from lesion_exp.backbone.surgery import last_linear
 from lesion_exp.backbone.weights import imagenet_file, read_state
@@ -48,6 +48,7 @@ def torchvision_backbone(name: str, *, image_size: int) -> Network:
         cam_path=_feature_map(module, name),
         imagenet=lambda weights: read_state(imagenet_file(_entry(name, weights).url)),
         renamed=lambda state: _renamed(state, name, image_size),
+        wrong_size=not_a_multiple(SWINS_PATCH, name, image_size) if name.startswith("swin_") else "",
     )
 
 
@@ -68,14 +69,8 @@ def _check_size(name: str, image_size: int) -> None:
         raise ConfigError(
             f"expected image_size of at least {least} pixels for {name}, got {image_size}; set image_size={least}"
         )
-    if name.startswith(("vit_", "swin_")):
-        patch = SWINS_PATCH if name.startswith("swin_") else int(name.rpartition("_")[2])
-        if image_size % patch:
-            below = max(image_size // patch, 1) * patch
-            raise ConfigError(
-                f"expected image_size to be a multiple of {patch} for {name}, got {image_size}; "
-                f"use {below} or {below + patch}"
-            )
+    if name.startswith("vit_") and (text := not_a_multiple(int(name.rpartition("_")[2]), name, image_size)):
+        raise ConfigError(text)
     if name.startswith("maxvit") and image_size % 224:
         raise ConfigError(
             f"expected image_size to be a multiple of 224 for {name}, got {image_size}; set image_size=224 or 448"

@@ -10,11 +10,13 @@ import os
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import product
 from pathlib import Path
 from typing import Any, Final
 
 import yaml
 
+from lesion_exp.backbone.class_token import CLASS_TOKEN, gives_class_token
 from lesion_exp.backbone.shards import INDEX, shards_of
 from lesion_exp.config.command_words import config_dir_words, trust_words
 from lesion_exp.config.compose import Composed
@@ -292,6 +294,7 @@ def job_hash(
     kinds: bool = True,
     licence_of_file: bool = False,
     unused_seed: bool = False,
+    class_token: bool = True,
 ) -> str:
     """Returns the SHA-256 (16 digits) of everything in `config` that can change a result.
 
@@ -304,6 +307,8 @@ def job_hash(
         kinds: False makes 1 and 1.0 the same everywhere, as in jobs of `FORMAT_WITHOUT_KINDS`.
         licence_of_file: whether the licence of a file of weights counts, as in jobs from before it was looked for.
         unused_seed: whether the seed of the draw of training images counts where all are taken, as in earlier jobs.
+        class_token: whether it counts that the features of a network are its class token; those of earlier jobs were
+            not.
     """
     kept = copy.deepcopy(config)
     for key, digest in files.items():
@@ -340,6 +345,8 @@ def job_hash(
         str(backbone.get("weights", "")).startswith("imagenet") or ("backbone.weights" in files and not licence_of_file)
     ):
         backbone.pop("licence", None)  # jobs of before did not name it, and these weights are the same
+    if isinstance(backbone, dict) and class_token and gives_class_token(backbone):
+        backbone[CLASS_TOKEN] = True
     kept |= {group: _without(kept[group], usual) for group, usual in LATER_KEYS.items() if group in kept}
     ordered = json.dumps(_canonical(kept.pop("augmentation", None), kinds=kinds))
     rest = json.dumps(_canonical(kept, kinds=kinds), sort_keys=True)
@@ -349,8 +356,8 @@ def job_hash(
 def _earlier_hashes(config: dict[str, Any], files: Mapping[str, str], *, kinds: bool) -> set[str]:
     """Returns the hashes that earlier versions may have recorded for the job with `config`."""
     return {
-        job_hash(config, files, kinds=kinds, licence_of_file=licence, unused_seed=seed)
-        for licence, seed in ((True, True), (True, False), (False, True))
+        job_hash(config, files, kinds=kinds, licence_of_file=licence, unused_seed=seed, class_token=token)
+        for licence, seed, token in product((True, False), repeat=3)
     }
 
 

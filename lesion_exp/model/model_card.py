@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from lesion_exp.backbone.class_token import CLASS_TOKEN, gives_class_token
 from lesion_exp.backbone.preprocessing import IMAGENET
 from lesion_exp.data.lesion_masks import Squash
 from lesion_exp.data.metadata import MetadataEncoder
@@ -50,6 +51,7 @@ def model_card(
         "image_size": int(config["image_size"]),
         "preprocessing": preprocessing(config) | ({} if squash is None else {SQUASHED: squash.to_dict()}),
         "pretrained": pretrained(config["backbone"]),
+        CLASS_TOKEN: gives_class_token(config["backbone"]),
         "teacher": teacher(config["loss"]),
         "metadata": encoder.to_dict() if encoder else None,
         "dataset": {"name": config["dataset"]["name"], "licence": info.licence if info else "not stated"},
@@ -113,7 +115,7 @@ def completed(
     """Returns the card of a finished run: with its id, the models that were fitted on its validation part, and the
     `precision` in which it was evaluated (None leaves the one that the card names).
 
-    What a card of an older version lacks is taken from the job `config`.
+    What a card of an older version lacks is taken from the job `config`, except that its network gives no class token.
     """
     classes = tuple(card["classes"])
     encoder = MetadataEncoder(**card["metadata"]) if card["metadata"] else None
@@ -122,7 +124,7 @@ def completed(
     kept = {key: value for key, value in card.items() if key in fresh}
     fitted = {method: found.to_dict() for method, found in calibrators.items()}
     known = {} if precision is None else {RECORD: precision}
-    return {**fresh, **kept, **known, "run_id": run_id, "calibration": fitted}
+    return {**fresh, CLASS_TOKEN: False, **kept, **known, "run_id": run_id, "calibration": fitted}
 
 
 def _portable(config: Mapping[str, Any]) -> dict[str, Any]:

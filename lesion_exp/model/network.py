@@ -22,11 +22,17 @@ from lesion_exp.model.inputs import sample_options
 
 
 def make_network(
-    config: Mapping[str, Any], num_classes: int, encoder: MetadataEncoder | None, classes: Sequence[str] = ()
+    config: Mapping[str, Any],
+    num_classes: int,
+    encoder: MetadataEncoder | None,
+    classes: Sequence[str] = (),
+    *,
+    is_trained: bool = False,
 ) -> Backbone:
     """Builds the network that `config` (of a whole job) describes, in the memory layout that it asks for.
 
-    If `classes` is given, the head of initial weights that were trained for other classes is left out.
+    If `classes` is given, the head of initial weights that were trained for other classes is left out. A network
+    that `is_trained` gets its weights later; its image size is not refused.
     """
     sample = sample_options(config)
     shape = InputsAndOutputs(
@@ -37,6 +43,7 @@ def make_network(
         sample.clinical,
         tuple(classes),
         encoder.to_dict() if encoder else None,
+        is_trained=is_trained,
     )
     network = make_backbone(config["backbone"], shape)
     return network.to(memory_format=torch.channels_last) if uses_channels_last(config, network) else network
@@ -109,7 +116,12 @@ def options_of(
 
 def prediction_pipeline(node: Mapping[str, Any]) -> AugmentationPipeline:
     """Returns the pipeline of `node` (the key `augmentation` of a job) without what it does in training alone."""
-    if node[TARGET] == f"{AugmentationPipeline.__module__}.{AugmentationPipeline.__qualname__}":
+    if not is_own_pipeline(node):
         node = {**node, "transforms": {}, "mix": None, "device": "cpu", "views": None}
     pipeline: AugmentationPipeline = instantiate(node, "augmentation")
     return pipeline
+
+
+def is_own_pipeline(node: Mapping[str, Any]) -> bool:
+    """Returns whether `node` (the key `augmentation` of a job) names a pipeline of the user's own."""
+    return bool(node[TARGET] != f"{AugmentationPipeline.__module__}.{AugmentationPipeline.__qualname__}")

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from lesion_exp.augmentation.pipeline import AugmentationPipeline
+from lesion_exp.backbone.class_token import CLASS_TOKEN, give_mean, gives_class_token
 from lesion_exp.backbone.weights import own_state
 from lesion_exp.config.own_code import warn_of_other_code
 from lesion_exp.config.registered import check_registered
@@ -143,7 +144,10 @@ def _restored(config: Mapping[str, Any], card: Mapping[str, Any], state: Mapping
     config["augmentation"] = with_statistics(config["augmentation"], card.get("preprocessing", {}))
     encoder = MetadataEncoder(**card["metadata"]) if card["metadata"] else None
     pipeline = prediction_pipeline(config["augmentation"])
-    network = make_network({**config, "backbone": merged_node(config["backbone"])}, len(card["classes"]), encoder)
+    node = merged_node(config["backbone"])
+    network = make_network({**config, "backbone": node}, len(card["classes"]), encoder, is_trained=True)
+    if gives_class_token(config["backbone"]) and not card.get(CLASS_TOKEN):  # trained by an earlier version
+        give_mean(network)
     network.load_state_dict(own_state(merged_weights(state, config["backbone"])) or {})
     classifier = classifier_that_predicts(config, network, pipeline, card)
     return Restored(classifier, pipeline, encoder, config)

@@ -158,6 +158,17 @@ def test_the_seed_of_a_draw_counts_if_anything_is_drawn(tmp_path):
     assert read_job(tmp_path / "job.yaml") == made
 
 
+def test_networks_that_gave_the_mean_of_their_patches_before_are_other_jobs(tmp_path):
+    made = job("backbone=timm", "backbone.name=vit_small_patch16_dinov3_qkvb")
+    older = replace(made, job_hash=job_hash(made.config, {}, class_token=False))
+    assert older.job_hash != made.job_hash
+    older.write(tmp_path / "job.yaml")
+    assert read_job(tmp_path / "job.yaml") == made
+    for name in ("vit_small_patch14_dinov2", "convnext_tiny.dinov3_lvd1689m"):
+        other = job("backbone=timm", f"backbone.name={name}")
+        assert job_hash(other.config, {}, class_token=False) == other.job_hash
+
+
 def test_the_place_of_the_data_and_of_the_project_is_not_hashed():
     ham = [job("dataset=ham10000", f"dataset.root={folder}", root=folder).job_hash for folder in ("/a", "/b")]
     assert ham[0] == ham[1]

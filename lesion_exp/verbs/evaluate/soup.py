@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lesion_exp.backbone.class_token import CLASS_TOKEN
 from lesion_exp.config.own_code import warn_of_other_code
 from lesion_exp.data.loaders import PartLoaders
 from lesion_exp.errors import ConfigError, first_cases
@@ -66,7 +67,8 @@ def mean_checkpoint(paths: Sequence[Path]) -> dict[str, Any]:
     et al. 2022, arXiv:2203.05482). Networks trained from different random weights have no meaningful mean.
 
     Raises:
-        ConfigError: the networks have different layers or classes, or remember training images, which have no mean.
+        ConfigError: the networks have different layers, features or classes, or remember training images, which have
+            no mean.
     """
     contents = [torch.load(path, map_location="cpu", weights_only=True) for path in paths]
     first = contents[0]
@@ -77,6 +79,11 @@ def mean_checkpoint(paths: Sequence[Path]) -> dict[str, Any]:
                 f"differ; name runs with the same classes"
             )
         _check_same_layers(first["state_dict"], other["state_dict"], number)
+        if bool(other["lesion_exp"].get(CLASS_TOKEN)) != bool(first["lesion_exp"].get(CLASS_TOKEN)):
+            raise ConfigError(
+                f"expected networks with the same features for ensemble=soup, but one of the runs 1 and {number} gives "
+                f"its class token and the other, of an earlier version, the mean over the patches; use ensemble=mean"
+            )
     if any(name.endswith("head.memory") for name in first["state_dict"]):
         raise ConfigError(
             "expected networks with trained weights for ensemble=soup, got backbone.head=knn, which remembers training "

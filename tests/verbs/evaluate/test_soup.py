@@ -4,7 +4,10 @@ import pytest
 import torch
 from torch import nn
 
+from lesion_exp.config.own_code import code_tags
+from lesion_exp.config.registered import TRUST_VARIABLE
 from lesion_exp.errors import ConfigError
+from lesion_exp.verbs.evaluate.ensemble_run import _code_tags
 from lesion_exp.verbs.evaluate.soup import mean_checkpoint, mean_state, recompute_batch_norm
 
 
@@ -40,6 +43,15 @@ def test_networks_of_other_layers_or_classes_are_refused(tmp_path):
         mean_checkpoint([paths[0], paths[2]])
 
 
+def test_networks_of_other_features_have_no_mean(tmp_path):
+    paths = [tmp_path / f"{number}.ckpt" for number in range(3)]
+    for path, card in zip(paths, ({}, {"class_token": False}, {"class_token": True}), strict=True):
+        torch.save({"state_dict": {"w": torch.ones(2)}, "lesion_exp": {"classes": ["a", "b"], **card}}, path)
+    mean_checkpoint(paths[:2])
+    with pytest.raises(ConfigError, match="one of the runs 1 and 2 gives its class token"):
+        mean_checkpoint(paths[1:])
+
+
 def test_images_that_networks_remember_have_no_mean(tmp_path):
     path = tmp_path / "knn.ckpt"
     torch.save({"state_dict": {"backbone.head.memory": torch.ones(2, 2)}, "lesion_exp": {"classes": ["a", "b"]}}, path)
@@ -66,3 +78,21 @@ def test_batch_norm_has_the_statistics_of_the_training_images():
     assert not network.training
     assert network.norm.momentum == 0.1
     assert recompute_batch_norm(nn.Linear(2, 2), None) == 0
+
+
+def test_a_soup_has_the_states_of_the_users_code_of_its_members_and_its_own(tmp_path, monkeypatch):
+    module = tmp_path / "soup_networks_of_the_test.py"
+    module.write_text("one = 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv(TRUST_VARIABLE, module.stem)
+    config = {"backbone": {"_target_": f"{module.stem}.network"}}
+    ((name, now),) = code_tags(config).items()
+
+    def of(*states):
+        runs = [SimpleNamespace(tags={} if state is None else {name: state}) for state in states]
+        return _code_tags([SimpleNamespace(run=run, job_config=lambda _: config) for run in runs])
+
+    assert of(now, now) == {name: now}
+    assert of("1", "1 and 2") == {name: f"1 and 2 and {now}"}
+    assert of("1", now, None) == {name: f"1 and {now}"}
+    assert of(None, None) == {}, "an earlier version recorded none"
