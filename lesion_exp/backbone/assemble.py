@@ -52,6 +52,8 @@ def assemble(network: Network | nn.Module, shared: SharedOptions, shape: InputsA
     state = _state(known, shared.weights)
     own = own_state(state) if state is not None else None
     start = None if own is None else OwnWeights(own, _file(shared.weights), shared, shape, head, known.renamed)
+    if start is not None:
+        start.check_attention(module)
     found = find_weights(state, module.state_dict(), known.renamed) if state is not None and own is None else None
     if found is not None:
         load_into(module, found, head, shared.weights, partial=shared.weights_partial)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -11,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lesion_exp.backbone.backbone import Backbone
+from lesion_exp.backbone.class_token import CLASS_TOKEN, gives_class_token
 from lesion_exp.backbone.foreign_weights import Found, find_weights, num_fitting
 from lesion_exp.backbone.network import State
 from lesion_exp.backbone.options import SHARED_KEYS, InputsAndOutputs, SharedOptions
@@ -18,6 +22,7 @@ from lesion_exp.backbone.surgery import first_convolution, with_channels
 from lesion_exp.backbone.weights import load_into
 from lesion_exp.backbone.weights_card import card_of
 from lesion_exp.errors import ConfigError
+from lesion_exp.terminal import shell_words
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +30,10 @@ _BODY: Final = "body.network."
 _CLINICAL: Final = "clinical_body.network."
 _AFTER_THE_BODIES: Final = ("gate", "embedding", "head")
 """Parts of a `Backbone`, each after those whose outputs it reads."""
+_SHIPPED: Final = "lesion_exp.backbone."
+"""Before the name of a shipped option in its target, of `torchvision` and `timm` for all networks of the library."""
+_PLAIN: Final = re.compile(r"(?!(?:null|true|false|nan|inf)$)[a-z_][\w.-]*", re.IGNORECASE)
+"""Texts that Hydra reads as texts without quotes."""
 
 
 class OwnWeights:
@@ -37,9 +46,6 @@ class OwnWeights:
         shape: its inputs and outputs.
         head: dotted name of the last layer of the library's network.
         renamed: the function with which the library of the network reads files, which resizes positions.
-
-    Raises:
-        ConfigError: attention was added to the network of the file, and none or another is added to this one.
     """
 
     def __init__(
@@ -59,8 +65,23 @@ class OwnWeights:
         self._config: Mapping[str, Any] = card.get("config") or {}
         self._others = _trained_for_others(card, shape)
         self._before: dict[str, Tensor] = {}
+
+    def check_attention(self, network: nn.Module) -> None:
+        """Checks that `network`, as the library makes it, gets the attention with which its layers were trained.
+
+        Whether the file has the layers of this network, and not of another one, is seen from their shapes, since
+        attention changes their names.
+
+        Raises:
+            ConfigError: attention was added to the network of the file, and none or another is to be added to this one.
+        """
+        shared = self._shared
         attention = (self._config.get("backbone") or {}).get("attention", shared.attention)
-        if attention not in ("none", shared.attention) and not shared.weights_partial:
+        if attention in ("none", shared.attention) or shared.weights_partial:
+            return
+        left_out = tuple(f"{name}." for name in (self._head, first_convolution(network)[0]) if name)
+        own = {name: shape for name, shape in _shapes(network.state_dict()).items() if not name.startswith(left_out)}
+        if not Counter(own.values()) - Counter(_shapes(self._below(_BODY)).values()):
             raise ConfigError(
                 f"expected backbone.attention={attention}, with which the weights of {shared.weights} were trained, "
                 f"got {shared.attention}; set backbone.attention={attention}"
@@ -148,9 +169,16 @@ class OwnWeights:
     def _made_with(self) -> str:
         """Returns the overrides that choose the network and the size of the file's run, for messages."""
         node = self._config.get("backbone") or {}
-        own = [f"backbone.{key}={value}" for key, value in node.items() if key not in SHARED_KEYS and key[0] != "_"]
-        own += [f"image_size={self._config['image_size']}"] if "image_size" in self._config else []
-        return f" ({' '.join(own)})" if own else ""
+        target = str(node.get("_target_", ""))
+        option = target.removeprefix(_SHIPPED).partition(".")[0]
+        chosen = {"backbone": option} if target.startswith(_SHIPPED) else {}
+        chosen |= {f"backbone.{key}": value for key, value in node.items() if key not in SHARED_KEYS and key[0] != "_"}
+        chosen |= {"backbone.attention": node["attention"]} if node.get("attention", "none") != "none" else {}
+        chosen |= {key: self._config[key] for key in ("image_size",) if key in self._config}
+        words = shell_words(f"{key}={_in_hydra(value)}" for key, value in chosen.items())
+        own = f"your option with _target_ {target}" if target and not target.startswith(_SHIPPED) else ""
+        found = ", ".join(filter(None, (own, words)))
+        return f" ({found})" if found else ""
 
 
 def _trained_for_others(card: Mapping[str, Any], shape: InputsAndOutputs) -> dict[str, str]:
@@ -162,8 +190,23 @@ def _trained_for_others(card: Mapping[str, Any], shape: InputsAndOutputs) -> dic
         others["head"] = f"its classes are {', '.join(classes)} and those of this run are {ours}"
     if metadata and shape.metadata and metadata != shape.metadata:
         others |= dict.fromkeys(("gate", "embedding"), "its sexes and sites are not those of this run")
+    backbone = (card.get("config") or {}).get("backbone") or {}
+    if gives_class_token(backbone) and not card.get(CLASS_TOKEN):
+        why = "an earlier version trained it with the mean over the patches"
+        others = dict.fromkeys(("gate", "head"), why) | others
     return others
 
 
 def _shapes(state: State) -> dict[str, torch.Size]:
     return {name: tensor.shape for name, tensor in state.items()}
+
+
+def _in_hydra(value: Any) -> str:
+    """Returns `value` as it is written in an override."""
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{key}:{_in_hydra(each)}" for key, each in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ",".join(map(_in_hydra, value)) + "]"
+    if isinstance(value, str) and _PLAIN.fullmatch(value):
+        return value
+    return json.dumps(value, ensure_ascii=False)

@@ -1,12 +1,18 @@
 """A network starts from a file of this project whose run had another size, mask, attention, view or metadata."""
 
+import re
+import shlex
+
 import pytest
 import torch
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from lesion_exp.backbone.assemble import assemble
 from lesion_exp.backbone.network import Network
 from lesion_exp.backbone.options import InputsAndOutputs, SharedOptions
+from lesion_exp.backbone.own_weights import _trained_for_others
 from lesion_exp.backbone.timm import _renamed as renamed_by_timm
+from lesion_exp.config.compose import compose
 from lesion_exp.errors import ConfigError
 from lesion_exp.model.network import make_backbone
 from tests.backbone.test_backbones import build, masked, node
@@ -180,9 +186,54 @@ def first_weights(body):
 
 
 def test_a_body_of_another_shape_is_refused_with_the_overrides_of_its_run(tmp_path):
-    config = {"backbone": {"_target_": "x", "width": 16, "weights": "none"}, "image_size": 48}
+    config = {"backbone": node("small_cnn", width=16), "image_size": 48}
     file = saved(build("small_cnn", SIDE, width=16), tmp_path, config=config)
-    with pytest.raises(ConfigError, match=r"file was made with \(backbone\.width=16 image_size=48\)"):
+    with pytest.raises(ConfigError, match=r"made with \(backbone=small_cnn backbone\.width=16 image_size=48\)"):
         build("small_cnn", SIDE, weights=file)
     taken = build("small_cnn", SIDE, width=16, weights=file)
     assert taken(images()).shape == (2, 7)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "expected"),
+    [
+        (node("small_cnn"), "backbone=small_cnn backbone.width=32 image_size=48"),
+        (node("deep_cnn"), "backbone=deep_cnn image_size=48"),
+        (node("resnet18"), "backbone=torchvision backbone.name=resnet18 image_size=48"),
+        (node("efficientnet_lite0"), "backbone=timm backbone.name=tf_efficientnet_lite0 image_size=48"),
+    ],
+)
+def test_the_overrides_of_the_run_of_a_file_choose_its_backbone(backbone, expected, tmp_path):
+    file = saved(build("small_cnn", SIDE, width=16), tmp_path, config={"backbone": backbone, "image_size": 48})
+    with pytest.raises(ConfigError, match=rf"the file was made with \({re.escape(expected)}\)"):
+        build("resnet18", weights=file)
+    composed = compose(["dataset=synthetic", *expected.split()], root=tmp_path).config["backbone"]
+    assert {key: composed[key] for key in backbone} == backbone
+
+
+def test_the_overrides_of_a_network_of_the_user_are_in_hydras_grammar(tmp_path):
+    keys = {"depths": ["a", 2], "drop": None, "of": {"x": "", "z": "1"}, "flag": True, "word": "true"}
+    backbone = {"_target_": "my_package.network", "weights": "none", **keys}
+    file = saved(build("small_cnn", SIDE), tmp_path, config={"backbone": backbone})
+    with pytest.raises(ConfigError, match=r"with \(your option with _target_ my_package\.network, (.*)\)") as caught:
+        build("resnet18", weights=file)
+    words = shlex.split(re.search(r"my_package\.network, (.*?)\)", str(caught.value))[1])
+    parsed = OverridesParser.create().parse_overrides(words)
+    assert {each.key_or_group.removeprefix("backbone."): each.value() for each in parsed} == keys
+
+
+def test_another_network_is_named_before_its_attention(tmp_path):
+    trained = build("resnet18", attention="se")
+    file = saved(trained, tmp_path, config={"backbone": node("resnet18", attention="se"), "image_size": 64})
+    made_with = r"backbone=torchvision backbone\.name=resnet18 backbone\.attention=se image_size=64"
+    for other in ("vit_b_16", "small_cnn"):
+        with pytest.raises(ConfigError, match=rf"the file was made with \({made_with}\)"):
+            build(other, weights=file)
+
+
+def test_layers_after_the_mean_of_patches_are_new_after_the_class_token(tmp_path):
+    backbone = {"_target_": "lesion_exp.backbone.timm.timm_backbone", "name": "vit_small_patch16_dinov3"}
+    for card, is_kept in (({"class_token": True}, True), ({}, False)):
+        others = _trained_for_others({"config": {"backbone": backbone}, **card}, InputsAndOutputs(2, SIDE))
+        assert others == ({} if is_kept else dict.fromkeys(
+            ("gate", "head"), "an earlier version trained it with the mean over the patches"))  # fmt: skip
