@@ -36,7 +36,7 @@ from lesion_exp.data.features import VERSION, Batches, CachedFeatures, ViewFeatu
 from lesion_exp.data.lesion_dataset import LesionDataset, collate_samples
 from lesion_exp.data.loaders import resolve_num_workers
 from lesion_exp.model.checkpoint_file import state_hash
-from lesion_exp.model.network import library_version
+from lesion_exp.model.network import is_own_pipeline, library_version
 from lesion_exp.progress import Stage
 from lesion_exp.task import LesionClassifier
 from lesion_exp.training.build import Built
@@ -171,20 +171,20 @@ def _facts(config: Mapping[str, Any], built: Built, trainer: pl.Trainer, batch_s
     """Everything on which the features depend, except the view."""
     data, backbone = built.datamodule, built.classifier.backbone
     pipeline, sample = data.pipeline, data.sample
-    node, preprocess = config["backbone"], config["augmentation"]["preprocess"]
-    own_code = code_tags({"backbone": node, "augmentation": {"preprocess": preprocess}})
+    node, whole = config["backbone"], config["augmentation"]
+    shown = {"preprocess": whole["preprocess"], **({"pipeline": whole} if is_own_pipeline(whole) else {})}
     return {
         "version": [VERSION, torch.__version__, library_version(node)],
         "store": data.store.folder.name,
         "weights": state_hash({name: tensor.cpu() for name, tensor in backbone.state_of_bodies().items()}),
         "network": {key: value for key, value in node.items() if key not in SHARED_KEYS or key in _OF_THE_BODY},
-        "preprocess": preprocess,
+        **shown,
         "frame": [pipeline.image_size, pipeline.fit, pipeline.interpolation, pipeline.crop_share],
         "colours": [pipeline.mean, pipeline.std],
         "views": [sample.mask, sample.mask_margin, sample.clinical],
         "computed": [trainer.strategy.root_device.type, str(trainer.precision), batch_size],
         "layout": built.classifier.options.channels_last,
-        **own_code,
+        **code_tags({"backbone": node, **shown}),
     }
 
 

@@ -166,6 +166,7 @@ def test_features_of_own_code_belong_to_that_code_and_others_to_none(tiny_job, t
         "network": {**config, "backbone": {**config["backbone"], **own}},
         "preprocess": {**config, "augmentation": {**augmentation, "preprocess": {"own": own}}},
         "drawn": {**config, "augmentation": {**augmentation, "transforms": {"own": own}}},
+        "pipeline": {**config, "augmentation": {**augmentation, **own}},
     }
 
     def keys(factor: int) -> dict[str, list[str]]:
@@ -178,9 +179,11 @@ def test_features_of_own_code_belong_to_that_code_and_others_to_none(tiny_job, t
 
     before, after = keys(1), keys(2)
     assert before["loss"] == before["shipped"], "no key of shipped options has changed"
+    assert before["pipeline"][0] != before["shipped"][0], "it may show other pixels"
     same = {name: [old == new for old, new in zip(before[name], after[name], strict=True)] for name in configs}
     both, none = [True, True], [False, False]
-    assert same == {"shipped": both, "loss": both, "network": none, "preprocess": none, "drawn": [True, False]}
+    of_the_user = {"network": none, "preprocess": none, "pipeline": none}
+    assert same == {"shipped": both, "loss": both, "drawn": [True, False], **of_the_user}
 
 
 def test_only_what_is_fixed_is_cached(tiny_job):
