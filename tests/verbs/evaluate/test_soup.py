@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from lesion_exp.errors import ConfigError
-from lesion_exp.verbs.evaluate.soup import mean_checkpoint, mean_state, recompute_batch_norm
+from lesion_exp.verbs.evaluate.soup import mean_checkpoint, mean_state, recompute_batch_norm, soup
 
 
 def state(seed):
@@ -66,3 +66,15 @@ def test_batch_norm_has_the_statistics_of_the_training_images():
     assert not network.training
     assert network.norm.momentum == 0.1
     assert recompute_batch_norm(nn.Linear(2, 2), None) == 0
+
+
+@pytest.mark.parametrize(("key", "other"), [("view", "clinical"), ("mask", "crop")])
+def test_networks_of_other_photographs_have_no_mean(tmp_path, key, other):
+    """Their layers are alike, so that the weights alone do not tell."""
+    own = {"view": "dermoscopic", "mask": "none"}
+    members = [
+        SimpleNamespace(run=SimpleNamespace(tags={}), job_config=lambda _, node=node: {"dataset": node})
+        for node in (own, {**own, key: other})
+    ]
+    with pytest.raises(ConfigError, match=rf"the same dataset\.{key} .* {own[key]}, {other}: .* use ensemble=mean"):
+        soup(members, SimpleNamespace(dataset=None), tmp_path)
