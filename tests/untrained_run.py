@@ -36,7 +36,7 @@ def untrained_run(root, *overrides, encoder=None, name="untrained"):
             job.write(path)
         with run.new_file("checkpoints/best.ckpt") as path:
             torch.save({"state_dict": classifier.state_dict(), "lesion_exp": card}, path)
-        log_posthoc_models(run, fit_on_validation(_validation()))
+        log_posthoc_models(run, fit_on_validation(validation_table()))
     return find_run(store, run.run_id), config
 
 
@@ -45,8 +45,9 @@ def encoder():
     return MetadataEncoder(("female", "male"), ("back", "face"))
 
 
-def _validation():
-    rng = np.random.default_rng(0)
+def validation_table(seed=0):
+    """Predictions of a validation part with 20 images of each class, most of them right."""
+    rng = np.random.default_rng(seed)
     rows = pd.DataFrame({"image_id": [str(number) for number in range(140)], "label": list(CLASSES) * 20})
     logits = rng.normal(size=(len(rows), len(CLASSES))) + 2 * np.eye(len(CLASSES))[np.arange(len(rows)) % len(CLASSES)]
     probs = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)

@@ -6,6 +6,7 @@ from typing import Final
 
 import pandas as pd
 
+from lesion_exp.choices import TTA
 from lesion_exp.evaluation.calibrator import calibration_effect
 from lesion_exp.evaluation.intervals import lesion_of
 from lesion_exp.evaluation.lesion_counts import knows_lesions, warnings_of_lesions
@@ -168,10 +169,12 @@ def calibration_warnings(run: Run, calibration: str, tta: str) -> list[str]:
     """
     worse = calibration_warning(run, calibration)
     found = [] if worse is None else [worse]
-    if calibration == "none" or tta == own_tta(run):
+    own = own_tta(run)
+    if calibration == "none" or tta == own:
         return found
+    remedy = f"tta={own} has" if own in TTA else "without tta=, each network has"
     return [
         *found,
-        f"calibration={calibration} was fitted on predictions with tta={own_tta(run)}, and is applied to predictions "
-        f"with tta={tta}; tta={own_tta(run)} has the views on which it was fitted",
+        f"calibration={calibration} was fitted on predictions with tta={own}, and is applied to predictions "
+        f"with tta={tta}; {remedy} the views on which it was fitted",
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -346,8 +346,16 @@ def check_calibration(calibration: str, checkpoint: WhichWeights) -> None:
 
 
 def own_tta(run: Run) -> str:
-    """Returns the test-time augmentation of the stored predictions of `run`."""
+    """Returns the test-time augmentation of the stored predictions of `run`.
+
+    That of an ensemble of predictions is the text of `joined_tta`.
+    """
     return run.params.get("evaluation.tta", "none")
+
+
+def joined_tta(names: Iterable[str]) -> str:
+    """Returns the test-time augmentation of several networks as one text, each that occurs once: `none, flips8`."""
+    return ", ".join(dict.fromkeys(names))
 
 
 def check_trains(run: Run) -> None:

@@ -23,7 +23,7 @@ from lesion_exp.training.run import train
 from tests.pictures import without_pictures
 from tests.sweeps.conftest import ScriptedLauncher
 from tests.tiny import TINY
-from tests.untrained_run import _validation, untrained_run
+from tests.untrained_run import untrained_run, validation_table
 from tests.verbs.table.test_table import sweep_in
 
 HEAVY = ("torch", "torchvision", "pytorch_lightning", "torchmetrics", "albumentations")
@@ -63,7 +63,7 @@ def project(empty_root, tmp_path_factory):
     """A project with a run that has a job and predictions, and with predictions to import."""
     root = shutil.copytree(empty_root, tmp_path_factory.mktemp("kept") / "project")
     run, _ = untrained_run(root)
-    table = _validation().assign(lesion_id=None, patient_id=None)  # which imported predictions lack
+    table = validation_table().assign(lesion_id=None, patient_id=None)  # which imported predictions lack
     for part in ("val", "test"):
         with RunWriter.of(run).new_file(f"predictions/{part}.parquet") as path:
             table.to_parquet(path)

@@ -19,7 +19,7 @@ from lesion_exp.config.project import Project
 from lesion_exp.tracking.run import TrackedRun
 from lesion_exp.tracking.run_writer import RunWriter
 from lesion_exp.tracking.stored_run import MEMBERS_TAG
-from tests.untrained_run import _validation, untrained_run
+from tests.untrained_run import untrained_run, validation_table
 
 CHILD = """
 import json, os, sys
@@ -240,7 +240,7 @@ def named_runs(root):
     run, config = untrained_run(root)
     for part in ("val", "test"):
         with RunWriter.of(run).new_file(f"predictions/{part}.parquet") as path:
-            _validation().to_parquet(path)
+            validation_table().to_parquet(path)
     job = freeze(compose(["dataset=ham10000", f"dataset.root={root}", "backbone=small_cnn", "trainer=cpu"], root=root))
     store, found = Project.from_config(config).store, {"RUN": run.run_id}
     for name in ("FINISHED", "STOPPED"):
@@ -263,7 +263,7 @@ def answers(request, empty_root, tmp_path_factory):
     own = [item for item in request.session.items if getattr(item, "module", None) is request.module]
     commands = [item.callspec.params["wrong"] for item in own if hasattr(item, "callspec")]
     root = shutil.copytree(empty_root, tmp_path_factory.mktemp("refused") / "project")
-    names, table = named_runs(root), _validation()
+    names, table = named_runs(root), validation_table()
     for path in root.rglob("*isotonic*"):
         path.unlink()
     (root / "empty").mkdir()

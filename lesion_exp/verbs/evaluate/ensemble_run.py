@@ -24,7 +24,7 @@ from lesion_exp.tracking.run import TrackedRun
 from lesion_exp.tracking.run_description import score_tags
 from lesion_exp.tracking.run_writer import RunWriter
 from lesion_exp.tracking.stored_run import MEMBERS_TAG, PARENT_TAG, SEEN_TAG, Run, download_artifact, read_stored_table
-from lesion_exp.trained_runs.trained_run import TrainedRun
+from lesion_exp.trained_runs.trained_run import TrainedRun, joined_tta
 from lesion_exp.training.added_metrics import added_scores
 from lesion_exp.training.part_evaluation import (
     evaluation_options,
@@ -57,6 +57,8 @@ def evaluate_ensemble(members: Sequence[TrainedRun], request: EvaluationRequest)
         DataError: the runs have different images, classes or labels.
     """
     options = {**members[0].evaluation, "ensemble": _method(members, request)}
+    if options["ensemble"] != SOUP:  # which has one network, that predicts as the first run does
+        options["tta"] = joined_tta(member.evaluation["tta"] for member in members)
     if options["ensemble"] == STACKED:
         options |= described(request.stack)
     with tempfile.TemporaryDirectory(prefix="lesion_exp_ensemble_") as folder:

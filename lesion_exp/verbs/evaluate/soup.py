@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ def soup(members: Sequence[TrainedRun], request: EvaluationRequest, folder: Path
     """The predictions of a network with the mean weights of all runs, whose checkpoint is written to `folder`.
 
     Raises:
-        ConfigError: the runs have other splits or networks, or another data set is asked for.
+        ConfigError: the runs have other splits, inputs or networks, or another data set is asked for.
     """
     if request.dataset is not None:
         raise ConfigError(
@@ -42,13 +42,15 @@ def soup(members: Sequence[TrainedRun], request: EvaluationRequest, folder: Path
             "expected runs with the same split for ensemble=soup, got different ones: no image was held out from all "
             "of them; train runs that only differ in seed or learning rate"
         )
-    for member in members:
-        warn_of_other_code(member.run, member.job_config("ensemble=soup"))
+    configs = [member.job_config("ensemble=soup") for member in members]
+    _check_same_inputs(configs)
+    for member, config in zip(members, configs, strict=True):
+        warn_of_other_code(member.run, config)
     first = members[0]
     path = folder / "best.ckpt"
     content = mean_checkpoint([member.artifact(artifacts.checkpoint()) for member in members])
     torch.save(content, path)
-    network = restore(first.job_config("ensemble=soup"), path)
+    network = restore(configs[0], path)
     split = first.data()
     layers = recompute_batch_norm(network.classifier, network.data(split.table, split.loaded.store))
     if layers:
@@ -134,6 +136,17 @@ def recompute_batch_norm(classifier: ImageClassifier, loaders: PartLoaders) -> i
     for layer, momentum in zip(layers, momenta, strict=True):
         layer.momentum = momentum
     return len(layers)
+
+
+def _check_same_inputs(configs: Sequence[Mapping[str, Any]]) -> None:
+    for key in ("view", "mask"):
+        values = dict.fromkeys(str(config["dataset"][key]) for config in configs)
+        if len(values) > 1:
+            raise ConfigError(
+                f"expected runs with the same dataset.{key} for ensemble=soup, got {', '.join(values)}: the mean "
+                f"network would get the images of the first run; use ensemble=mean, which averages their "
+                f"probabilities"
+            )
 
 
 def _check_same_layers(first: State, other: State, number: int) -> None:

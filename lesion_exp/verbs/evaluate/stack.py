@@ -86,9 +86,11 @@ def stacked(members: Sequence[TrainedRun], request: EvaluationRequest) -> Combin
         found, seen = tables_elsewhere(members, request)
         tables = same_rows(_joined_folds(members, validations, found))
         other, has_seen = fitted.stacking.apply(tables), has_seen or seen
+    joined = validations or [[member] for member in members]
     content = {
         **fitted.stacking.to_dict(),
-        "predicts": [[fold.run_id for fold in folds] for folds in validations] or [[run.run_id] for run in members],
+        "predicts": [[run.run_id for run in runs] for runs in joined],
+        "tta": [[run.evaluation["tta"] for run in runs] for runs in joined],
         "evaluated_on": "held-out folds" if validations else "the test part",
         "folds": fitted.folds,
         "importance": [asdict(one) for one in fitted.importance],

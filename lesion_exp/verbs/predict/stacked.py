@@ -17,7 +17,8 @@ import numpy as np
 import pandas as pd
 
 from lesion_exp.config.project import Project
-from lesion_exp.dataset.table import standardize
+from lesion_exp.dataset.missing_values import known_texts
+from lesion_exp.dataset.table import UNKNOWN, standardize
 from lesion_exp.errors import ConfigError, DataError
 from lesion_exp.evaluation.calibrator import Calibrator, with_probabilities
 from lesion_exp.evaluation.predictions import PREFIX, FloatArray, probabilities
@@ -30,7 +31,7 @@ from lesion_exp.text_table import typed
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.find import find_run
 from lesion_exp.tracking.stored_run import Run
-from lesion_exp.trained_runs.trained_run import TrainedRun, own_tta, trained_run
+from lesion_exp.trained_runs.trained_run import TrainedRun, joined_tta, own_tta, trained_run
 from lesion_exp.verbs.predict.network import (
     WITHOUT_GPU,
     fill,
@@ -42,8 +43,9 @@ from lesion_exp.verbs.predict.network import (
 from lesion_exp.verbs.predict.output_files import check_is_new, folder_of, output_of
 from lesion_exp.verbs.predict.plan import PLAN_FILE, PredictionPlan
 from lesion_exp.verbs.predict.request import PredictionRequest
-from lesion_exp.verbs.predict.requested_images import RequestedImages, requested_images, seen_images
+from lesion_exp.verbs.predict.requested_images import RequestedImages, seen_images
 from lesion_exp.verbs.predict.results import Results, write_output
+from lesion_exp.verbs.predict.stack_images import stack_images
 from lesion_exp.verbs.predict.thresholds import decision_thresholds, few_lesions
 from lesion_exp.version import __version__
 
@@ -59,6 +61,8 @@ class StackPrediction:
     members: tuple[tuple[PredictionPlan, ...], ...]
     """The plans of the networks of each member; the folds of a cross-validation are one, whose mean it is."""
     images: RequestedImages
+    tables: Mapping[str, pd.DataFrame]
+    """The table of images that each network reads, by its run."""
     columns: pd.DataFrame
     """What the ensemble reads beside the predictions, a row for each image."""
     calibrator: Calibrator | None
@@ -84,6 +88,7 @@ class StackPrediction:
     def facts(self) -> dict[str, Any]:
         """How the probabilities are made, as plain values; see `PredictionPlan.facts`."""
         fitted = None if self.calibrator is None else self.calibrator.to_dict()
+        tta = {plan.run_id: plan.config["evaluation"]["tta"] for plan in self._plans}
         made_of = [json.dumps(self.stacking.to_dict(), sort_keys=True), *(plan.weights_hash for plan in self._plans)]
         return {
             "run_id": self.run.run_id,
@@ -91,8 +96,9 @@ class StackPrediction:
             "networks": {plan.run_id: plan.weights_hash for plan in self._plans},
             "calibration": "none" if fitted is None else fitted["method"],
             "calibration_fitted_on": None if fitted is None else fitted["fitted_on"],
-            "tta": self._plans[0].config["evaluation"]["tta"],
-            "precision": self._plans[0].config["trainer"]["precision"],
+            "tta": joined_tta(tta.values()),
+            "tta_by_network": tta,
+            "precision": ", ".join(dict.fromkeys(plan.config["trainer"]["precision"] for plan in self._plans)),
             "thresholds": dict(self.thresholds),
             "version": __version__,
             "use": RESEARCH_ONLY,
@@ -134,7 +140,7 @@ class StackPrediction:
             folder = self._folder / plan.run_id
             if (folder / PLAN_FILE).is_file():
                 plan.check_same(PredictionPlan.read(folder))
-            plan.write(folder, self.images.table)
+            plan.write(folder, self.tables[plan.run_id])
 
     def _combined(self, tables: Sequence[pd.DataFrame], top: int) -> pd.DataFrame:
         """The predictions of the ensemble; an image that a network could not predict has none, and is no context."""
@@ -164,31 +170,58 @@ def open_stack(opened: TrainedRun, request: PredictionRequest, project: Project)
     calibrator = opened.calibrator(request.calibration)
     members = [[trained_run(find_run(run.store, name), project) for name in names] for names in content["predicts"]]
     networks = [network for member in members for network in member]
-    tta = request.tta or own_tta(run)
-    needed: dict[str, None] = {}
+    fitted_with = _tta_of_fit(content, run, networks)
+    needed: dict[str, tuple[str, ...]] = {}
     configs: dict[str, tuple[Mapping[str, Any], Path, Restored]] = {}
     for network in networks:
+        tta = request.tta or fitted_with[network.run_id]
         config, checkpoint = network.weights("best", tta, request.trainer)
         check_accelerator({**config["trainer"], **request.trainer}, WITHOUT_GPU)
         restored = restore(config, checkpoint, network.run)
-        needed |= dict.fromkeys(Predictor(restored, top=request.top or 0).needed_columns)
+        needed[network.run_id] = Predictor(restored, top=request.top or 0).needed_columns
         configs[network.run_id] = (restored.config, checkpoint, restored)
-    images = requested_images(request, tuple(needed), configs[networks[0].run_id][0])
-    for _, _, restored in configs.values():
-        log_unknown_values(restored, images.table)
+    images, tables = stack_images(request, needed, {name: config for name, (config, _, _) in configs.items()})
+    for name, (_, _, restored) in configs.items():
+        log_unknown_values(restored, tables[name])
     columns = _columns(stacking, images, request)
     output = output_of(request)
 
     def plan(network: TrainedRun) -> PredictionPlan:
         config, checkpoint, _ = configs[network.run_id]
         own = folder_of(output) / f"{network.run_id}.parquet"
-        return plan_of(network.run_id, request, config, checkpoint, images.table, own)
+        return plan_of(network.run_id, request, config, checkpoint, tables[network.run_id], own)
 
     plans = tuple(tuple(plan(network) for network in member) for member in members)
     thresholds = decision_thresholds(request, run, stacking.features.classes)
     seen = seen_images([one.run for one in networks], images, request)
-    warnings = (*stacking.features.missing(columns), *seen, *few_lesions(request, run))
-    return StackPrediction(run, stacking, plans, images, columns, calibrator, output, warnings, thresholds)
+    views = _other_tta(request.tta, fitted_with)
+    warnings = (*stacking.features.missing(columns), *views, *seen, *few_lesions(request, run))
+    return StackPrediction(run, stacking, plans, images, tables, columns, calibrator, output, warnings, thresholds)
+
+
+def _tta_of_fit(content: Mapping[str, Any], run: Run, networks: Sequence[TrainedRun]) -> dict[str, str]:
+    """The test-time augmentation of the predictions on which the ensemble was fitted, by network.
+
+    An ensemble that was stored without them was fitted on the networks' own predictions, unless its own augmentation is
+    not that of its first network: then it was chosen for all.
+    """
+    if "tta" in content:
+        kept = [tta for member in content["tta"] for tta in member]
+        return {network.run_id: tta for network, tta in zip(networks, kept, strict=True)}
+    own = {network.run_id: own_tta(network.run) for network in networks}
+    is_chosen = own_tta(run) != own[networks[0].run_id]
+    return dict.fromkeys(own, own_tta(run)) if is_chosen else own
+
+
+def _other_tta(chosen: str | None, fitted_with: Mapping[str, str]) -> list[str]:
+    """A warning if `chosen` is not the test-time augmentation with which the ensemble was fitted."""
+    if chosen is None or set(fitted_with.values()) == {chosen}:
+        return []
+    before = ", ".join(f"{name[:8]} {tta}" for name, tta in fitted_with.items())
+    return [
+        f"the ensemble was fitted on predictions with another test-time augmentation ({before}) than tta={chosen}, so "
+        f"that its probabilities are others than those of its evaluation; leave tta= out to get the same"
+    ]
 
 
 def _check_options(request: PredictionRequest) -> None:
@@ -219,6 +252,8 @@ def _columns(stacking: Stacking, images: RequestedImages, request: PredictionReq
         return known[wanted]
     table = standardize(known[["image_id", *wanted]].assign(label=None), request.shown_source)
     own = {name: typed(table[name]) for name in wanted if table[name].dtype == object and name in features.numbers}
+    if "source" in wanted:  # `standardize` writes the name of the input into it
+        own["source"] = known_texts(known["source"]).fillna(UNKNOWN).reset_index(drop=True)
     return table.assign(**own)[wanted]
 
 

@@ -8,7 +8,7 @@ from lesion_exp.config.own_code import code_tags
 from lesion_exp.config.registered import TRUST_VARIABLE
 from lesion_exp.errors import ConfigError
 from lesion_exp.verbs.evaluate.ensemble_run import _code_tags
-from lesion_exp.verbs.evaluate.soup import mean_checkpoint, mean_state, recompute_batch_norm
+from lesion_exp.verbs.evaluate.soup import mean_checkpoint, mean_state, recompute_batch_norm, soup
 
 
 def state(seed):
@@ -96,3 +96,15 @@ def test_a_soup_has_the_states_of_the_users_code_of_its_members_and_its_own(tmp_
     assert of("1", "1 and 2") == {name: f"1 and 2 and {now}"}
     assert of("1", now, None) == {name: f"1 and {now}"}
     assert of(None, None) == {}, "an earlier version recorded none"
+
+
+@pytest.mark.parametrize(("key", "other"), [("view", "clinical"), ("mask", "crop")])
+def test_networks_of_other_photographs_have_no_mean(tmp_path, key, other):
+    """Their layers are alike, so that the weights alone do not tell."""
+    own = {"view": "dermoscopic", "mask": "none"}
+    members = [
+        SimpleNamespace(run=SimpleNamespace(tags={}), job_config=lambda _, node=node: {"dataset": node})
+        for node in (own, {**own, key: other})
+    ]
+    with pytest.raises(ConfigError, match=rf"the same dataset\.{key} .* {own[key]}, {other}: .* use ensemble=mean"):
+        soup(members, SimpleNamespace(dataset=None), tmp_path)

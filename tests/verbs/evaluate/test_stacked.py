@@ -49,7 +49,8 @@ def project(tmp_path_factory):
         patch.setattr(RunWriter, "log_figure", lambda *_: None)  # drawing takes longer than all else
         config = compose(TINY, root=root).config
         with without_pictures():
-            runs = [train(freeze(compose([*TINY, f"seed={seed}"], root=root))).run_id for seed in (0, 1)]
+            words = (("seed=0",), ("seed=1", "evaluation.tta=flips8"))
+            runs = [train(freeze(compose([*TINY, *each], root=root))).run_id for each in words]
             folds = [train(freeze(compose([*TINY, *FOLDS, f"split.fold={fold}"], root=root))).run_id for fold in (0, 1)]
         yield Project.from_config(config).store, config, runs, folds
 
@@ -153,6 +154,7 @@ def test_predictions_of_new_images_are_those_of_the_evaluation(project, stack_of
     assert not (tmp_path / "p.parquet.part").exists()
     facts = json.loads((tmp_path / "p_facts.json").read_text())
     assert facts["networks"] == {name: find_run(store, name).tags["weights_hash"] for name in ids}
+    assert (facts["tta"], list(facts["tta_by_network"].values())) == ("none, flips8", ["none", "flips8"])
     with pytest.raises(ConfigError, match="force=true"):
         predicted(store, run.run_id, config, tmp_path / "new.csv", tmp_path / "p.parquet")
     calibrated = predicted(
