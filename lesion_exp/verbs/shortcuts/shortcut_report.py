@@ -120,13 +120,16 @@ class ShortcutReport:
     """The effect of painting lesions out; None if no image of the part has a lesion mask."""
     painted_own: Estimate | None
     """The network's macro AUROC on the unchanged images with masks."""
+    two_photographs: bool = False
+    """Whether the network sees a dermoscopic and a clinical photograph of each lesion, which are changed alike."""
 
     def verdicts(self) -> list[ShortcutVerdict]:
         """Returns the verdict of each check."""
         own = self.scores[NETWORK][COMPARED].value
         found = [verdict_without_lesion(name, what, self.scores[name][COMPARED], own) for name, what in SHALLOW.items()]
         if self.painted is not None and self.painted_own is not None:
-            what = f"the network with the lesion painted out ({self.painted.images:,} images with masks)"
+            also = " and one colour in place of the clinical photograph" if self.two_photographs else ""
+            what = f"the network with the lesion painted out{also} ({self.painted.images:,} images with masks)"
             found.append(verdict_without_lesion(PAINTED, what, self.painted.scores[COMPARED], self.painted_own.value))
         return [*found, *(verdict_on_flips(name, INSERTIONS[name].words, flip) for name, flip in self.inserted.items())]
 
@@ -154,6 +157,7 @@ class ShortcutReport:
             "part": self.part,
             "images": self.images,
             "lesions": self.lesions,
+            "two_photographs": self.two_photographs,
             "level": self.level,
             "verdicts": [asdict(verdict) for verdict in self.verdicts()],
             "scores": {who: _plain(scores) for who, scores in self.scores.items()},
@@ -203,6 +207,8 @@ def as_text(report: ShortcutReport) -> str:
     verdicts = [(str(verdict.level), f"{verdict.check}: {verdict.words}") for verdict in report.verdicts()]
     if report.painted is None:
         verdicts.append(("-", f"{PAINTED}: no image of this part has a lesion mask"))
+    if report.two_photographs:
+        heading += ". Each change is made to the dermoscopic and to the clinical photograph of a lesion"
     lines = [textwrap.fill(heading, _WIDTH), ""]
     lines += [textwrap.fill(f"{level:<8} {words}", _WIDTH, subsequent_indent=" " * 9) for level, words in verdicts]
     lines += ["", f"{'model':<31}{'accuracy':>9}{'balanced':>10}{'AUROC':>8}{'95% interval':>18}"]
