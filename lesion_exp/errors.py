@@ -38,6 +38,15 @@ class UntrustedError(ConfigError):
     """The names of the packages."""
 
 
+class MissingPicturesError(ConfigError):
+    """A data set without the lesion masks or clinical photographs that a config asks for."""
+
+    def __init__(self, expected: str, remedy: str = "") -> None:
+        super().__init__(f"{expected}{remedy}")
+        self.expected = expected
+        """The message without its remedy, which is one for a network that is not trained yet."""
+
+
 class DataError(UserError):
     """A data set that cannot be used as it is: missing or corrupt files, unknown labels, duplicate ids."""
 

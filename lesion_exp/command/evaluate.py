@@ -134,7 +134,7 @@ def evaluated(arguments: Arguments) -> RunEvaluation | None:
         )
     from lesion_exp.verbs.evaluate.request import SHARED_KEYS, EvaluationRequest
 
-    refused = sorted(given & {f"dataset.{key}" for key in SHARED_KEYS})
+    refused = sorted(given & {f"dataset.{key}" for key in SHARED_KEYS if key != "view"})
     if refused:
         raise ConfigError(
             f"expected no {refused[0]}, since the network must see images as it did in training; leave it out"
@@ -149,6 +149,7 @@ def evaluated(arguments: Arguments) -> RunEvaluation | None:
         allow_leakage=config["split"]["allow_leakage"],
         stack=_stack_options(wanted),
         overrides=tuple(text for text in arguments.overrides if key_of(text) not in _NAMED_APART),
+        view=config["dataset"]["view"] if "dataset.view" in given else None,
     )
     project = Project.from_config(config)
     runs = _runs(project.store, wanted.run)

@@ -84,6 +84,7 @@ def predicted(arguments: Arguments) -> PredictionSummary:
     spec = arguments.read(ChosenRun).run
     counts = arguments.gives(PredictionRequest, "count")
     weights = chosen_weights(arguments, PredictionRequest, spec)
+    has_view = f"{_DATASET}.view" in arguments.given_keys()
     dataset = _data_set(arguments)
     if dataset is None and not arguments.gives(PredictionRequest, "source"):
         near = arguments.near("input")
@@ -91,7 +92,8 @@ def predicted(arguments: Arguments) -> PredictionSummary:
             raise ConfigError(f"expected input=, got {near}; for example input=FOLDER")
         if not arguments.gives(PredictionRequest, "output"):
             raise ConfigError(NO_IMAGES)
-    request = arguments.read(PredictionRequest, dataset=dataset, **weights)
+    view = dataset["view"] if dataset is not None and has_view else None
+    request = arguments.read(PredictionRequest, dataset=dataset, view=view, **weights)
     if counts and request.rank is None:
         raise ConfigError(f"expected rank= beside count={request.count}, got none; for example rank=entropy")
     check_store_keys(arguments)
@@ -129,7 +131,7 @@ def _data_set(arguments: Arguments) -> Mapping[str, Any] | None:
         raise ConfigError(f"expected dataset=NAME beside {words[0]}, got none; name the data set, or leave the key out")
     from lesion_exp.model.inputs import SAMPLE_KEYS
 
-    refused = sorted(given & {f"{_DATASET}.{key}" for key in SAMPLE_KEYS})
+    refused = sorted(given & {f"{_DATASET}.{key}" for key in SAMPLE_KEYS if key != "view"})
     if refused:
         raise ConfigError(
             f"expected no {refused[0]}, since the network must see images as it did in training; leave it out"

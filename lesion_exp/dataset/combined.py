@@ -97,6 +97,15 @@ def set_names() -> tuple[str, ...]:
     return tuple(sorted(name for name in names if hasattr(_module(name), f"read_{name}")))
 
 
+def views_of(sets: Any) -> dict[str, str | None]:
+    """Returns what the photographs of each set in `sets` are, see `DatasetInfo.view`; None if that is not known."""
+    named = {
+        name: str(given.get("set", name) if isinstance(given, Mapping) else name)
+        for name, given in (sets.items() if isinstance(sets, Mapping) else ())
+    }
+    return {name: _module(wanted).INFO.view if wanted in set_names() else None for name, wanted in named.items()}
+
+
 def _module(name: str) -> ModuleType:
     return importlib.import_module(f"{lesion_exp.dataset.__name__}.{name}")
 

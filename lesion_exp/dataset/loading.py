@@ -19,7 +19,7 @@ from lesion_exp.dataset.missing_values import is_missing
 from lesion_exp.dataset.path_patterns import as_override
 from lesion_exp.dataset.row_filter import filter_rows
 from lesion_exp.dataset.table import STANDARD_COLUMNS, UNKNOWN, UNLABELLED
-from lesion_exp.errors import ConfigError, DataError, first_cases
+from lesion_exp.errors import ConfigError, DataError, MissingPicturesError, first_cases
 
 log = logging.getLogger(__name__)
 
@@ -183,13 +183,13 @@ def require_any_mask(table: pd.DataFrame, use: str) -> None:
     """Checks that at least one image of a table has a mask; `use` is the value of `dataset.mask`.
 
     Raises:
-        ConfigError: no image has a mask.
+        MissingPicturesError: no image has a mask.
     """
     if table["mask_path"].isna().all():
-        raise ConfigError(
+        raise MissingPicturesError(
             f"expected lesion masks for dataset.mask={use}, got {len(table):,} images without one. A table "
-            f"(dataset=csv) names their files in a column: add 'dataset.columns={{mask_path: COLUMN}}'. Without masks, "
-            f"set dataset.mask=none"
+            f"(dataset=csv) names their files in a column: add 'dataset.columns={{mask_path: COLUMN}}'",
+            ". Without masks, set dataset.mask=none",
         )
 
 

@@ -45,6 +45,7 @@ from lesion_exp.split.groups import COPY_ID, assign_groups
 from lesion_exp.split.manifest import split_hash
 from lesion_exp.split.pseudo_ids import links_by_meant_ids
 from lesion_exp.split.training_share import with_training_share
+from lesion_exp.training.photographs import with_view
 
 log = logging.getLogger(__name__)
 
@@ -253,7 +254,7 @@ def read_table(
     options = TableOptions(**{key: node[key] for key in TABLE_OPTIONS})
 
     def read() -> pd.DataFrame:
-        table = _with_view(_read_source(reader), node["view"])
+        table = with_view(_read_source(reader), node)
         return table if pseudo is None else pseudo.separate(table)
 
     labels = needs_labels and not is_pretraining(config)
@@ -495,16 +496,3 @@ def published_differences(loaded: LoadedData) -> dict[str, tuple[int, int]]:
     return {
         code: (found.get(code, 0), published.get(code, 0)) for code in codes if found.get(code) != published.get(code)
     }
-
-
-def _with_view(table: pd.DataFrame, view: str) -> pd.DataFrame:
-    if view == "dermoscopic":
-        return table
-    if "clinical_path" not in table or table["clinical_path"].isna().all():
-        raise ConfigError(
-            f"expected a data set with clinical photographs for dataset.view={view}, but this one has none; "
-            f"use dataset.view=dermoscopic"
-        )
-    if view == "clinical":
-        return table.assign(image_path=table["clinical_path"], mask_path=None)
-    return table.assign(image_path=table["image_path"].where(table["clinical_path"].notna(), None))

@@ -50,6 +50,7 @@ from lesion_exp.tracking.find import find_run
 from lesion_exp.tracking.stored_run import Run, check_classifies, download_artifact, read_stored_table
 from lesion_exp.training.build import Built
 from lesion_exp.training.data import SplitData
+from lesion_exp.training.photographs import can_show, photographs
 from lesion_exp.training.tracked import job_of
 
 log = logging.getLogger(__name__)
@@ -183,10 +184,15 @@ def _member(run: Run, config: Mapping[str, Any], *, with_parts: bool) -> Member:
 def _check_views(member: Member, config: Mapping[str, Any]) -> None:
     own, node = member.restored.config, config["dataset"]
     what = f"run {member.run.run_id}"
-    if own["dataset"]["view"] != node["view"]:
+    seen, shown = photographs(own["dataset"]), photographs(node)
+    known = seen is not None and shown is not None
+    if (seen != shown) if known else (own["dataset"]["view"] != node["view"]):
+        view = own["dataset"]["view"]
+        kind = seen or view
+        remedy = f"set dataset.view={kind}, or " if can_show(node, kind) else ""
         raise ConfigError(
-            f"expected a teacher that sees the student's photographs, got {what} with dataset.view="
-            f"{own['dataset']['view']}; set dataset.view={own['dataset']['view']}, or name another teacher"
+            f"expected a teacher that sees the student's photographs, got {what} with dataset.view={view}"
+            f"{'' if kind == view else f', which shows {kind} ones'}; {remedy}name another teacher"
         )
     if config["loss"]["views"] == "fixed":
         return
@@ -195,7 +201,7 @@ def _check_views(member: Member, config: Mapping[str, Any]) -> None:
             f"expected a teacher that sees nothing but images, for loss.views=same, got {what}, which reads metadata; "
             f"use loss.views=fixed"
         )
-    differing = [key for key in _VIEW_KEYS if own["dataset"][key] != node[key]]
+    differing = [key for key in ("mask", "mask_margin") if own["dataset"][key] != node[key]]
     if differing:
         raise ConfigError(
             f"expected a teacher that gets the images of the student, for loss.views=same, got {what} with another "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -24,7 +25,7 @@ from lesion_exp.training.build import build
 from lesion_exp.training.data import load_data, split_data
 from lesion_exp.training.lineage import lineage
 from lesion_exp.training.run import train
-from lesion_exp.training.teacher import Teacher, _images, _key, attach_teacher, open_teacher
+from lesion_exp.training.teacher import Teacher, _check_views, _images, _key, attach_teacher, open_teacher
 from lesion_exp.training.trainer import build_trainer
 from lesion_exp.verbs.resume import resume
 from tests.killed import killed
@@ -274,3 +275,27 @@ def test_what_a_distilled_run_keeps_names_its_teacher(taught):
     assert set(seen["run_id"]) == {taught.id}
     behind, unknown = lineage(run.store, [run.run_id, "0" * 32])
     assert ({one.run_id for one in behind}, unknown) == ({run.run_id, taught.id}, ["0" * 32])
+
+
+def test_a_teacher_of_photographs_of_another_kind_is_refused():
+    def check(own, student):
+        nodes = [
+            {"name": name, "_target_": f"lesion_exp.dataset.{name}.read_{name}", "view": view, "mask": "none",
+             "mask_margin": 0.1}
+            for name, view in (own, student)
+        ]  # fmt: skip
+        restored = SimpleNamespace(config={"dataset": nodes[0]}, encoder=None)
+        member = SimpleNamespace(restored=restored, run=SimpleNamespace(run_id="r"))
+        _check_views(member, {"dataset": nodes[1], "loss": {"views": "same"}})
+
+    pad = ("pad_ufes_20", "dermoscopic")
+    for right in (("milk10k", "clinical"), ("ddi", "dermoscopic"), ("csv", "dermoscopic")):
+        check(pad, right)
+        check(right, pad)
+    said = r"view=dermoscopic, which shows clinical ones; set dataset\.view=clinical, or name another teacher"
+    with pytest.raises(ConfigError, match=said):
+        check(pad, ("milk10k", "dermoscopic"))
+    with pytest.raises(ConfigError, match=r"which shows clinical ones; name another teacher"):
+        check(pad, ("ham10000", "dermoscopic"))
+    with pytest.raises(ConfigError, match=r"view=both; set dataset\.view=both, or"):
+        check(("milk10k", "both"), ("milk10k", "dermoscopic"))

@@ -24,6 +24,7 @@ from lesion_exp.tracking.find import runs_where
 from lesion_exp.tracking.stored_run import Run, check_classifies, read_stored_table
 from lesion_exp.trained_runs.trained_run import TrainedRun, trained_run
 from lesion_exp.training.data import load_data, present_fingerprint
+from lesion_exp.training.photographs import as_in_training, view_elsewhere
 from lesion_exp.training.seen_before import TRANSDUCTIVE, rows_of, warn_of_same_ids
 from lesion_exp.training.tracked import job_of
 from lesion_exp.verbs.evaluate.request import SHARED_KEYS, EvaluationRequest
@@ -172,18 +173,21 @@ def predictions_elsewhere(trained: TrainedRun, request: EvaluationRequest) -> tu
     """Returns the predictions on another data set, and whether that has images which the run has seen.
 
     Raises:
+        ConfigError: the data set has no pictures of a kind that the network reads.
         LeakageError: the run has seen some of the images, and `request` does not allow that.
         DataError: the labels belong to fewer than two of the network's classes (see `map_classes`).
     """
     assert request.dataset is not None, "the caller checks that there is another data set"
     config = trained.job_config("predictions on another data set")
     node = {**request.dataset, **{key: config["dataset"][key] for key in SHARED_KEYS}}
+    node["view"] = view_elsewhere(config["dataset"], request.dataset, request.view)
     if node.get("pseudo_labels"):
         raise ConfigError(
             "expected a data set whose labels people gave, got dataset.pseudo_labels: pseudo-labels are for training "
             "alone; leave the key out"
         )
-    loaded = load_data({**config, "dataset": node})
+    with as_in_training():
+        loaded = load_data({**config, "dataset": node})
     run, (seen, related) = trained.run, _seen(trained.run, loaded.table, node)
     if (seen or related) and not request.allow_leakage:
         others = f", and {len(related):,} show a lesion or a patient of such images" if related else ""

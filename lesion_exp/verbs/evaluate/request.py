@@ -34,6 +34,8 @@ class EvaluationRequest:
     """How a stacked ensemble is fitted."""
     overrides: tuple[str, ...] = ()
     """The overrides of the command that asks for this, without the runs, the method of an ensemble and the store."""
+    view: str | None = None
+    """The `dataset.view` that the user set for `dataset`; None shows the photographs as `view_elsewhere` says."""
 
     def __post_init__(self) -> None:
         """Checks that the options do not contradict each other.

@@ -47,6 +47,8 @@ def name_and_title(request: EvaluationRequest, num_images: int, tta: str | None 
     name, title = str(request.part), f"{PARTS[request.part]} part"
     if request.dataset is not None:
         name = title = display_name(request.dataset)
+        if request.view is not None:
+            name, title = f"{name}-{request.view}", f"{title}, {request.view} view"
     if tta is not None:
         name, title = f"{name}-{tta}", f"{title}, tta {tta}"
     return name, f"{title}, {num_images:,} images"

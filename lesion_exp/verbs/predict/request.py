@@ -146,6 +146,8 @@ class PredictionRequest:
     )
     dataset: Mapping[str, Any] | None = None
     """The node `dataset` of the data set whose images are predicted, in place of `source`."""
+    view: str | None = None
+    """The `dataset.view` that the user set for `dataset`; None shows the photographs as `view_elsewhere` says."""
 
     def __post_init__(self) -> None:
         """Checks the values.

@@ -20,6 +20,7 @@ from lesion_exp.text_table import read_csv
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.stored_run import Run
 from lesion_exp.training.data import read_table
+from lesion_exp.training.photographs import as_in_training, view_elsewhere
 from lesion_exp.training.seen_before import rows_of
 from lesion_exp.verbs.predict.images import TABLE_SUFFIXES, images_of
 from lesion_exp.verbs.predict.request import PICTURES, PredictionRequest
@@ -50,23 +51,28 @@ def requested_images(request: PredictionRequest, needed: Sequence[str], config: 
         ConfigError, DataError: see `images_of` and `read_table`.
     """
     if request.dataset is not None:
-        return _of_data_set(request.dataset, needed, config)
+        return _of_data_set(request.dataset, needed, config, request.view)
     assert request.source is not None, "the request checks that it has images"
     images = images_of(request.source, needed, request.columns)
     return RequestedImages(images, *_of_source(images, request.source, request.columns))
 
 
-def _of_data_set(node: Mapping[str, Any], needed: Sequence[str], config: Mapping[str, Any]) -> RequestedImages:
-    """All images of the table, whether they have a label or not."""
+def _of_data_set(
+    node: Mapping[str, Any], needed: Sequence[str], config: Mapping[str, Any], view: str | None
+) -> RequestedImages:
+    """All images of the table, whether they have a label or not; `view` is the one that the user set."""
     if node.get("pseudo_labels"):
         raise ConfigError(
             "expected a data set without dataset.pseudo_labels, since labels play no part here; leave the key out"
         )
-    config = {**config, "dataset": {**node, **{key: config["dataset"][key] for key in SAMPLE_KEYS}}}
+    own = config["dataset"]
+    kept = {**{key: own[key] for key in SAMPLE_KEYS}, "view": view_elsewhere(own, node, view)}
+    config = {**config, "dataset": {**node, **kept}}
     check_registered(config)
-    table = read_table(config, Flow(), needs_labels=False).drop(columns="label")
-    if "mask_path" in needed:
-        require_any_mask(table, str(config["dataset"]["mask"]))
+    with as_in_training():
+        table = read_table(config, Flow(), needs_labels=False).drop(columns="label")
+        if "mask_path" in needed:
+            require_any_mask(table, str(own["mask"]))
     images = table[["image_id", "image_path"]].rename(columns={"image_id": "image"}).assign(error="").astype(object)
     read = {name: table[name] for name in needed if name in table}
     pictures = {name: values.astype(object) for name, values in read.items() if name in PICTURES}

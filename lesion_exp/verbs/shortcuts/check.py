@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -30,7 +31,7 @@ from lesion_exp.tracking.stored_run import Run, download_artifact
 from lesion_exp.trained_runs.trained_run import TrainedRun
 from lesion_exp.training.data import SplitData
 from lesion_exp.training.part_evaluation import EvaluatedPart
-from lesion_exp.verbs.shortcuts.perturbations import CONTROL, INSERTIONS, PAINTED, PLAIN, ChangedStore
+from lesion_exp.verbs.shortcuts.perturbations import CONTROL, INSERTIONS, PAINTED, PHOTOGRAPHS, PLAIN, ChangedStore
 from lesion_exp.verbs.shortcuts.shallow import (
     file_features,
     majority_predictions,
@@ -48,6 +49,8 @@ log = logging.getLogger(__name__)
 LEVEL_TAG: Final = "shortcuts"
 """The tag of a checked run, with the most serious level on its test part."""
 _EXAMPLES: Final = 4
+_COLUMNS: Final = dict(zip(PHOTOGRAPHS, ("image_path", "clinical_path"), strict=True))
+"""The columns of a table with the files of the photographs."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,11 @@ class _Changed:
     def masks(self) -> UsableMasks:
         return usable_masks(self.rows, self.store, self.table)
 
+    @property
+    def photographs(self) -> tuple[str, ...]:
+        """The planes of the store that the network sees."""
+        return PHOTOGRAPHS if self.network.config["dataset"]["view"] == "both" else PHOTOGRAPHS[:1]
+
     def with_masks(self) -> pd.DataFrame:
         return self.rows[self.rows["image_id"].astype(str).isin(self.masks.places)]
 
@@ -121,7 +129,7 @@ def _report(trained: TrainedRun, part: str, split: SplitData, changed: _Changed)
         before, mirrored = (found[same].reset_index(drop=True) for found in (plain, control))
         return flips(before, table, mirrored, node["bootstrap_draws"], node["bootstrap_seed"], node["bootstrap_unit"])
 
-    without_lesions = _without_lesions(split, part, int(node["bootstrap_seed"]))
+    without_lesions = _without_lesions(split, part, int(node["bootstrap_seed"]), changed.photographs)
     same = {who: table[table["row_id"].isin(plain["row_id"])] for who, table in without_lesions.items()}
     tables = {NETWORK: plain, **{who: table.reset_index(drop=True) for who, table in same.items()}}
     masked = changed.with_masks()
@@ -141,13 +149,16 @@ def _report(trained: TrainedRun, part: str, split: SplitData, changed: _Changed)
         painted=None if painted is None else against_plain(painted),
         painted_own=None if painted is None else _scores(painted_plain, node)[COMPARED],
         notes=() if painted is None else changed.masks.notes,
+        two_photographs=len(changed.photographs) > 1,
     )
 
 
-def _without_lesions(split: SplitData, part: str, seed: int) -> dict[str, pd.DataFrame]:
+def _without_lesions(split: SplitData, part: str, seed: int, photographs: Sequence[str]) -> dict[str, pd.DataFrame]:
     """The predictions of models that never see a lesion, by model."""
     table = known_rows(split.table[split.table["split"].isin(["train", part])]).reset_index(drop=True)
-    rim, file = rim_features(table, split.loaded.store), file_features(table)
+    rims = [rim_features(table, split.loaded.store, plane).add_prefix(f"{plane}_") for plane in photographs]
+    files = [file_features(table, _COLUMNS[plane]).add_prefix(f"{plane}_") for plane in photographs]
+    rim, file = pd.concat(rims, axis=1), pd.concat(files, axis=1)
     known = {
         "metadata": metadata_features(table),
         "rim_and_file": pd.concat([rim, file], axis=1),
@@ -199,15 +210,15 @@ def _keep(run: Run, report: ShortcutReport, changed: _Changed, with_images: bool
 
 
 def _examples(changed: _Changed) -> Any:
-    """A figure of a few images, with a column for each change."""
+    """A figure of a few images, with a column for each change and a row for each photograph."""
     masked = changed.with_masks()
     rows = (changed.rows if masked.empty else masked).drop_duplicates("group").head(_EXAMPLES)
     changes = [PLAIN, CONTROL, *INSERTIONS, *([] if masked.empty else [PAINTED])]
     stores = [changed.images(change) for change in changes]
     pictures, titles = [], []
-    for image_id in rows["image_id"]:
+    for image_id, plane in itertools.product(rows["image_id"], changed.photographs):
         for change, store in zip(changes, stores, strict=True):
-            image = store.read(int(store.rows(pd.Series([image_id]))[0]))
+            image = store.read(int(store.rows(pd.Series([image_id]))[0]), plane)
             pictures.append(changed.network.pipeline.evaluate(image, None)[0])
             titles.append(change.replace("_", " "))
     return image_batch(np.stack(pictures), titles, columns=len(changes))

@@ -90,6 +90,8 @@ INSERTIONS: Final[Mapping[str, Insertion]] = {
     "hair": Insertion("twelve hairs", draw_hair),
     "dark_corner": Insertion("the dark corners of a dermatoscope", draw_dark_corner),
 }
+PHOTOGRAPHS: Final = ("pixels", "clinical")
+"""The planes of a store that are photographs: the image, and the clinical photograph of `dataset.view=both`."""
 CONTROL: Final = "mirrored"
 """The images are mirrored. This changes no diagnosis, so it measures how unstable the predictions are in general."""
 PAINTED: Final = "painted_out"
@@ -98,6 +100,9 @@ PLAIN: Final = "plain"
 
 class ChangedStore(ImageStore):
     """The images of a store with a change, which is a function of the id of the image and of `seed`.
+
+    Both photographs of a lesion are changed, if the network sees two. Lesion masks belong to the first of them, so that
+    `painted_out` leaves one colour of the clinical photograph.
 
     An image is first cropped to the part that the network sees in evaluation, so that artefacts are drawn where they
     are visible.
@@ -131,14 +136,19 @@ class ChangedStore(ImageStore):
         image = self._seen(super().read(row, plane))
         if self.change == CONTROL:
             return np.ascontiguousarray(image[:, ::-1])
-        if self.change == PLAIN or plane != "pixels":
+        if self.change == PLAIN or plane not in PHOTOGRAPHS:
             return image
-        rng = np.random.default_rng([self.seed, zlib.crc32(self.ids[row].encode())])
+        rng = np.random.default_rng([self.seed, zlib.crc32(self.ids[row].encode()), PHOTOGRAPHS.index(plane)])
         if self.change == PAINTED:
-            height, width = super().read(row, plane).shape[:2]
-            mask = read_mask(self.masks[self.ids[row]], (height, width), any_proportions=True)
-            return paint_out(image, self._seen(mask), rng)
+            return paint_out(image, self._mask(row, plane, image), rng)
         return self._inserted(image, rng)
+
+    def _mask(self, row: int, plane: str, image: UInt8Array) -> UInt8Array:
+        """The mask of the lesion in `image`, or of the whole photograph where none says where the lesion is."""
+        if plane != PHOTOGRAPHS[0]:
+            return np.full(image.shape[:2], 255, dtype=np.uint8)
+        height, width = super().read(row, plane).shape[:2]
+        return self._seen(read_mask(self.masks[self.ids[row]], (height, width), any_proportions=True))
 
     def _inserted(self, image: UInt8Array, rng: np.random.Generator) -> UInt8Array:
         """`image` with what is drawn into the part of it that evaluation shows."""

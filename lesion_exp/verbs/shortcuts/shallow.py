@@ -78,22 +78,33 @@ def metadata_features(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(columns).reset_index(drop=True)
 
 
-def rim_features(table: pd.DataFrame, store: ImageStore) -> pd.DataFrame:
-    """Returns the mean colour and the standard deviation of the brightness in the four edges and corners of images."""
+def rim_features(table: pd.DataFrame, store: ImageStore, plane: str = "pixels") -> pd.DataFrame:
+    """Returns the mean colour and the standard deviation of the brightness in the four edges and corners of images.
+
+    Args:
+        table: the rows of the images.
+        store: the image store.
+        plane: `pixels`, or `clinical` for the clinical photographs.
+    """
     images = table["image_id"].drop_duplicates()
     found = []
     with Stage("reading the edges of", len(images), "images") as stage:
         for row in store.rows(images):
-            found.append(_rim(store.read(row)))
+            found.append(_rim(store.read(row, plane)))
             stage.advance()
     rows = pd.DataFrame(found, index=images.to_numpy())
     return rows.loc[table["image_id"].to_numpy()].reset_index(drop=True)
 
 
-def file_features(table: pd.DataFrame) -> pd.DataFrame:
-    """Returns the size of the file in bytes, width and height of the image in pixels, and bytes per pixel."""
+def file_features(table: pd.DataFrame, column: str = "image_path") -> pd.DataFrame:
+    """Returns the size of the file in bytes, width and height of the image in pixels, and bytes per pixel.
+
+    Args:
+        table: the rows of the images.
+        column: the column with their files.
+    """
     images = table.drop_duplicates("image_id")
-    facts = [file_and_image_size(locator) for locator in images["image_path"]]
+    facts = [file_and_image_size(locator) for locator in images[column]]
     found = pd.DataFrame(facts, columns=["num_bytes", "width", "height"], index=images["image_id"].to_numpy())
     found = found.astype(float).assign(bytes_per_pixel=found["num_bytes"] / (found["width"] * found["height"]))
     return found.loc[table["image_id"].to_numpy()].reset_index(drop=True)

@@ -122,13 +122,16 @@ class ShortcutReport:
     """The network's macro AUROC on the unchanged images with masks."""
     notes: tuple[str, ...] = ()
     """What is assumed of the lesion masks, in sentences without full stops."""
+    two_photographs: bool = False
+    """Whether the network sees a dermoscopic and a clinical photograph of each lesion, which are changed alike."""
 
     def verdicts(self) -> list[ShortcutVerdict]:
         """Returns the verdict of each check."""
         own = self.scores[NETWORK][COMPARED].value
         found = [verdict_without_lesion(name, what, self.scores[name][COMPARED], own) for name, what in SHALLOW.items()]
         if self.painted is not None and self.painted_own is not None:
-            what = f"the network with the lesion painted out ({self.painted.images:,} images with masks)"
+            also = " and one colour in place of the clinical photograph" if self.two_photographs else ""
+            what = f"the network with the lesion painted out{also} ({self.painted.images:,} images with masks)"
             found.append(verdict_without_lesion(PAINTED, what, self.painted.scores[COMPARED], self.painted_own.value))
         return [*found, *(verdict_on_flips(name, INSERTIONS[name].words, flip) for name, flip in self.inserted.items())]
 
@@ -156,6 +159,7 @@ class ShortcutReport:
             "part": self.part,
             "images": self.images,
             "lesions": self.lesions,
+            "two_photographs": self.two_photographs,
             "level": self.level,
             "verdicts": [asdict(verdict) for verdict in self.verdicts()],
             "notes": list(self.notes),
@@ -207,6 +211,8 @@ def as_text(report: ShortcutReport) -> str:
     if report.painted is None:
         verdicts.append(("-", f"{PAINTED}: no image of this part has a lesion mask"))
     verdicts += [("note", f"{PAINTED}: {note}") for note in report.notes]
+    if report.two_photographs:
+        heading += ". Each change is made to the dermoscopic and to the clinical photograph of a lesion"
     lines = [textwrap.fill(heading, _WIDTH), ""]
     lines += [textwrap.fill(f"{level:<8} {words}", _WIDTH, subsequent_indent=" " * 9) for level, words in verdicts]
     lines += ["", f"{'model':<31}{'accuracy':>9}{'balanced':>10}{'AUROC':>8}{'95% interval':>18}"]

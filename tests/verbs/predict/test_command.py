@@ -1,8 +1,10 @@
 import pytest
 
+from lesion_exp.command import predict as command
 from lesion_exp.command.arguments import Arguments
 from lesion_exp.command.predict import _data_set
 from lesion_exp.command.verbs import VERBS
+from lesion_exp.verbs.predict import further_files, predict
 from tests.refusal import assert_refused
 
 GIVEN = ["run=latest", "input=x", "output=x.csv"]
@@ -62,3 +64,16 @@ def test_generated_data_are_drawn_into_the_folder_of_the_project(tmp_path):
     node = _data_set(arguments)
     assert (node["root"], node["num_lesions"]) == (f"{tmp_path}/data_cache/synthetic", 30)
     assert arguments.overrides == [f"paths.root={tmp_path}"]
+
+
+@pytest.mark.usefixtures("own_process")
+@pytest.mark.parametrize(("words", "view"), [([], None), (["dataset.view=clinical"], "clinical")])
+def test_the_photographs_of_a_data_set_can_be_named(words, view, store, monkeypatch):
+    store.client.create_run(store.experiment_id("tests"))
+    monkeypatch.chdir(store.root)
+    monkeypatch.setattr(command, "chosen_run", lambda *_: None)
+    monkeypatch.setattr(further_files, "check_first", lambda *_: None)
+    monkeypatch.setattr(predict, "predict", lambda _, request, __: request)
+    given = ["run=latest", "output=o.csv", "dataset=synthetic", *words]
+    arguments = Arguments(given, VERBS["predict"].own_keys, from_python=True)
+    assert command.predicted(arguments).view == view

@@ -19,20 +19,18 @@ from lesion_exp.data.store_builder import StoreRequest
 from lesion_exp.errors import ConfigError
 from lesion_exp.tracking.find import find_run
 from lesion_exp.tracking.stored_run import artifact_names
+from lesion_exp.trained_runs.trained_run import trained_run
 from lesion_exp.training.build import build
 from lesion_exp.training.data import load_data, split_data
 from lesion_exp.training.tracked import start_run
-from lesion_exp.verbs.shortcuts.check import _Changed, _drawn
+from lesion_exp.verbs.shortcuts.check import _Changed, _drawn, check_shortcuts
 from lesion_exp.verbs.shortcuts.perturbations import CONTROL, INSERTIONS, PAINTED
 from lesion_exp.verbs.shortcuts.shortcut_report import MAJORITY, NETWORK, SHALLOW
 from tests.tiny import TINY
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """A project with a run whose network was never trained: what is checked does not depend on its skill."""
-    root = tmp_path_factory.mktemp("checked")
-    job = freeze(compose(TINY, root=root))
+def untrained(job):
+    """A finished run of the job with the network that it begins with: the store, the run and its split."""
     store = job.project.store
     split = split_data(job.config, load_data(job.config))
     network = build(job.config, split).classifier
@@ -40,7 +38,15 @@ def finished(tmp_path_factory):
         with run.new_file("checkpoints/best.ckpt") as path:
             torch.save({"state_dict": network.state_dict(), "lesion_exp": dict(network.options.card)}, path)
         run.finish("FINISHED")
-    return root, store, run.run_id, int((split.table["split"] == "test").sum())
+    return store, run.run_id, split
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A project with a run whose network was never trained: what is checked does not depend on its skill."""
+    root = tmp_path_factory.mktemp("checked")
+    store, run_id, split = untrained(freeze(compose(TINY, root=root)))
+    return root, store, run_id, int((split.table["split"] == "test").sum())
 
 
 @pytest.fixture
@@ -119,6 +125,34 @@ def test_a_mistake_is_one_message_and_2(command, capsys, words, said):
     assert shown.out == ""
     assert said in shown.err
     assert ConfigError.__name__ not in shown.err
+
+
+def test_a_network_of_two_photographs_is_checked_with_both(tmp_path):
+    """The border of the clinical photograph alone tells the class."""
+    rows = []
+    rng = np.random.default_rng(0)
+    mask = np.zeros((40, 40), np.uint8)
+    mask[12:28, 12:28] = 255
+    for number in range(60):
+        paths = {kind: f"{kind}{number}.png" for kind in ("image_path", "clinical_path", "mask_path")}
+        for kind, path in paths.items():
+            image = rng.integers(60, 200, (40, 40, 3), dtype=np.uint8)
+            if kind == "clinical_path":
+                image[:4] = 240 if number % 2 else 20
+            Image.fromarray(mask if kind == "mask_path" else image).save(tmp_path / path)
+        rows.append({**paths, "label": "mel" if number % 2 else "nv", "lesion_id": f"l{number}"})
+    pd.DataFrame(rows).to_csv(tmp_path / "table.csv", index=False)
+    words = (
+        *("dataset=csv", f"dataset.root={tmp_path}", "dataset.table=table.csv", "dataset.view=both", "image_size=32"),
+        *("backbone=small_cnn", "augmentation=none", "trainer=cpu", "loader.num_workers=0", "print_config=false"),
+        *("trainer.precision=32-true", "evaluation.bootstrap_draws=100"),
+    )
+    job = freeze(compose(words, root=tmp_path))
+    store, run_id, _ = untrained(job)
+    report = check_shortcuts(trained_run(find_run(store, run_id), job.project), "test").report
+    assert report.two_photographs
+    assert report.painted is not None
+    assert report.scores["rim"]["auroc_macro"].value == 1
 
 
 def test_images_whose_mask_cannot_be_used_are_not_painted_over(tmp_path, caplog):

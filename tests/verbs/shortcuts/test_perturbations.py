@@ -77,3 +77,39 @@ def test_what_is_drawn_lies_within_what_evaluation_shows(files):
         assert difference[12:36, 12:36].any()
         difference[12:36, 12:36] = False
         assert not difference.any()
+
+
+@pytest.fixture(scope="module")
+def pairs(files, tmp_path_factory):
+    """The same images, each with a clinical photograph of 64 x 48 pixels."""
+    folder = tmp_path_factory.mktemp("pairs")
+    table = files[0]
+    close_ups = []
+    for number in range(len(table)):
+        image = np.full((64, 48, 3), (190, 150, 130), np.uint8)
+        cv2.circle(image, (24, 20 + 8 * number), 9, (80, 50, 40), -1)
+        close_ups.append(str(folder / f"{number}.png"))
+        cv2.imwrite(close_ups[-1], image[:, :, ::-1])
+    table = table.assign(clinical_path=close_ups)
+    return table, open_or_build(table, StoreRequest(48, clinical=True), folder / "cache")
+
+
+@pytest.mark.parametrize("change", [*INSERTIONS, CONTROL])
+def test_both_photographs_of_a_lesion_are_changed(pairs, change):
+    _, store = pairs
+    made = changed(pairs, change)
+    for row in range(3):
+        for plane in ("pixels", "clinical"):
+            assert not np.array_equal(made.read(row, plane), store.read(row, plane))
+        again = changed(pairs, change).read(row, "clinical")
+        assert np.array_equal(made.read(row, "clinical"), again)
+    assert np.array_equal(changed(pairs, PLAIN).read(0, "clinical"), store.read(0, "clinical"))
+
+
+def test_nothing_of_a_lesion_is_left_in_a_clinical_photograph_without_mask(pairs):
+    _, store = pairs
+    for row in range(3):
+        found = changed(pairs, PAINTED).read(row, "clinical")
+        assert found.shape == (64, 48, 3)
+        assert np.ptp(found.reshape(-1, 3), axis=0).max() == 0
+        assert found.min() > store.read(row, "clinical").min() + 20

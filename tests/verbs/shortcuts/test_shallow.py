@@ -59,6 +59,12 @@ def test_columns_without_a_value_in_the_training_part_are_no_features():
         )
 
 
+def test_columns_without_any_value_are_left_out():
+    table = table_of(telling=False).assign(age=float("nan"), sex="unknown", site="unknown")
+    found = shallow_predictions(metadata_features(table), table, "test", CLASSES)
+    assert found["p_nv"].nunique() == 1, "nothing is known"
+
+
 def test_the_label_is_no_feature():
     table = table_of(telling=False)
     other = table.assign(label="mel", image_id="x", row_id="y")
@@ -101,3 +107,17 @@ def test_border_pixels_and_files_are_described_without_the_middle(tmp_path):
     assert list(files["height"]) == [50, 50, 50]
     assert files.loc[2, "num_bytes"] == (tmp_path / "0.png").stat().st_size
     assert files.loc[0, "bytes_per_pixel"] == files.loc[0, "num_bytes"] / 4000
+
+
+def test_clinical_photographs_have_their_own_borders_and_files(tmp_path):
+    for name, (colour, size) in {"derm": (40, (60, 50)), "close": (200, (90, 50))}.items():
+        Image.new("RGB", size, (colour, colour, colour)).save(tmp_path / f"{name}.png")
+    places = {
+        f"{name}_path": str(tmp_path / f"{file}.png") for name, file in (("image", "derm"), ("clinical", "close"))
+    }
+    table = pd.DataFrame([{"image_id": "a", "mask_path": None, **places}])
+    store = open_or_build(table, StoreRequest(50, clinical=True), tmp_path / "cache")
+    assert rim_features(table, store).loc[0, "top_red"] == 40
+    assert rim_features(table, store, "clinical").loc[0, "top_red"] == 200
+    assert file_features(table).loc[0, "width"] == 60
+    assert file_features(table, "clinical_path").loc[0, "width"] == 90

@@ -90,6 +90,17 @@ def test_the_text_fits_and_says_what_was_not_checked():
     assert report(notes=("a", "b")).to_dict()["notes"] == ["a", "b"]
 
 
+def test_a_network_of_two_photographs_is_told_which_were_changed():
+    both = report(two_photographs=True, painted=flipped(0.5, 0.5), painted_own=estimate(0.9))
+    text = as_text(both)
+    assert max(map(len, text.splitlines())) <= 80
+    words = " ".join(text.split())
+    assert "Each change is made to the dermoscopic and to the clinical photograph of a lesion" in words
+    assert "lesion painted out and one colour in place of the clinical photograph (500 images with masks)" in words
+    assert both.to_dict()["two_photographs"]
+    assert "clinical" not in as_text(report())
+
+
 def test_metrics_have_intervals():
     found = report().metrics()
     assert found["ruler/flip_rate_low"] < found["ruler/flip_rate"] < found["ruler/flip_rate_high"]
