@@ -42,7 +42,13 @@ def run(*overrides: str, config_dirs: Sequence[str | Path] = ()) -> ShownResult:
     return ShownResult(**vars(result), config=job.config)
 
 
-def open_run(run: str = "latest", *, tracking_uri: str | None = None, data_root: str | Path | None = None) -> ShownRun:
+def open_run(
+    run: str = "latest",
+    *,
+    tracking_uri: str | None = None,
+    data_root: str | Path | None = None,
+    places: Mapping[str, str | Path] | None = None,
+) -> ShownRun:
     """Opens a run, with its job, data, network and everything that it stores.
 
     `open_run("best:test/balanced_accuracy").predictions("test")` is its predictions table, `.network().predict(rows,
@@ -53,6 +59,8 @@ def open_run(run: str = "latest", *, tracking_uri: str | None = None, data_root:
             or the file of a bundle or a checkpoint.
         tracking_uri: the MLflow store; None is the one that `MLFLOW_TRACKING_URI` names, else that of this project.
         data_root: folder where the run's data are now; None if they have not moved.
+        places: where further data of the run are now that have moved, by the keys of its config: `dataset.sets.NAME`
+            for each of several data sets, `dataset.pseudo_labels` and `split.path`.
 
     Raises:
         ValueError: no run, or several, have this name, or the run cannot be read; the message says what to do.
@@ -62,7 +70,10 @@ def open_run(run: str = "latest", *, tracking_uri: str | None = None, data_root:
     from lesion_exp.verbs.report.shown_result import ShownRun
 
     project = _project(tracking_uri)
-    opened = trained_run(chosen_run(project.store, run), project, None if data_root is None else Path(data_root))
+    moved = {key: Path(place) for key, place in (places or {}).items()}
+    if data_root is not None:
+        moved["dataset.root"] = Path(data_root)
+    opened = trained_run(chosen_run(project.store, run), project, moved)
     return ShownRun(opened.run, opened.job, opened.evaluation)
 
 
@@ -172,7 +183,8 @@ def evaluate(
         tta: test-time augmentation; None is that with which the run was evaluated.
         calibration: as `evaluation.calibration`; None is the run's own.
         ensemble: how several runs are combined, as `evaluation.ensemble`.
-        data_root: folder where the run's own data are now; None if they have not moved.
+        data_root: folder where the run's own data are now; None if they have not moved. Overrides say where other data
+            are: `"dataset.sets.NAME=DIR"`, `"dataset.pseudo_labels=FILE"` and `"split.path=FILE"`.
         tracking_uri: as in `open_run`.
 
     Raises:

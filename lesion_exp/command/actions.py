@@ -20,13 +20,14 @@ from lesion_exp.command.arguments import (
     open_project,
     prepare_process,
 )
-from lesion_exp.command.chosen_run import ChosenRun, MovedData, chosen_run
+from lesion_exp.command.chosen_run import ChosenRun, chosen_run, read_moved
 from lesion_exp.errors import ConfigError
 from lesion_exp.option import Kind, option, options_of, whole
 from lesion_exp.privacy import without_secrets
 from lesion_exp.process.distributed_environment import is_follower
 from lesion_exp.progress import Stage
 from lesion_exp.terminal import console, say, shell_words
+from lesion_exp.trained_runs.moved_data import MovedTraining
 
 LAST_PORT: Final = 65535
 _LOADING: Final = "loading torch, Lightning and MLflow"
@@ -128,7 +129,7 @@ def _has_space(arguments: Arguments) -> bool:
 def resume(arguments: Arguments) -> int:
     """Continues a run that stopped, or trains a run longer; the last line of standard output is the run's id."""
     arguments.joins_group = True
-    spec, data_root = arguments.read(ChosenRun).run, arguments.read(MovedData).data_root
+    spec, places = arguments.read(ChosenRun).run, read_moved(arguments, MovedTraining).places
     changes, devices = arguments.read(LongerTraining).changes, arguments.read(OtherProcesses).devices
     if changes and devices is not None:
         raise ConfigError(
@@ -159,15 +160,12 @@ def resume(arguments: Arguments) -> int:
         check_trains(run)
         if not changes:
             check_unfinished(run)
-        with reading_ahead(trained_run(run, project, data_root)):
+        with reading_ahead(trained_run(run, project, places)):
             with Stage(_LOADING, background=True):
                 from lesion_exp.verbs.resume import extend
                 from lesion_exp.verbs.resume import resume as resume_run
 
-            if changes:
-                result = extend(run, changes, project, data_root)
-            else:
-                result = resume_run(run, project, data_root, devices)
+            result = extend(run, changes, project, places) if changes else resume_run(run, project, places, devices)
     _show_end(result.run_id, arguments)
     return 0
 

@@ -1,4 +1,4 @@
-"""The run, or the runs, that `run=` names on the command line."""
+"""The run, or the runs, that `run=` names on the command line, and where their data are now."""
 
 from __future__ import annotations
 
@@ -6,17 +6,19 @@ import re
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from lesion_exp.errors import ConfigError, DataError, first_cases
-from lesion_exp.option import REQUIRED, Kind, Place, option
+from lesion_exp.option import REQUIRED, Kind, option
 from lesion_exp.privacy import without_secrets
+from lesion_exp.trained_runs.moved_data import SETS, MovedFiles
 
 if TYPE_CHECKING:
     from lesion_exp.command.arguments import Arguments
     from lesion_exp.tracking.store import Store
     from lesion_exp.tracking.stored_run import Run
 
+M = TypeVar("M", bound=MovedFiles)
 _CHECKPOINT: Final = ".ckpt"
 _BUNDLE: Final = ".zip"
 _SAFETENSORS: Final = ".safetensors"
@@ -34,24 +36,21 @@ class ChosenRun:
     run: str = option(REQUIRED, RUN, RUN_NAMES)
 
 
-@dataclass(frozen=True)
-class MovedData:
-    """The folder of a run's data, for verbs that read them."""
+def read_moved(arguments: Arguments, declaration: type[M]) -> M:
+    """Returns an object of `declaration` with its options and the folders that `dataset.sets.NAME=DIR` names.
 
-    data_root: Path | None = option(
-        None, Place("DIR", "DIR"), "folder where the run's data are now, if they have moved", key="dataset.root"
-    )
+    `dataset.sets.NAME.root=DIR`, as a training takes it for a set with further arguments, is the same.
 
-    def __post_init__(self) -> None:
-        """Checks that the folder exists.
-
-        Raises:
-            DataError: it does not.
-        """
-        if self.data_root is not None and not self.data_root.expanduser().is_dir():
-            from lesion_exp.dataset.source_files import no_folder
-
-            raise DataError(no_folder(self.data_root.expanduser(), "the run's data set", "dataset.root"))
+    Raises:
+        ConfigError: as `Arguments.read`, or a folder is named in both ways.
+    """
+    sets: dict[str, Path] = {}
+    for key, text in arguments.take_below(SETS).items():
+        whole = f"{SETS}.{key.removeprefix(f'{SETS}.').removesuffix('.root')}"
+        if whole in sets:
+            raise ConfigError(f"expected {whole}= once, got {whole}={sets[whole]} {key}={text}; leave one out")
+        sets[whole] = Path(text).expanduser()
+    return arguments.read(declaration, sets=sets)
 
 
 def chosen_run(store: Store, spec: str) -> Run:

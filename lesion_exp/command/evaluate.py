@@ -19,13 +19,14 @@ from lesion_exp.choices import (
     TTA,
 )
 from lesion_exp.command.arguments import Arguments, check_keys, compose_job
-from lesion_exp.command.chosen_run import RUN, RUN_NAMES, chosen_runs
+from lesion_exp.command.chosen_run import RUN, RUN_NAMES, chosen_runs, read_moved
 from lesion_exp.config.command_words import STORE_KEYS
 from lesion_exp.config.project import Project
 from lesion_exp.errors import ConfigError
 from lesion_exp.next_command import key_of
 from lesion_exp.option import REQUIRED, Names, Truth, choice, option, whole
 from lesion_exp.terminal import say
+from lesion_exp.trained_runs.moved_data import MovedFiles
 
 if TYPE_CHECKING:
     from lesion_exp.evaluation.stacking import StackOptions
@@ -110,12 +111,14 @@ def evaluated(arguments: Arguments) -> RunEvaluation | None:
     for key, value in short.items():
         if value is not None:
             arguments.keep(f"evaluation.{key}", value)
+    other = "dataset" in arguments.given_keys()
+    places: dict[str, Path] = {} if other else read_moved(arguments, MovedFiles).places
     given = arguments.given_keys()
     check_keys(arguments, _READ_KEYS, "an evaluation")
-    if "dataset" not in given and {key for key in given if key.startswith("dataset.")} - {"dataset.root"}:
+    if not other and {key for key in given if key.startswith("dataset.")} - {"dataset.root"}:
         raise ConfigError(
-            "expected dataset=NAME beside keys of a data set, got the keys alone; only dataset.root=DIR can be given "
-            "alone: the folder where the run's own data are now"
+            "expected dataset=NAME beside keys of a data set, got the keys alone; only dataset.root=DIR, "
+            "dataset.sets.NAME=DIR and dataset.pseudo_labels=FILE can be given alone: where the run's own data are now"
         )
     arguments.show_tree = False
     job = compose_job(arguments)
@@ -139,13 +142,14 @@ def evaluated(arguments: Arguments) -> RunEvaluation | None:
         raise ConfigError(
             f"expected no {refused[0]}, since the network must see images as it did in training; leave it out"
         )
-    other = "dataset" in given
+    if not other and "dataset.root" in given:
+        places["dataset.root"] = Path(config["dataset"]["root"])
     request = EvaluationRequest(
         part=part,
         evaluation=config["evaluation"],
         chosen=_chosen(given, config["evaluation"]),
         dataset=config["dataset"] if other else None,
-        data_root=Path(config["dataset"]["root"]) if "dataset.root" in given and not other else None,
+        places=places,
         allow_leakage=config["split"]["allow_leakage"],
         stack=_stack_options(wanted),
         overrides=tuple(text for text in arguments.overrides if key_of(text) not in _NAMED_APART),

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from lesion_exp.command.arguments import Arguments, open_project, value_of
-from lesion_exp.command.chosen_run import ChosenRun, MovedData, chosen_run, chosen_weights
+from lesion_exp.command.chosen_run import ChosenRun, chosen_run, chosen_weights, read_moved
 from lesion_exp.errors import ConfigError
 from lesion_exp.option import Names, option
 from lesion_exp.terminal import say
+from lesion_exp.trained_runs.moved_data import MovedData
 from lesion_exp.verbs.explain.request import DEFAULT_METHODS, ExplanationRequest
 
 LIST: Final = "list"
@@ -35,9 +36,9 @@ def explain(arguments: Arguments) -> int:
     if wanted == (LIST,):
         return _list(arguments)
     spec = arguments.read(ChosenRun).run
-    root = arguments.read(MovedData).data_root
+    places = read_moved(arguments, MovedData).places
     weights = chosen_weights(arguments, ExplanationRequest, spec)
-    request = arguments.read(ExplanationRequest, methods={}, data_root=root, **weights)
+    request = arguments.read(ExplanationRequest, methods={}, places=places, **weights)
     from lesion_exp.config.compose import config_folders
 
     folders = config_folders(arguments.config_dirs)
@@ -57,7 +58,7 @@ def explain(arguments: Arguments) -> int:
     run = chosen_run(project.store, spec)
     from lesion_exp.trained_runs.trained_run import check_network, reading_ahead, trained_run
 
-    trained = trained_run(run, project, root)
+    trained = trained_run(run, project, places)
     check_network(trained, "an explanation")
     with reading_ahead(trained):
         from lesion_exp.verbs.explain.explain import explain as explain_run

@@ -6,10 +6,11 @@ import json
 import sys
 
 from lesion_exp.command.arguments import Arguments, check_store_keys, open_project
-from lesion_exp.command.chosen_run import ChosenRun, MovedData, chosen_run
+from lesion_exp.command.chosen_run import ChosenRun, chosen_run, read_moved
 from lesion_exp.errors import check_output
 from lesion_exp.taxonomy import RESEARCH_ONLY
 from lesion_exp.terminal import say
+from lesion_exp.trained_runs.moved_data import MovedData
 from lesion_exp.verbs.export.file_format import path_of
 from lesion_exp.verbs.export.request import ExportRequest
 
@@ -17,7 +18,7 @@ from lesion_exp.verbs.export.request import ExportRequest
 def export(arguments: Arguments) -> int:
     """Shows the comparison on standard output: a table, or one JSON object. Returns 1 if the file must not be used."""
     spec = arguments.read(ChosenRun).run
-    request = arguments.read(ExportRequest, data_root=arguments.read(MovedData).data_root)
+    request = arguments.read(ExportRequest, places=read_moved(arguments, MovedData).places)
     check_store_keys(arguments)
     check_output(request.output, is_folder=True)
     project = open_project(arguments)
@@ -25,7 +26,7 @@ def export(arguments: Arguments) -> int:
     path_of(request)
     from lesion_exp.trained_runs.trained_run import check_network, reading_ahead, trained_run
 
-    trained = trained_run(run, project, request.data_root)
+    trained = trained_run(run, project, request.places)
     check_network(trained, "a model")
     with reading_ahead(trained):
         from lesion_exp.verbs.export.export import as_text, facts_path

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from lesion_exp.command.arguments import Arguments, open_project
-from lesion_exp.command.chosen_run import RUN, RUN_NAMES, chosen_run, run_of_bundle
+from lesion_exp.command.chosen_run import RUN, RUN_NAMES, chosen_run, read_moved, run_of_bundle
 from lesion_exp.errors import ConfigError
 from lesion_exp.next_command import next_command
 from lesion_exp.option import file, option
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from lesion_exp.tracking.stored_run import Run
 
 SAME, DIVERGED, NOTHING_COMPARED = 0, 1, 1
-SETS: Final = "dataset.sets"
-"""The node of a job that names the folder of each of several data sets."""
 _JOB_ENDINGS: Final = (".yaml", ".yml")
 
 
@@ -44,9 +42,8 @@ def reproduce(arguments: Arguments) -> int:
     Returns 1 if they diverged, or if conditions were to be compared and the store has no run to compare with.
     """
     refuse_group("reproduce")
-    request = arguments.read(ReproductionRequest)
+    request = read_moved(arguments, ReproductionRequest)
     key, spec = _source(arguments)
-    places = request.places | {key: Path(text).expanduser() for key, text in arguments.take_below(SETS).items()}
     frozen = _read(spec) if key == "job" else None
     project = open_project(arguments)
     from lesion_exp.config.freeze import relocated
@@ -56,8 +53,8 @@ def reproduce(arguments: Arguments) -> int:
     if frozen is None:
         run = _run(project.store, key, spec)
         frozen = _job_of(run, trains="--check-only" not in arguments.flags)
-    job = relocated(frozen, replace(project, store_uri=project.store.uri), places)
-    check_places(job.config, places)
+    job = relocated(frozen, replace(project, store_uri=project.store.uri), request.places)
+    check_places(job.config, request.places)
     from lesion_exp.verbs.reproduce.reproduce import check, first_run, train_again
     from lesion_exp.verbs.reproduce.reproduction_report import (
         as_json,

@@ -9,9 +9,10 @@ from typing import Final, Literal
 
 from lesion_exp.choices import EVALUATED_PARTS
 from lesion_exp.command.arguments import Arguments, check_keys, compose_job
-from lesion_exp.command.chosen_run import ChosenRun, MovedData, chosen_run
+from lesion_exp.command.chosen_run import ChosenRun, chosen_run, read_moved
 from lesion_exp.option import choice, option, whole
 from lesion_exp.terminal import say
+from lesion_exp.trained_runs.moved_data import MovedData
 
 _READ_KEYS: Final = ("tracking.uri", "evaluation.bootstrap_draws", "evaluation.bootstrap_seed", "paths")
 
@@ -30,7 +31,7 @@ class ShortcutOptions:
 
 def shortcuts(arguments: Arguments) -> int:
     """Shows the checks with their numbers on standard output, or one JSON object."""
-    spec, root = arguments.read(ChosenRun).run, arguments.read(MovedData).data_root
+    spec, places = arguments.read(ChosenRun).run, read_moved(arguments, MovedData).places
     wanted = arguments.read(ShortcutOptions)
     check_keys(arguments, _READ_KEYS, "a check of shortcuts")
     chosen = {key.removeprefix("evaluation.") for key in arguments.given_keys() if key.startswith("evaluation.")}
@@ -47,7 +48,7 @@ def shortcuts(arguments: Arguments) -> int:
         part=wanted.part,
         evaluation=job.config["evaluation"],
         chosen=frozenset(chosen),
-        data_root=root.resolve() if root else None,
+        places=places,
     )
     member = evaluated_runs([run], request, job.project)[0]
     check_network(member, "new predictions on its own data")

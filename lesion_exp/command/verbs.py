@@ -70,6 +70,10 @@ _ALL_GROUPS: Final = (
 _DATA_GROUPS: Final = ("dataset", "split", "augmentation", "experiment")
 SHOWN_CONFIG: Final = ("--cfg job", "--no-tree", "--full-tree")
 """Flags about the config of a job, which the verb shows at the start."""
+_MOVED_SET: Final = (
+    "dataset.sets.NAME=DIR",
+    "folder where NAME, one of the several data sets of the run, is now, if it has moved",
+)
 
 VERBS: Final = {
     verb.name: verb
@@ -168,8 +172,9 @@ VERBS: Final = {
                 "command.chosen_run:ChosenRun",
                 "command.actions:LongerTraining",
                 "command.actions:OtherProcesses",
-                "command.chosen_run:MovedData",
+                "trained_runs.moved_data:MovedTraining",
             ),
+            words=(_MOVED_SET,),
             work="working on the run",
             stopped="the run is unchanged, and the same command continues it",
         ),
@@ -216,7 +221,7 @@ VERBS: Final = {
                 "command.reproduce:ReproduceOptions",
                 "verbs.reproduce.request:ReproductionRequest",
             ),
-            words=(("dataset.sets.NAME=DIR", "folder of one of several data sets on this machine"),),
+            words=(_MOVED_SET,),
             flags=("--json", "--check-only"),
             work="reproducing",
             stopped="the run to reproduce is unchanged; the same command starts again",
@@ -245,7 +250,8 @@ VERBS: Final = {
             ),
             ("dataset", "evaluation"),
             without_default=("dataset",),
-            options=("command.evaluate:EvaluateOptions",),
+            options=("command.evaluate:EvaluateOptions", "trained_runs.moved_data:MovedFiles"),
+            words=(_MOVED_SET,),
             config_keys=(
                 ("split.part", f"part of the data: {either(EVALUATED_PARTS)}"),
                 ("dataset=NAME", "evaluate on the whole of another data set"),
@@ -341,8 +347,9 @@ VERBS: Final = {
             options=(
                 "command.chosen_run:ChosenRun",
                 "command.shortcuts:ShortcutOptions",
-                "command.chosen_run:MovedData",
+                "trained_runs.moved_data:MovedData",
             ),
+            words=(_MOVED_SET,),
             config_keys=(("evaluation.bootstrap_draws", ""), ("evaluation.bootstrap_seed", "seed of the resamples")),
             flags=("--cfg job", "--json"),
             work="checking for shortcuts",
@@ -360,9 +367,12 @@ VERBS: Final = {
                 "command.chosen_run:ChosenRun",
                 "command.explain:ExplainOptions",
                 "verbs.explain.request:ExplanationRequest",
-                "command.chosen_run:MovedData",
+                "trained_runs.moved_data:MovedData",
             ),
-            words=(("METHOD.KEY=VALUE", "a setting of a method; conf/explanation/METHOD.yaml lists them"),),
+            words=(
+                ("METHOD.KEY=VALUE", "a setting of a method; conf/explanation/METHOD.yaml lists them"),
+                _MOVED_SET,
+            ),
             flags=("--json",),
             work="explaining",
             stopped="the run is unchanged; the results of completed methods are kept",
@@ -448,8 +458,9 @@ VERBS: Final = {
             options=(
                 "command.chosen_run:ChosenRun",
                 "verbs.export.request:ExportRequest",
-                "command.chosen_run:MovedData",
+                "trained_runs.moved_data:MovedData",
             ),
+            words=(_MOVED_SET,),
             flags=("--json",),
             work="exporting",
             stopped="the run is unchanged, and a file that was not checked yet is removed",

@@ -8,7 +8,7 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
@@ -82,6 +82,7 @@ count in the hash, so that a config that an older version froze still has its ha
 _FOLDER: Final = "lesion_exp.dataset.folder.read_folder"
 MOST_VALUES: Final = 100_000
 """Greatest number of values in a job file."""
+_SETS: Final = "dataset.sets."
 FILES: Final = ("backbone.weights", "split.path", "dataset.pseudo_labels")
 """Keys that may name a file, of which the content counts in the hash and not the name."""
 
@@ -124,7 +125,8 @@ class Job:
                 state = "does not exist" if found is None else f"has other content ({found})"
                 raise ConfigError(
                     f"expected the file of {key} with the content with which the job was frozen ({digest}), but {path} "
-                    f"{state}; put the file back, or make a new job"
+                    f"{state}; put the file back, or make a new job; resume and reproduce take {key}=FILE, where "
+                    f"the file is now"
                 )
 
     def write(self, path: Path) -> None:
@@ -410,8 +412,7 @@ def relocated(job: Job, project: Project, places: Mapping[str, Path]) -> Job:
     Args:
         job: any job; its hash does not change.
         project: the project in which the job is to run.
-        places: new paths by key: `dataset.root`, `dataset.sets.NAME`, or a key whose file the job knows by its content
-            (`split.path`, `backbone.weights`).
+        places: new paths by key, see `with_new_places`.
 
     Raises:
         ConfigError: a key in `places` names no file or folder of the job.
@@ -423,18 +424,50 @@ def relocated(job: Job, project: Project, places: Mapping[str, Path]) -> Job:
     config["paths"] = project.as_paths()
     config["tracking"]["uri"] = None if project.store_uri is None else address(project.store_uri)
     _find_weights(config["backbone"], project)
+    return with_new_places(replace(job, config=config), places)
+
+
+def place_keys(job: Job) -> tuple[str, ...]:
+    """Returns the keys of `job` that name a folder of its data, or a file that it knows by its content.
+
+    They are `dataset.root`, `dataset.sets.NAME` for each of several data sets, and the keys of `Job.files`.
+    """
+    dataset = job.config["dataset"]
+    sets = dataset.get("sets")
+    folders = ["dataset.root"] if "root" in dataset else []
+    folders += [f"{_SETS}{name}" for name in sets] if isinstance(sets, dict) else []
+    return (*folders, *job.files)
+
+
+def with_new_places(job: Job, places: Mapping[str, Path]) -> Job:
+    """Returns `job` with the paths `places` at their keys, which are among `place_keys`; its hash does not change.
+
+    Raises:
+        ConfigError: a key in `places` names no file or folder of the job.
+    """
+    check_place_keys(places, place_keys(job), "this job")
+    config = copy.deepcopy(job.config)
     for key, place in places.items():
-        *parents, leaf = key.split(".")
-        node: Any = config
-        for name in parents:
-            node = node.get(name) if isinstance(node, dict) else None
-        is_place = key in job.files or key == "dataset.root" or parents == ["dataset", "sets"]
-        if not is_place or not isinstance(node, dict) or leaf not in node:
-            raise ConfigError(f"expected a key whose file or folder this job reads, got {key}={place}; leave it out")
+        node, leaf = config["dataset"].get("sets"), key.removeprefix(_SETS)
+        if leaf == key:
+            *parents, leaf = key.split(".")
+            node = _get(config, ".".join(parents))
         if isinstance(node[leaf], dict):
             node, leaf = node[leaf], "root"
         node[leaf] = str(place.expanduser().absolute())
     return replace(job, config=config)
+
+
+def check_place_keys(places: Mapping[str, Path], known: Sequence[str], reader: str) -> None:
+    """Checks that the keys of `places` are among the `known` ones, those of the files and folders of `reader`.
+
+    Raises:
+        ConfigError: another key is among them.
+    """
+    for key, place in places.items():
+        if key not in known:
+            remedy = f"those are {', '.join(known)}" if known else "leave it out"
+            raise ConfigError(f"expected a key whose file or folder {reader} reads, got {key}={place}; {remedy}")
 
 
 def _find_weights(node: dict[str, Any], project: Project) -> None:

@@ -16,9 +16,10 @@ from lesion_exp.next_command import key_and_value
 from lesion_exp.terminal import shell_words
 
 SPLIT_PATH: Final = "split.path"
+PSEUDO_LABELS: Final = "dataset.pseudo_labels"
 _FILES: Final = {
     SPLIT_PATH: "the csv of the split",
-    "dataset.pseudo_labels": "a file of pseudo-labels",
+    PSEUDO_LABELS: "a file of pseudo-labels",
     WEIGHTS: "a file of weights",
 }
 _NO_FILE: Final = ("none", "imagenet", HUB, RUN)
@@ -62,11 +63,11 @@ def check_data_folders(dataset: Mapping[str, Any], among: Container[str] | None 
     Raises:
         DataError: a folder does not exist.
     """
-    for name, key, root in _roots(dataset):
+    for name, key, typed, root in _roots(dataset):
         if (among is None or key in among) and not root.is_dir():
             from lesion_exp.dataset.source_files import no_folder
 
-            raise DataError(no_folder(root, name, key))
+            raise DataError(no_folder(root, name, key, typed))
 
 
 def folders_of_parts(folder: Path) -> dict[str, list[Path]]:
@@ -94,18 +95,22 @@ def _check_file(key: str, path: Path) -> None:
         )
     if not path.is_file():
         meant = meant_weights(path.name) if key == WEIGHTS else ""
-        remedy = meant or "; correct the path"
+        remedy = meant or f"; correct the path with {key}=FILE"
         raise DataError(f"expected {_FILES[key]} at {key}, but there is no file at {path}{remedy}")
 
 
-def _roots(dataset: Mapping[str, Any]) -> Iterator[tuple[str, str, Path]]:
-    """Yields the name of each data set, the key of its folder and the folder; generated data make their folder."""
+def _roots(dataset: Mapping[str, Any]) -> Iterator[tuple[str, str, str, Path]]:
+    """Yields the name of each data set, the key of its folder, the key to type for another one, and the folder.
+
+    Generated data make their folder.
+    """
     if dataset.get("_target_") == DRAWN:
         return
     if isinstance(dataset.get("root"), str):
-        yield str(dataset["name"]), "dataset.root", Path(dataset["root"])
+        yield str(dataset["name"]), "dataset.root", "dataset.root", Path(dataset["root"])
     sets = dataset.get("sets")
     for name, given in sets.items() if isinstance(sets, Mapping) else ():
         root = given.get("root") if isinstance(given, Mapping) else given
+        key = f"dataset.sets.{name}"
         if isinstance(root, str):
-            yield str(name), f"dataset.sets.{name}", Path(root)
+            yield str(name), key, f"{key}.root" if isinstance(given, Mapping) else key, Path(root)

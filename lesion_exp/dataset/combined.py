@@ -28,6 +28,8 @@ SharedImages = Literal["keep", "first"]
 _QUOTED: Final = re.compile(r"'dataset\.(?P<key>\w+)=(?P<value>(?:[^'\n]|'\\'')*)'")
 _PLAIN: Final = re.compile(r"\bdataset\.(?P<key>(?!sets\b)\w+)=(?P<value>\{[^}\n]*\}|\[[^\]\n]*\]|[^\s,;)]+)")
 """Overrides in messages: `_QUOTED` as `as_override` writes them, `_PLAIN` inside a sentence."""
+_SIMPLE: Final = re.compile(r"\w+")
+"""Names of sets that can stand in a key of an override."""
 
 INFO: Final = DatasetInfo(
     name="combined",
@@ -152,14 +154,18 @@ def _read(name: str, sets: Mapping[str, str | Mapping[str, Any] | None]) -> pd.D
 def _with_keys_of_sets(message: str, name: str, sets: Mapping[str, str | Mapping[str, Any] | None]) -> str:
     """Returns a message of the reader of the set `name` with the keys that work with `dataset=combined`.
 
-    `dataset.KEY=VALUE` becomes an override of the whole `dataset.sets`, because a set that is given by its folder alone
-    has no keys to override. A key without a value becomes `dataset.sets.NAME.KEY`.
+    `dataset.root=DIR` becomes an override of the folder of this set, which the verbs on a run take, too, if its data
+    have moved. Other `dataset.KEY=VALUE` become an override of the whole `dataset.sets`, because a set that is given by
+    its folder alone has no keys to override. A key without a value becomes `dataset.sets.NAME.KEY`.
     """
     given = sets[name]
     arguments = {"root": given} if isinstance(given, str) else dict(given or {})
 
     def typed(match: re.Match[str]) -> str:
         key, value = match["key"], match["value"]
+        if key == "root" and _SIMPLE.fullmatch(name):
+            text = f"dataset.sets.{name}{'.root' if isinstance(given, Mapping) else ''}={value}"
+            return f"'{text}'" if match.re is _QUOTED else text
         ours = {**{each: as_value(known) for each, known in arguments.items()}, key: value}
         parts = {each: as_value(known) for each, known in sets.items()}
         parts[name] = "{" + ", ".join(f"{each}: {known}" for each, known in ours.items()) + "}"

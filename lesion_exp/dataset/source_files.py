@@ -190,11 +190,18 @@ class SourceFiles:
         )
 
 
-def no_folder(root: Path, name: str, key: str) -> str:
-    """Returns the message about a root of the data set `name`, given by `key`, that is not a folder."""
+def no_folder(root: Path, name: str, key: str, typed: str = "") -> str:
+    """Returns the message about a root of the data set `name` that is not a folder.
+
+    Args:
+        root: the root.
+        name: the data set.
+        key: the key that gives the root.
+        typed: the key to type for another root; empty: `key`.
+    """
     return (
         f"expected a folder with the files of {name} at {key}, but {'a file' if root.is_file() else 'nothing'} is at "
-        f"{root}; set {key}=DIR to the folder that holds its files, unpacked or in zips"
+        f"{root}; set {typed or key}=DIR to the folder that holds its files, unpacked or in zips"
     )
 
 

@@ -13,8 +13,9 @@ import pandas as pd
 
 from lesion_exp.choices import CHOICES
 from lesion_exp.config.compatibility import check_complete
-from lesion_exp.config.freeze import Job, relocated
-from lesion_exp.config.named_run import WEIGHTS_TAG
+from lesion_exp.config.freeze import Job, place_keys, relocated
+from lesion_exp.config.named_run import WEIGHTS, WEIGHTS_TAG
+from lesion_exp.config.places import PSEUDO_LABELS, check_places
 from lesion_exp.config.project import Project
 from lesion_exp.errors import ConfigError, DataError, check_choice
 from lesion_exp.evaluation.calibrator import METHODS, Calibrator, read_calibrator
@@ -160,9 +161,10 @@ class TrainedRun:
 
         Raises:
             ConfigError: the run has no job.
-            DataError: the data or the split have changed since.
+            DataError: the data or the split have changed since, or are not where the job says.
         """
         config = self.job_config("new predictions on its own data")
+        _check_data(self.frozen_job("new predictions on its own data"))
         split = split_data(config, load_data(config))
         check_same_data(self.run, split)
         return split
@@ -264,22 +266,23 @@ class TrainedRun:
         return None if method == "none" else stored_calibrators(self.run)[method]
 
 
-def trained_run(run: Run, project: Project, data_root: Path | None = None) -> TrainedRun:
+def trained_run(run: Run, project: Project, places: Mapping[str, Path] = MappingProxyType({})) -> TrainedRun:
     """Opens `run`: its job is relocated to this machine, and its evaluation is that of the stored predictions.
 
     Args:
         run: see `find_run`.
         project: of this machine.
-        data_root: folder of the data set; None is that of the job.
+        places: where data of the run are now that have moved, by the keys of the job, see `place_keys`.
 
     Raises:
-        ConfigError, DataError: its job is damaged, or was frozen by another version.
+        ConfigError, DataError: its job is damaged, was frozen by another version, or has no such key, or nothing is at
+            one of `places`.
     """
     tta = {"tta": own_tta(run)}
     if run.fetch(artifacts.JOB) is None and not names_of_job_tags(run.tags):
         return TrainedRun(run, None, tta)
-    places = {} if data_root is None else {"dataset.root": data_root}
     job = relocated(job_of(run), replace(project, store_uri=run.store.uri), places)
+    check_places(job.config, places)
     return TrainedRun(run, job, {**job.config["evaluation"], **tta})
 
 
@@ -313,8 +316,17 @@ def reading_ahead(trained: TrainedRun) -> AbstractContextManager[None]:
 
     Raises:
         ConfigError: the run has no job.
+        DataError: its data are not where the job says, or cannot be read.
     """
-    return read_ahead(trained.frozen_job("a look at its data").config["dataset"])
+    job = trained.frozen_job("a look at its data")
+    _check_data(job)
+    return read_ahead(job.config["dataset"])
+
+
+def _check_data(job: Job) -> None:
+    """Checks that the files and folders of the data of `job` exist; the messages name the keys for other places."""
+    unread = {WEIGHTS} | ({PSEUDO_LABELS} if job.config["dataset"].get("pseudo_weight") == 0 else set())
+    check_places(job.config, {*place_keys(job)} - unread)
 
 
 def headline_lines(metrics: Mapping[str, float]) -> list[str]:

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import torch
@@ -47,7 +48,12 @@ EXTENDS_TAG: Final = "extends"
 """Tag of an extended run with the id of the run whose last checkpoint it continues."""
 
 
-def resume(run: Run, project: Project, data_root: Path | None = None, num_processes: int | None = None) -> JobResult:
+def resume(
+    run: Run,
+    project: Project,
+    places: Mapping[str, Path] = MappingProxyType({}),
+    num_processes: int | None = None,
+) -> JobResult:
     """Trains the rest of `run` and evaluates it.
 
     Without a checkpoint, training starts at the first step. On a CPU, and with as many processes as before, the final
@@ -57,7 +63,7 @@ def resume(run: Run, project: Project, data_root: Path | None = None, num_proces
     Args:
         run: a run that stopped.
         project: of this machine.
-        data_root: folder of the data set; None is that of the job.
+        places: where files of the run are now that have moved, by the keys of its job, see `MovedTraining`.
         num_processes: processes of this machine, among which the batches of the job are dealt anew; None: as many as
             the job asks for, or as torchrun or srun have started.
 
@@ -69,12 +75,14 @@ def resume(run: Run, project: Project, data_root: Path | None = None, num_proces
     """
     check_trains(run)
     check_unfinished(run)
-    job = trained_run(run, project, data_root).frozen_job("its training to go on")
+    job = trained_run(run, project, places).frozen_job("its training to go on")
     processes = None if num_processes is None else (num_processes, 1)
     return train(job, replace(resume_context(run), processes=processes))
 
 
-def extend(run: Run, changes: Mapping[str, int], project: Project, data_root: Path | None = None) -> JobResult:
+def extend(
+    run: Run, changes: Mapping[str, int], project: Project, places: Mapping[str, Path] = MappingProxyType({})
+) -> JobResult:
     """Continues the training of `run` as a new run with the tag `extends`, until the epochs or steps in `changes`.
 
     On a CPU the final weights are bit for bit those of a run that had this length from the start.
@@ -87,7 +95,7 @@ def extend(run: Run, changes: Mapping[str, int], project: Project, data_root: Pa
     check_trains(run)
     if run.status == "RUNNING":
         raise ConfigError(f"expected a run that has ended, but {run.run_id} is RUNNING; wait for its end")
-    old = with_found_values(trained_run(run, project, data_root).frozen_job("its training to go on"), run)
+    old = with_found_values(trained_run(run, project, places).frozen_job("its training to go on"), run)
     _check_devices(old, run)
     new = with_length(old, changes)
     trained = _trained(run)

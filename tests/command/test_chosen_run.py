@@ -3,10 +3,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from lesion_exp.command.chosen_run import chosen_run
+from lesion_exp.command.arguments import Arguments
+from lesion_exp.command.chosen_run import chosen_run, read_moved
 from lesion_exp.errors import ConfigError
 from lesion_exp.tracking.find import find_run
 from lesion_exp.tracking.store import Store, open_store
+from lesion_exp.trained_runs.moved_data import MovedData
 from lesion_exp.trained_runs.trained_run import TrainedRun
 
 
@@ -38,3 +40,13 @@ def test_safetensors_are_told_what_they_are_for_and_where_the_checkpoint_lies(st
     path.with_suffix(".ckpt").touch()
     with pytest.raises(ConfigError, match=r"write run=.*best\.ckpt, the checkpoint beside it"):
         chosen_run(store, str(path))
+
+
+def test_the_folder_of_a_set_is_named_with_or_without_root() -> None:
+    arguments = Arguments(["dataset.sets.a=/x", "dataset.sets.root=/y", "dataset.sets.b.root=~/z", "split.path=s.csv"])
+    found = read_moved(arguments, MovedData)
+    sets = {"dataset.sets.a": Path("/x"), "dataset.sets.root": Path("/y"), "dataset.sets.b": Path.home() / "z"}
+    assert found.places == {"split.path": Path("s.csv"), **sets}
+    assert arguments.overrides == []
+    with pytest.raises(ConfigError, match=r"expected dataset\.sets\.a= once, got dataset\.sets\.a=/x dataset"):
+        read_moved(Arguments(["dataset.sets.a=/x", "dataset.sets.a.root=/y"]), MovedData)

@@ -139,8 +139,18 @@ def test_the_arguments_of_a_function_are_keys_of_its_verb(name):
 
 
 def test_the_data_of_a_run_are_named_by_one_declaration():
-    declared = {id(one.kind) for name, one in DECLARED if one.key == "dataset.root" and name != "reproduce"}
-    assert len(declared) == 1
+    readers = {"resume", "reproduce", "explain", "shortcuts", "export"}
+    for key, verbs in (
+        ("dataset.root", readers),
+        ("split.path", readers | {"evaluate"}),
+        ("dataset.pseudo_labels", readers | {"evaluate"}),
+        ("backbone.weights", {"resume", "reproduce"}),
+    ):
+        declared = [(name, one) for name, one in DECLARED if one.key == key]
+        assert {name for name, _ in declared} == verbs
+        assert len({id(one.kind) for _, one in declared}) == 1
+    moved = {name for name, verb in VERBS.items() if "dataset.sets.NAME=DIR" in dict(verb.words)}
+    assert moved == readers | {"evaluate"}
 
 
 def test_only_flags_that_a_verb_reads_are_in_its_help():

@@ -11,6 +11,7 @@ import pytest
 from omegaconf import OmegaConf
 from PIL import Image
 
+from lesion_exp.config.compose import compose
 from lesion_exp.config.overrides import parse_overrides
 from lesion_exp.dataset.combined import read_combined, set_names
 from lesion_exp.dataset.milk10k import CLASSES
@@ -304,4 +305,12 @@ def test_keys_without_a_value_and_placeholders_are_those_of_the_sets(ham10000: s
     sets = {"ham10000": ham10000, "mine": {"set": "csv", "root": "/nowhere", "table": "t.csv"}}
     with pytest.raises(DataError, match=r"at dataset\.sets\.mine\.root") as caught:
         read_combined(sets)
-    assert _typed_sets(str(caught.value)) == [{**sets, "mine": {**sets["mine"], "root": "DIR"}}]  # type: ignore[dict-item]
+    assert "set dataset.sets.mine.root=DIR to the folder" in str(caught.value)
+    with pytest.raises(DataError, match=r"set dataset\.sets\.ham10000=DIR to the folder"):
+        read_combined({"ham10000": "/nowhere"})
+    words = ["dataset=combined", "dataset.sets={ham10000: /nowhere, mine: {set: csv, root: /nowhere, table: t.csv}}"]
+    typed = ["dataset.sets.mine.root=/data/mine", "dataset.sets.ham10000=/data/ham10000"]
+    assert compose([*words, *typed], root=Path("/project")).config["dataset"]["sets"] == {
+        "ham10000": "/data/ham10000",
+        "mine": {"set": "csv", "root": "/data/mine", "table": "t.csv"},
+    }

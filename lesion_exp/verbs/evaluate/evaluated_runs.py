@@ -7,11 +7,13 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Final
 
 import pandas as pd
 
-from lesion_exp.config.freeze import NOT_HASHED, Job, job_hash
+from lesion_exp.config.freeze import NOT_HASHED, Job, check_place_keys, job_hash, place_keys, with_new_places
+from lesion_exp.config.places import check_places
 from lesion_exp.config.project import Project
 from lesion_exp.dataset.display_name import display_name
 from lesion_exp.dataset.id_origin import has_ids_of_a_folder, with_id_origin
@@ -54,14 +56,35 @@ def evaluated_runs(runs: Sequence[Run], request: EvaluationRequest, project: Pro
     """Returns the trained runs with the evaluation options that `request` asks for.
 
     Raises:
-        ConfigError: a run is named twice, or has trained no classifier.
+        ConfigError: a run is named twice, or has trained no classifier, or data are said to have moved that none reads.
+        DataError: data are not where `request` says.
     """
     for position, run in enumerate(runs):
         check_classifies(run, "an evaluation")
         if run.run_id in {other.run_id for other in runs[:position]}:
             raise ConfigError(f"expected different runs, got {run.run_id} ({run.name}) twice; name each once")
-    found = [trained_run(run, project, request.data_root) for run in runs]
+    found = _moved([trained_run(run, project) for run in runs], request.places)
     return [replace(trained, evaluation=request.options_of(trained.evaluation)) for trained in found]
+
+
+def _moved(opened: Sequence[TrainedRun], places: Mapping[str, Path]) -> list[TrainedRun]:
+    """Returns the runs `opened`, each with those of `places` whose keys its job has.
+
+    Raises:
+        ConfigError: no job has one of the keys.
+        DataError: nothing is at one of `places`.
+    """
+    jobs = [trained.job for trained in opened if trained.job is not None]
+    known = list(dict.fromkeys(key for job in jobs for key in place_keys(job)))
+    check_place_keys(places, known, "this job" if len(opened) == 1 else "one of these jobs")
+    found: list[TrainedRun] = []
+    for trained in opened:
+        job = trained.job
+        if job is not None:
+            job = with_new_places(job, {key: places[key] for key in place_keys(job) if key in places})
+            check_places(job.config, places)
+        found.append(replace(trained, job=job))
+    return found
 
 
 def fold_runs(run: Run) -> list[Run]:

@@ -26,8 +26,8 @@ class EvaluationRequest:
     """The keys of `evaluation` that the user set; for all others a run keeps its own values."""
     dataset: Mapping[str, Any] | None = None
     """The node `dataset` of another data set; None evaluates a part of the run's own data."""
-    data_root: Path | None = None
-    """The folder of the runs' own data, if they have moved."""
+    places: Mapping[str, Path] = field(default_factory=dict)
+    """Where data of the runs are now that have moved, by the keys of their jobs, see `MovedData`."""
     allow_leakage: bool = False
     """Whether another data set may have images that a run has seen."""
     stack: StackOptions = field(default_factory=StackOptions)

@@ -78,7 +78,7 @@ def open_part(run: Run, request: ExplanationRequest, project: Project) -> Explai
         ConfigError: the run has no network or has not finished.
         DataError: checkpoints or data are missing or have changed.
     """
-    trained = trained_run(run, project, request.data_root)
+    trained = trained_run(run, project, request.places)
     config = trained.job_config("an explanation")
     part = request.part or ("test" if READS_TAG in run.tags else "val")
     network = trained.network(request.checkpoint)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -48,13 +48,14 @@ class ExplanationRequest:
         "number of measured images, drawn from the part; without it, the number depends on the method's cost",
     )
     checkpoint: WhichWeights = option("best", choice(WEIGHTS, path_too=True), "which weights of the run")
-    data_root: Path | None = None
     log_images: bool = option(
         True,
         Truth(),
         "false: no galleries, so that images of patients stay out of the store (as with this key in the run's config)",
         key="tracking.log_images",
     )
+    places: Mapping[str, Path] = field(default_factory=dict)
+    """Where data of the run are now that have moved, by the keys of its job, see `MovedData`."""
 
     def __post_init__(self) -> None:
         """Checks the values of the options.

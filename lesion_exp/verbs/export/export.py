@@ -112,7 +112,7 @@ def export(run: Run, request: ExportRequest, project: Project) -> Exported:
     request.check_preparation(card["preprocessing"], others)
     restored.classifier.options = replace(restored.classifier.options, tta=request.tta)
     calibrator = _calibrator(card, request.calibration)
-    table = trained_run(run, project, request.data_root).data().table
+    table = trained_run(run, project, request.places).data().table
     part = "test" if READS_TAG in run.tags else "val"
     rows = drawn(table, part, request.check_images)
     if request.inside:

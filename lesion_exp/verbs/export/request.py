@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +53,8 @@ class ExportRequest:
         256, whole(example="256"), "number of images of the training part from which onnx_int8 takes its ranges"
     )
     force: bool = option(False, Truth(), "replace an existing file")
-    data_root: Path | None = None
-    """The folder where the run's data are now, if they have moved."""
+    places: Mapping[str, Path] = field(default_factory=dict)
+    """Where data of the run are now that have moved, by the keys of its job, see `MovedData`."""
 
     def __post_init__(self) -> None:
         """Checks the values.

@@ -20,6 +20,8 @@ _MEANINGS: Final[Mapping[str, str]] = {
     "tracking.uri=URI": "URI is the address of the store of runs",
 }
 """Words of the printed commands in which a word in capitals stands for a location -> what it stands for."""
+_SETS: Final = "dataset.sets."
+_MEANING_OF_SETS: Final = "each DIR is the folder of one of the data sets on your machine"
 
 
 def command_on(facts: RunSummary, *words: str, in_store: bool = True) -> str:
@@ -68,12 +70,19 @@ def placeholders(*commands: str) -> str:
     """Returns a sentence on the words in capitals in `commands` that stand for locations; empty without such words."""
     words = {word for command in commands for word in command.split()}
     found = [meaning for word, meaning in _MEANINGS.items() if word in words]
+    found += [_MEANING_OF_SETS] if any(word.startswith(_SETS) and word.endswith("=DIR") for word in words) else []
     return f"{'; '.join(found)}." if found else ""
 
 
 def data_words(config: Mapping[str, Any]) -> list[str]:
-    """Returns `dataset.root=DIR` for a job on files of the user; no words if its data are drawn anew."""
+    """Returns the words that say where the data of a job are: `dataset.root=DIR`, or one for each of several data sets.
+
+    There are none if its data are drawn anew.
+    """
     dataset = config.get("dataset")
+    sets = dataset.get("sets") if isinstance(dataset, Mapping) else None
+    if isinstance(sets, Mapping):
+        return [f"{_SETS}{name}=DIR" for name in sets]
     return [] if isinstance(dataset, Mapping) and dataset.get(TARGET) == DRAWN else ["dataset.root=DIR"]
 
 

@@ -164,6 +164,23 @@ def test_no_place_of_a_machine_stands_on_a_page(full_run, page_of):
     assert "1 image left out as unusable (1 cannot be decoded): img7." in page.text
 
 
+def test_a_run_on_several_data_sets_is_reproduced_with_the_folder_of_each(full_run, page_of):
+    def change(folder):
+        path = folder / "config" / "job.yaml"
+        body = yaml.safe_load(path.read_text())
+        sets = {"ham10000": "/secret/place", "mine": {"set": "csv", "root": "/secret/place", "table": "t.csv"}}
+        body["config"]["dataset"] = {"_target_": "lesion_exp.dataset.combined.read_combined", "sets": sets}
+        body["overrides"] = ["dataset=combined"]
+        path.write_text(yaml.safe_dump(body))
+
+    run = full_run(change)
+    _, page = page_of(run)
+    folders = "dataset.sets.ham10000=DIR dataset.sets.mine=DIR"
+    assert f"lesion-exp reproduce run={run.run_id[:8]} {folders}" in page.text
+    assert "dataset.root=DIR" not in page.text
+    assert "each DIR is the folder of one of the data sets on your machine" in page.text
+
+
 def test_commands_name_the_store_and_the_users_own_options(full_run, bare_run, page_of):
     typed = ["loss=mine", "paths.root=/secret/place", "tracking.uri=sqlite:////secret/place/x.db"]
 
