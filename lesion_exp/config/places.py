@@ -15,6 +15,7 @@ from lesion_exp.errors import DataError
 from lesion_exp.next_command import key_and_value
 from lesion_exp.terminal import shell_words
 
+ROOT: Final = "dataset.root"
 SPLIT_PATH: Final = "split.path"
 PSEUDO_LABELS: Final = "dataset.pseudo_labels"
 _FILES: Final = {
@@ -57,6 +58,18 @@ def check_places(config: Mapping[str, Any], among: Container[str] | None = None)
             _check_file(key, Path(value))
 
 
+def check_new_places(config: Mapping[str, Any], places: Mapping[str, Path]) -> None:
+    """Checks that there is something at `places`, which the user gave for those of `config`, by their keys.
+
+    Raises:
+        DataError: a folder or a file does not exist.
+    """
+    root = places.get(ROOT)
+    if root is not None and not root.is_dir():  # generated data would be drawn into a mistyped folder
+        raise DataError(_no_folder(root, str(config["dataset"]["name"]), ROOT, ROOT))
+    check_places(config, places)
+
+
 def check_data_folders(dataset: Mapping[str, Any], among: Container[str] | None = None) -> None:
     """Checks that the folders of the data sets in the node `dataset` exist; with `among`, those at these keys.
 
@@ -65,9 +78,7 @@ def check_data_folders(dataset: Mapping[str, Any], among: Container[str] | None 
     """
     for name, key, typed, root in _roots(dataset):
         if (among is None or key in among) and not root.is_dir():
-            from lesion_exp.dataset.source_files import no_folder
-
-            raise DataError(no_folder(root, name, key, typed))
+            raise DataError(_no_folder(root, name, key, typed))
 
 
 def folders_of_parts(folder: Path) -> dict[str, list[Path]]:
@@ -81,6 +92,12 @@ def folders_of_parts(folder: Path) -> dict[str, list[Path]]:
         if part is not None and path.is_dir():
             found.setdefault(part, []).append(path)
     return found if {"train", "test"} <= found.keys() else {}
+
+
+def _no_folder(root: Path, name: str, key: str, typed: str) -> str:
+    from lesion_exp.dataset.source_files import no_folder
+
+    return no_folder(root, name, key, typed)
 
 
 def _check_file(key: str, path: Path) -> None:
@@ -107,7 +124,7 @@ def _roots(dataset: Mapping[str, Any]) -> Iterator[tuple[str, str, str, Path]]:
     if dataset.get("_target_") == DRAWN:
         return
     if isinstance(dataset.get("root"), str):
-        yield str(dataset["name"]), "dataset.root", "dataset.root", Path(dataset["root"])
+        yield str(dataset["name"]), ROOT, ROOT, Path(dataset["root"])
     sets = dataset.get("sets")
     for name, given in sets.items() if isinstance(sets, Mapping) else ():
         root = given.get("root") if isinstance(given, Mapping) else given

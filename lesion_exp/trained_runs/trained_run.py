@@ -15,7 +15,7 @@ from lesion_exp.choices import CHOICES
 from lesion_exp.config.compatibility import check_complete
 from lesion_exp.config.freeze import Job, place_keys, relocated
 from lesion_exp.config.named_run import WEIGHTS, WEIGHTS_TAG
-from lesion_exp.config.places import PSEUDO_LABELS, check_places
+from lesion_exp.config.places import PSEUDO_LABELS, check_new_places, check_places
 from lesion_exp.config.project import Project
 from lesion_exp.errors import ConfigError, DataError, check_choice
 from lesion_exp.evaluation.calibrator import METHODS, Calibrator, read_calibrator
@@ -282,7 +282,7 @@ def trained_run(run: Run, project: Project, places: Mapping[str, Path] = Mapping
     if run.fetch(artifacts.JOB) is None and not names_of_job_tags(run.tags):
         return TrainedRun(run, None, tta)
     job = relocated(job_of(run), replace(project, store_uri=run.store.uri), places)
-    check_places(job.config, places)
+    check_new_places(job.config, places)
     return TrainedRun(run, job, {**job.config["evaluation"], **tta})
 
 

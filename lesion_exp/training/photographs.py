@@ -133,7 +133,9 @@ def _view_as_in_training(own: Mapping[str, Any], other: Mapping[str, Any]) -> st
         return _BOTH
     if photographs(own) != _CLINICAL:
         return _DERMOSCOPIC
-    may_be_named = own["view"] == _CLINICAL and None in offered  # in a column of a table
+    if own["view"] != _CLINICAL:  # each of several sets has to have clinical ones, or its images would be left out
+        return _CLINICAL if offered and offered <= {_CLINICAL, _BOTH} else _DERMOSCOPIC
+    may_be_named = None in offered  # in a column of a table
     return _CLINICAL if offered & {_CLINICAL, _BOTH} or may_be_named else _DERMOSCOPIC
 
 

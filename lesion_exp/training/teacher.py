@@ -186,10 +186,13 @@ def _check_views(member: Member, config: Mapping[str, Any]) -> None:
     what = f"run {member.run.run_id}"
     seen, shown = photographs(own["dataset"]), photographs(node)
     known = seen is not None and shown is not None
-    if (seen != shown) if known else (own["dataset"]["view"] != node["view"]):
-        view = own["dataset"]["view"]
-        kind = seen or view
-        remedy = f"set dataset.view={kind}, or " if can_show(node, kind) else ""
+    view = own["dataset"]["view"]
+    kind = seen or view
+    can_choose = can_show(node, kind)
+    if known and seen != shown and view == node["view"] and not can_choose:
+        log.warning("%s was trained on photographs of another kind (%s) than the student sees (%s)", what, seen, shown)
+    elif (seen != shown) if known else (view != node["view"]):
+        remedy = f"set dataset.view={kind}, or " if can_choose else ""
         raise ConfigError(
             f"expected a teacher that sees the student's photographs, got {what} with dataset.view={view}"
             f"{'' if kind == view else f', which shows {kind} ones'}; {remedy}name another teacher"

@@ -13,7 +13,7 @@ import pytest
 from lesion_exp.backbone.weights import read_state
 from lesion_exp.command.audit import AuditOptions
 from lesion_exp.config.compose import compose
-from lesion_exp.config.places import check_given_weights, check_places
+from lesion_exp.config.places import check_given_weights, check_new_places, check_places
 from lesion_exp.errors import DataError, UserError
 from lesion_exp.next_command import key_and_value
 from lesion_exp.option import Names
@@ -149,3 +149,11 @@ def test_a_misspelt_name_of_weights_is_answered_with_the_name(tmp_path: Path, ty
 def test_a_file_that_is_not_there_is_no_misspelt_name(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="; correct the path"):
         check_given_weights([f"backbone.weights={tmp_path}/imagenet.pth"])
+
+
+def test_a_folder_that_the_user_gives_for_moved_data_exists_even_if_the_images_are_drawn(tmp_path):
+    config = compose(["dataset=synthetic"], config_dirs=(), root=tmp_path).config
+    check_places(config)
+    check_new_places(config, {"dataset.root": tmp_path})
+    with pytest.raises(DataError, match=r"at dataset\.root, but nothing is at .*mistyped; set dataset\.root=DIR"):
+        check_new_places(config, {"dataset.root": tmp_path / "mistyped"})

@@ -69,6 +69,8 @@ def test_photographs_of_several_kinds_in_one_training_are_warned_of():
         (node_of("pad_ufes_20"), node_of("ham10000"), "dermoscopic", True),
         (node_of("pad_ufes_20"), node_of("csv"), "dermoscopic", False),
         (node_of("pad_ufes_20"), combined("milk10k", "ddi"), "clinical", False),
+        (node_of("pad_ufes_20"), combined("ham10000", "milk10k"), "dermoscopic", True),
+        (node_of("pad_ufes_20"), combined("csv", "milk10k"), "dermoscopic", False),
         ({"name": "pad_ufes_20", "view": "dermoscopic"}, node_of("milk10k"), "clinical", False),
         (combined("pad_ufes_20", "ddi"), node_of("derm7pt"), "clinical", False),
         (combined("pad_ufes_20", "ham10000"), node_of("derm7pt"), "dermoscopic", False),

@@ -13,7 +13,7 @@ from typing import Any, Final
 import pandas as pd
 
 from lesion_exp.config.freeze import NOT_HASHED, Job, check_place_keys, job_hash, place_keys, with_new_places
-from lesion_exp.config.places import check_places
+from lesion_exp.config.places import check_new_places
 from lesion_exp.config.project import Project
 from lesion_exp.dataset.display_name import display_name
 from lesion_exp.dataset.id_origin import has_ids_of_a_folder, with_id_origin
@@ -82,7 +82,7 @@ def _moved(opened: Sequence[TrainedRun], places: Mapping[str, Path]) -> list[Tra
         job = trained.job
         if job is not None:
             job = with_new_places(job, {key: places[key] for key in place_keys(job) if key in places})
-            check_places(job.config, places)
+            check_new_places(job.config, places)
         found.append(replace(trained, job=job))
     return found
 

@@ -60,7 +60,7 @@ def evaluation_of(project):
 
     def run(*runs, part="test", dataset=None, allow_leakage=False, **chosen):
         options = {**config["evaluation"], **chosen}
-        request = EvaluationRequest(part, options, frozenset(chosen), dataset, None, allow_leakage)
+        request = EvaluationRequest(part, options, frozenset(chosen), dataset, {}, allow_leakage)
         return evaluate([find_run(store, run) for run in runs], request, Project.from_config(config))
 
     return run

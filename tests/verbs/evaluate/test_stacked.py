@@ -61,7 +61,7 @@ def stack_of(project):
 
     def run(*runs, part="test", dataset=None, ensemble="stacked", **stack):
         options = {**config["evaluation"], "ensemble": ensemble}
-        request = EvaluationRequest(part, options, frozenset({"ensemble"}), dataset, None, False, StackOptions(**stack))
+        request = EvaluationRequest(part, options, frozenset({"ensemble"}), dataset, {}, False, StackOptions(**stack))
         return evaluate([find_run(store, run) for run in runs], request, Project.from_config(config))
 
     return run
