@@ -18,13 +18,23 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pandas as pd
 from matplotlib.figure import Figure
-from results import PAGE, as_root, estimate_in_words, finished, job_minutes, machine_of, signed, train, written_into
+from results import (
+    PAGE,
+    as_root,
+    difference_in_words,
+    estimate_in_words,
+    finished,
+    job_minutes,
+    machine_of,
+    paired_difference,
+    train,
+    written_into,
+)
 
-import lesion_exp
 from lesion_exp import open_run
 from lesion_exp.dataset.path_patterns import as_value
 from lesion_exp.evaluation.figures.style import PALETTE, style
@@ -91,10 +101,7 @@ def table(cells: Sequence[Cell]) -> PrintedTable:
 
 
 def _from_random(cell: Cell, other: Cell) -> Entry:
-    report = lesion_exp.compare(cell.run_id, other.run_id, part="test").report.to_dict()
-    letter = next(job["letter"] for job in report["jobs"] if job["runs"][0] == cell.run_id)
-    found: Mapping[str, Any] = signed(report["pairs"][0], letter)
-    return Entry(f"{found['difference']:+z.3f}", f" ({found['low']:+z.3f} to {found['high']:+z.3f})")
+    return difference_in_words(paired_difference([cell.run_id], [other.run_id]))
 
 
 def figure(cells: Sequence[Cell]) -> Figure:

@@ -24,7 +24,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
-from results import signed, train
+from results import difference_in_words, paired_difference, train
 
 import lesion_exp
 from lesion_exp import open_run
@@ -176,10 +176,7 @@ def table(found: Sequence[Trained], most: int) -> PrintedTable:
     for one in found[: most + 1]:
         difference = Entry("")
         if one is not found[0]:
-            report = lesion_exp.compare(found[0].run_id, one.run_id, part="test").report.to_dict()
-            letter = next(job["letter"] for job in report["jobs"] if job["runs"][0] == found[0].run_id)
-            pair = signed(report["pairs"][0], letter)
-            difference = Entry(f"{pair['difference']:+z.3f}", f" ({pair['low']:+z.3f} to {pair['high']:+z.3f})")
+            difference = difference_in_words(paired_difference([found[0].run_id], [one.run_id]))
         scores = [Entry(f"{score:.3f}") for score in (one.val, one.test)]
         rows.append([Entry(one.name), Entry(one.what), Entry(f"{one.minutes:.1f}"), *scores, difference])
     head = ["training", "what", "minutes", "validation", "test", "plan minus this one, test"]

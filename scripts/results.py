@@ -213,11 +213,7 @@ def measured(row: Row, run_ids: Sequence[str], other: str, others: Sequence[str]
     """Returns the results of the runs of a row, and their difference from the runs `others` of the row `other`."""
     opened = [open_run(run_id) for run_id in run_ids]
     first = opened[0]
-    difference = None
-    if others:
-        report = lesion_exp.compare(*run_ids, *others, part="test").report.to_dict()
-        own = next(job for job in report["jobs"] if job["runs"][0] in run_ids)
-        difference = signed(report["pairs"][0], own["letter"])
+    difference = paired_difference(run_ids, others) if others else None
     if len(opened) == 1:
         test = {name: _estimate(first.metrics, f"test/{name}") for name in METRICS}
     else:
@@ -246,6 +242,18 @@ def measured(row: Row, run_ids: Sequence[str], other: str, others: Sequence[str]
         difference,
         other,
     )
+
+
+def paired_difference(run_ids: Sequence[str], others: Sequence[str]) -> dict[str, Any]:
+    """Returns the difference in balanced accuracy on the test part: of the runs of one job less those of another."""
+    report = lesion_exp.compare(*run_ids, *others, part="test").report.to_dict()
+    own = next(job for job in report["jobs"] if job["runs"][0] in run_ids)
+    return signed(report["pairs"][0], own["letter"])
+
+
+def difference_in_words(found: Mapping[str, Any]) -> Entry:
+    """Returns a `paired_difference` with its interval."""
+    return Entry(f"{found['difference']:+z.3f}", f" ({found['low']:+z.3f} to {found['high']:+z.3f})")
 
 
 def signed(pair: Mapping[str, Any], letter: str) -> dict[str, Any]:
